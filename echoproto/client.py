@@ -1,0 +1,160 @@
+"""The other end of a conversation, for Twisted code."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from echoproto.protocol import has_half_close
+
+# Bytes handed to the transport at a time; it asks for no more than it can
+# send, so this is also what is copied ahead of the network.
+_CHUNK = 64 * 1024
+
+
+class EchoError(Exception):
+    """A conversation ended before all came back.
+
+    :ivar received: what did come back.
+    """
+
+    def __init__(self, message: str, received: bytes) -> None:
+        super().__init__(message)
+        self.received = received
+
+
+class EchoTimeout(EchoError, TimeoutError):  # noqa: N818 (as in "timeout")
+    """A conversation took longer than it was given."""
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class _Speaker(Protocol):
+    """Sends one payload, with flow control, and collects what comes back."""
+
+    transport: Any
+
+    def __init__(self, payload: bytes) -> None:
+        self._unsent = memoryview(payload)
+        self._expected = len(payload)
+        self._paused = False
+        self._half_close = True
+        self._received: list[bytes] = []
+        self._length = 0
+        self.over: Deferred[bytes] = Deferred(self._abort)
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        # TLS in Twisted has no half-close: the end is where all has come back.
+        self._half_close = has_half_close(transport)
+        transport.registerProducer(self, True)
+        self.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        while self._unsent and not self._paused:
+            chunk, self._unsent = self._unsent[:_CHUNK], self._unsent[_CHUNK:]
+            self.transport.write(bytes(chunk))
+        if not self._unsent:
+            self.transport.unregisterProducer()
+            if self._half_close:
+                self.transport.loseWriteConnection()
+            else:
+                self._close_when_whole()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def stopProducing(self) -> None:
+        self._unsent = memoryview(b"")
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received.append(data)
+        self._length += len(data)
+        if not self._half_close:
+            self._close_when_whole()
+
+    def _close_when_whole(self) -> None:
+        if self._length >= self._expected:
+            self.transport.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        # With input unsent the server has closed too early, and nobody would
+        # take the rest.
+        self.transport.unregisterProducer()
+        if self._unsent:
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """All is sent."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.over.called:
+            return
+        received = b"".join(self._received)
+        if self._unsent or len(received) < self._expected or not reason.check(ConnectionDone):
+            self.over.errback(self.incomplete(reason.getErrorMessage()))
+        else:
+            self.over.callback(received)
+
+    def incomplete(self, why: str) -> EchoError:
+        received = b"".join(self._received)
+        return EchoError(
+            f"{len(received)} of {self._expected} bytes came back: {why}",
+            received,
+        )
+
+    def _abort(self, over: Deferred[bytes]) -> None:
+        self.transport.abortConnection()
+
+
+async def echo(
+    endpoint: IStreamClientEndpoint,
+    payload: bytes,
+    timeout: float | None = None,
+    reactor: Any = None,
+) -> bytes:
+    """Say a payload to an echo service, all of it, and return what came back.
+
+    The payload is sent with flow control while the answer is read, so that
+    any size works; then our side is closed (half-close), and the answer ends
+    where the server closes. Over TLS, which in Twisted has no half-close, it
+    ends where as much has come back as was sent.
+
+    :param endpoint: where to connect.
+    :param payload: what to say, as bytes.
+    :param timeout: seconds for all of it, connecting included; ``None`` waits for ever.
+    :param reactor: whose time counts; the global one if none is given.
+    :returns: what came back. It is as long as the payload or longer; that it is
+        equal is for the caller to check.
+    :raises EchoTimeout: when the time is over.
+    :raises EchoError: when the conversation ended before all came back, or not cleanly.
+    :raises twisted.internet.error.ConnectError: when there is no connection.
+    """
+    speaker = _Speaker(payload)
+
+    async def converse() -> bytes:
+        await endpoint.connect(Factory.forProtocol(lambda: speaker))
+        return await speaker.over
+
+    if timeout is None:
+        return await converse()
+    if reactor is None:
+        from twisted.internet import reactor
+
+    def timed_out(result: object, seconds: float) -> NoReturn:
+        error = speaker.incomplete(f"no end within {seconds:g} s")
+        raise EchoTimeout(str(error), error.received)
+
+    return await Deferred.fromCoroutine(converse()).addTimeout(timeout, reactor, timed_out)

@@ -1,0 +1,167 @@
+"""The service: it listens, serves, and drains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IReadDescriptor, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from echoproto import listen_queue
+from echoproto.address import format_address
+from echoproto.drain import Drain, watch_signals
+from echoproto.factory import EchoFactory
+
+
+class EchoService(Service):
+    """Serves the echo on any number of endpoints.
+
+    It can be started, stopped, and started again.
+
+    :ivar factory: its conversations and totals.
+    :ivar ports: the ports that it listens on now.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        endpoints: IStreamServerEndpoint | Sequence[IStreamServerEndpoint],
+        factory: EchoFactory | None = None,
+        drain_timeout: float = 10.0,
+        reactor: Any = None,
+    ) -> None:
+        """Describe a service; it listens when it is started.
+
+        :param endpoints: where to listen: one stream server endpoint, or several.
+        :param factory: makes the conversations; a new :class:`EchoFactory` if none is given.
+        :param drain_timeout: seconds that running conversations get to finish
+            when the service stops; 0 aborts them at once.
+        :param reactor: whose time and shutdown count; the global one if none is given.
+        """
+        if IStreamServerEndpoint.providedBy(endpoints):
+            endpoints = [endpoints]
+        self._endpoints: Sequence[IStreamServerEndpoint] = endpoints
+        self.factory = EchoFactory() if factory is None else factory
+        self._drain_timeout = drain_timeout
+        self._reactor = reactor
+        self.ports: list[IListeningPort] = []
+        self._listening: list[Deferred[Any]] = []
+        self._shutdown_trigger: Any = None
+        self._shutting_down = False
+        self._drain: Drain | None = None
+        self._end_watch: Callable[[], None] | None = None
+
+    def privilegedStartService(self) -> None:
+        """Listen, while the process still has the right to take any port.
+
+        :raises Exception: what an endpoint's ``listen`` failed with, as a rule
+            :class:`twisted.internet.error.CannotListenError`; then no port is
+            left open.
+        """
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        """Listen, unless :meth:`privilegedStartService` did; raises what that raises."""
+        if not self._listening:
+            self._listen()
+        super().startService()
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = reactor
+        self._shutting_down = False
+        self._shutdown_trigger = self._reactor.addSystemEventTrigger(
+            "before", "shutdown", self._reactor_shuts_down
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Close the ports and let the conversations finish.
+
+        :returns: a Deferred that fires when no port and no conversation is left.
+        """
+        super().stopService()
+        for listening in self._listening:
+            listening.cancel()
+        self._listening = []
+        drain = self._drain = Drain(self.factory, self._reactor, self._drain_timeout)
+        if self._shutting_down:
+            self._watch_signals()
+        closed = [self._close(port) for port in self.ports]
+        self.ports = []
+        over = gatherResults(closed).addCallback(lambda _: drain.start())
+        return over.addCallback(self._stopped)
+
+    def _close(self, port: IListeningPort) -> Deferred[Any]:
+        # A port closes in the reactor's next turn. Those who wait to be
+        # accepted then would be reset, so they are let in right before.
+        self._reactor.callLater(0, _accept_waiting, port)
+        return maybeDeferred(port.stopListening)
+
+    def _listen(self) -> None:
+        starting = True
+        failures: list[Failure] = []
+
+        def failed(failure: Failure) -> None:
+            if starting:
+                failures.append(failure)
+            elif not failure.check(CancelledError):
+                self._log.failure("cannot listen", failure)
+
+        for endpoint in self._endpoints:
+            listening = maybeDeferred(endpoint.listen, self.factory)
+            listening.addCallback(self._opened, endpoint)
+            self._listening.append(listening.addErrback(failed))
+        starting = False
+        if failures:
+            for port in self.ports:
+                port.stopListening()
+            self.ports = []
+            self._listening = []
+            failures[0].raiseException()
+
+    def _opened(self, port: IListeningPort, endpoint: IStreamServerEndpoint) -> None:
+        self.ports.append(port)
+        # Our own endpoint may have clamped what was asked; Twisted's pass it on.
+        asked = getattr(endpoint, "backlog", getattr(port, "backlog", None))
+        self._log.info(
+            "listening on {address}; {queue}",
+            address=format_address(port.getHost()),
+            queue=listen_queue.describe(
+                asked, listen_queue.accept_queue(port), listen_queue.read_limits()
+            ),
+        )
+
+    def _reactor_shuts_down(self) -> None:
+        self._shutdown_trigger = None
+        self._shutting_down = True
+        if self._drain is not None:
+            self._watch_signals()
+
+    def _watch_signals(self) -> None:
+        assert self._drain is not None
+        if self._end_watch is None:
+            self._end_watch = watch_signals(self._reactor, self._drain.cut)
+
+    def _stopped(self, _: object) -> None:
+        self._drain = None
+        if self._end_watch is not None:
+            self._end_watch()
+            self._end_watch = None
+        if self._shutdown_trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
+            self._shutdown_trigger = None
+
+
+def _accept_waiting(port: IListeningPort) -> None:
+    """Accept those who wait in the accept queue."""
+    queue = listen_queue.accept_queue(port)
+    if queue is not None and IReadDescriptor.providedBy(port):
+        # A port may accept only one at a time.
+        for _ in range(queue.queued):
+            port.doRead()

@@ -1,0 +1,130 @@
+"""What goes in comes out: whole, in order, under every reactor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.system.conftest import Serve
+from tests.system.server import PATIENCE, Server, receive_all, running, say, twistd
+
+REACTORS = ["epoll", "poll", "select", "asyncio"]
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("reactor", REACTORS)
+def test_all_that_came_before_fin_comes_back(serve: Serve, reactor: str) -> None:
+    server = serve(reactor=reactor)
+    for size, times in ((100, 50), (1, 10), (0, 10), (MIB, 3)):
+        for _ in range(times):
+            payload = os.urandom(size)
+            with server.connect() as client:
+                assert say(client, payload) == payload
+
+
+def test_30_mib_then_fin(serve: Serve) -> None:
+    payload = random.Random(1).randbytes(30 * MIB)
+    with serve().connect() as client:
+        back = say(client, payload)
+    assert len(back) == len(payload)
+    assert hashlib.sha256(back).digest() == hashlib.sha256(payload).digest()
+
+
+def test_a_reader_that_starts_only_after_fin_gets_all(serve: Serve) -> None:
+    payload = random.Random(2).randbytes(8 * MIB)
+    with serve().connect() as client:
+        sender = threading.Thread(target=lambda: client.sendall(payload))
+        sender.start()
+        back = b""
+        # The sender is stuck until somebody reads; take just enough for it.
+        while sender.is_alive():
+            back += client.recv(1 << 16)
+        sender.join()
+        client.shutdown(socket.SHUT_WR)
+        back += receive_all(client)
+    assert back == payload
+
+
+def test_the_plain_clients_of_the_origin(serve: Serve) -> None:
+    port = serve().port
+    with socket.create_connection(("localhost", port)) as client:
+        client.sendall(b"data")
+        assert client.recv(1024) == b"data"
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+        client.connect(("localhost", port))
+        client.sendall(b"data")
+        assert client.recv(1024) == b"data"
+
+
+@pytest.mark.parametrize(
+    ("interface", "hosts"),
+    [("::1", ["::1"]), ("::", ["::1", "127.0.0.1"]), ("localhost", ["127.0.0.1"])],
+)
+def test_interfaces(serve: Serve, interface: str, hosts: list[str]) -> None:
+    if ":" in interface and not _has_ipv6():
+        pytest.skip("this machine has no IPv6 loopback")
+    server = serve("--interface", interface)
+    for host in hosts:
+        with server.connect(host) as client:
+            assert say(client, b"data") == b"data"
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_log_of_chunks(serve: Serve) -> None:
+    server = serve("--log", "chunks")
+    with server.connect() as client:
+        host, port = client.getsockname()
+        assert say(client, b"data\r\n\xff") == b"data\r\n\xff"
+    name = rf"{host}:{port}"
+    server.wait_for(rf"closed {name}: 7 bytes in \d+\.\d+ s")
+    for line in (
+        f"opened {name}",
+        rf"chunk from {name}: 7 bytes 'data\r\n\xff'",
+        f"end of input from {name}",
+    ):
+        assert line in server.log
+
+
+def test_log_of_connections_and_of_listening(serve: Serve) -> None:
+    talkative, quiet = serve("--log", "connections"), serve()
+    for server in (talkative, quiet):
+        with server.connect() as client:
+            assert say(client, b"data") == b"data"
+    talkative.wait_for(r"opened 127\.0\.0\.1:\d+")
+    talkative.wait_for(r"closed 127\.0\.0\.1:\d+: 4 bytes in")
+    assert "chunk" not in talkative.log
+    assert "127.0.0.1:" not in quiet.log.replace(f"127.0.0.1:{quiet.port};", "")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running(twistd()) as started:
+        yield started
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(chunks=st.lists(st.binary(max_size=5000), max_size=12))
+def test_any_payload_in_any_chunking_comes_back(server: Server, chunks: list[bytes]) -> None:
+    with server.connect() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.settimeout(PATIENCE)
+        for chunk in chunks:
+            client.sendall(chunk)
+        client.shutdown(socket.SHUT_WR)
+        assert receive_all(client) == b"".join(chunks)

@@ -1,0 +1,121 @@
+"""SIGTERM and SIGINT: what has come is returned, and the process ends in time."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.system.conftest import Serve
+from tests.system.server import PATIENCE, receive_all, say
+
+MIB = 1 << 20
+
+
+def fill(client: socket.socket, payload: bytes = bytes(1 << 26)) -> int:
+    """Send without reading until the path is full; return the bytes sent."""
+    client.setblocking(False)
+    sent = 0
+    try:
+        while sent < len(payload):
+            sent += client.send(payload[sent : sent + 65536])
+    except BlockingIOError:
+        pass
+    client.settimeout(PATIENCE)
+    return sent
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_conversations_in_flight_come_back_whole(serve: Serve, signum: int) -> None:
+    server = serve("--drain-timeout", "20")
+    payloads = [bytes([n]) * MIB for n in range(100)]
+    clients = [server.connect() for _ in payloads]
+    sent = [fill(client, payload) for client, payload in zip(clients, payloads, strict=True)]
+    server.signal(signum)
+    server.wait_for("draining: 100 conversations")
+    with pytest.raises(ConnectionRefusedError):
+        server.connect().close()
+    with ThreadPoolExecutor(len(clients)) as pool:
+        rests = [payload[done:] for payload, done in zip(payloads, sent, strict=True)]
+        backs = list(pool.map(say, clients, rests))
+    assert [len(back) for back in backs] == [MIB] * 100
+    assert backs == payloads
+    for client in clients:
+        client.close()
+    assert server.wait() in (-signum, 128 + signum)
+    server.wait_for("drained")
+
+
+def test_clients_that_never_finish_are_closed_at_the_deadline(serve: Serve) -> None:
+    server = serve("--drain-timeout", "1.5")
+    with server.connect() as idle, server.connect() as stuck:
+        idle.sendall(b"data")
+        assert idle.recv(4) == b"data"
+        fill(stuck)
+        began = time.monotonic()
+        server.signal()
+        # At the deadline each one is flushed and gets our FIN.
+        assert idle.recv(1) == b""
+        assert 1.0 < time.monotonic() - began < 2.4
+        assert server.wait() == -signal.SIGTERM
+        assert 1.5 <= time.monotonic() - began < 5
+    server.wait_for("aborting 2 conversations")
+
+
+def test_what_was_received_is_flushed_at_the_deadline(serve: Serve) -> None:
+    server = serve("--drain-timeout", "0.5")
+    with server.connect() as client:
+        client.sendall(b"x" * 50_000)
+        assert client.recv(1)
+        server.signal()
+        server.wait_for("drain deadline: closing 1 conversations")
+        client.sendall(b"too late")
+        assert len(receive_all(client)) == 49_999
+    assert server.wait() == -signal.SIGTERM
+    server.wait_for("8 bytes came after the deadline and were not returned")
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_cuts_it_short(serve: Serve, first: int, second: int) -> None:
+    server = serve("--drain-timeout", "60")
+    with server.connect() as client:
+        client.sendall(b"data")
+        assert client.recv(4) == b"data"
+        server.signal(first)
+        server.wait_for("draining: 1 conversations")
+        server.signal(second)
+        assert server.wait(timeout=10) == -first
+    assert "ReactorNotRunning" not in server.log
+    assert "Traceback" not in server.log
+
+
+def test_a_deadline_of_0_cuts_at_once(serve: Serve) -> None:
+    server = serve("--drain-timeout", "0")
+    with server.connect() as client:
+        client.sendall(b"data")
+        assert client.recv(4) == b"data"
+        began = time.monotonic()
+        server.signal()
+        assert server.wait() == -signal.SIGTERM
+        assert time.monotonic() - began < 1
+
+
+def test_clients_that_wait_to_be_accepted_are_served(serve: Serve) -> None:
+    server = serve("--drain-timeout", "20")
+    port = server.port
+    server.signal(signal.SIGSTOP)
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(50)]
+    for client in clients:
+        client.sendall(b"data")
+        client.shutdown(socket.SHUT_WR)
+    # Both are pending when it wakes up, and Python sees the signal first.
+    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGCONT)
+    for client in clients:
+        with client:
+            assert receive_all(client) == b"data"
+    assert server.wait() == -signal.SIGTERM

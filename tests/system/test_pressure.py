@@ -1,0 +1,125 @@
+"""Clients that never read, never stay, or are too many."""
+
+from __future__ import annotations
+
+import resource
+import select
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import Serve
+from tests.system.server import PATIENCE, Server, say
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads the server's memory from /proc"
+)
+KIB = 1024
+
+
+def push(clients: list[socket.socket], chunk: bytes, seconds: float) -> int:
+    """Send all the time to clients that never read; return the bytes sent."""
+    for client in clients:
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sent = 0
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        _, writable, _ = select.select([], clients, [], 0.05)
+        for client in writable:
+            try:
+                sent += client.send(chunk)
+            except BlockingIOError:
+                continue
+    return sent
+
+
+@needs_proc
+@pytest.mark.parametrize("size", [256 * KIB, 1000, 2], ids=["bulk", "small", "tiny"])
+def test_clients_that_never_read_cost_little(serve: Serve, size: int) -> None:
+    server = serve()
+    with server.connect() as first:
+        assert say(first, b"warm" * 50_000) == b"warm" * 50_000
+    before = server.rss()
+    clients = [server.connect() for _ in range(20)]
+    sent = push(clients, bytes(size), seconds=2.0)
+    grown = (server.rss() - before) / len(clients)
+    for client in clients:
+        client.close()
+    assert sent > 0
+    assert grown <= 256 * KIB
+    with server.connect() as client:
+        assert say(client, b"still here") == b"still here"
+
+
+@needs_proc
+def test_connections_reset_at_once_leave_nothing(serve: Serve) -> None:
+    server = serve()
+    reset = struct.pack("ii", 1, 0)
+
+    def open_and_reset(times: int) -> None:
+        for _ in range(times):
+            with server.connect() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+
+    open_and_reset(2000)
+    settle(server)
+    descriptors, rss = server.descriptors(), server.rss()
+    open_and_reset(8000)
+    settle(server)
+    assert server.descriptors() == descriptors
+    assert server.rss() - rss < 1 << 20
+    assert "Traceback" not in server.log
+
+
+def settle(server: Server) -> None:
+    """A conversation that ends has had all before it ended too."""
+    with server.connect() as client:
+        assert say(client, b"end") == b"end"
+
+
+@needs_proc
+def test_more_clients_than_descriptors(serve: Serve) -> None:
+    def few_descriptors() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    server = serve(preexec_fn=few_descriptors)
+    clients = [server.connect() for _ in range(120)]
+    answered = ended = 0
+    for client in clients:
+        try:
+            client.sendall(b"data")
+            if client.recv(4):
+                answered += 1
+                continue
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        ended += 1
+    assert answered + ended == 120
+    assert 30 < answered < 64
+    for client in clients:
+        client.close()
+    assert len(server.log) < 100_000
+    with connected_again(server) as client:
+        assert say(client, b"data") == b"data"
+    before = server.cpu_ticks()
+    time.sleep(1.0)  # a spinning server shows in the time that it takes
+    assert server.cpu_ticks() - before < 10
+
+
+def connected_again(server: Server) -> socket.socket:
+    """Connect once the server has noticed that the others are gone."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        client = server.connect()
+        client.sendall(b"x")
+        try:
+            if client.recv(1) == b"x":
+                return client
+        except ConnectionResetError:
+            pass
+        client.close()
+        assert time.monotonic() < end, server.log
