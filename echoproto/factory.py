@@ -128,7 +128,7 @@ class EchoFactory(ServerFactory):
         self.conversations.discard(conversation)
         self._bytes_of_closed += conversation.bytes_echoed
         self.bytes_discarded += conversation.bytes_discarded
-        failed = reason.check(ConnectionDone) is None
+        failed = not isinstance(reason.value, ConnectionDone)
         self.failed += failed
         if self._log_connections:
             self._log.info(
