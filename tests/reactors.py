@@ -20,7 +20,8 @@ def run(main: Callable[[Any], Coroutine[Any, Any, T]], reactor: Any = None) -> T
 
     def start() -> None:
         running = Deferred.fromCoroutine(main(reactor))
-        running.addBoth(outcome.append).addBoth(lambda _: reactor.stop())
+        # An abort takes effect in the next turn.
+        running.addBoth(outcome.append).addBoth(lambda _: reactor.callLater(0, reactor.stop))
 
     reactor.callWhenRunning(start)
     reactor.run(installSignalHandlers=False)
