@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
@@ -20,5 +18,7 @@ def format_address(address: IAddress) -> str:
     if isinstance(address, IPv6Address):
         return f"[{address.host}]:{address.port}"
     if isinstance(address, UNIXAddress):
-        return f"unix:{os.fsdecode(address.name or b'')}"
+        name = (address.name or b"").decode(errors="backslashreplace")
+        # A client may have any name, one that breaks the line included.
+        return f"unix:{name if name.isprintable() else ascii(name)[1:-1]}"
     return str(address)

@@ -88,8 +88,10 @@ class Drain:
         self._deadline = None
 
 
-# Signals belong to the process, and so does this list of what they cut short.
+# Signals belong to the process, and so does the list of what they cut short,
+# and so do the handlers that have been replaced meanwhile.
 _cuts: list[Callable[[], None]] = []
+_replaced: dict[signal.Signals, Any] = {}
 
 
 def watch_signals(reactor: Any, cut: Callable[[], None]) -> Callable[[], None]:
@@ -97,29 +99,29 @@ def watch_signals(reactor: Any, cut: Callable[[], None]) -> Callable[[], None]:
 
     The first one stops the reactor, which then waits for the drain. For the
     second the reactor's own handlers have nothing but an error in the log
-    (ReactorNotRunning), so they are replaced until the drain is over; and only
-    they are: a handler that the application has set stays.
+    (ReactorNotRunning), so they are replaced until the last drain is over; and
+    only they are: a handler that the application has set stays.
 
     :param reactor: the one that is shutting down.
     :param cut: called, in the reactor's thread, for each signal.
     :returns: a function that ends the watch.
     """
-    replaced = {}
-    for signum, name in ((signal.SIGINT, "sigInt"), (signal.SIGTERM, "sigTerm")):
-        handler = signal.getsignal(signum)
-        if handler == getattr(reactor, name, None):
-            replaced[signum] = handler
-            signal.signal(signum, lambda signum, frame: cut_all())
 
-    def cut_all() -> None:
+    def cut_all(signum: int, frame: object) -> None:
         # A signal arrives in the middle of anything: leave that first.
         for each in _cuts:
             reactor.callFromThread(each)
 
     def end() -> None:
         _cuts.remove(cut)
-        for signum, handler in replaced.items():
-            signal.signal(signum, handler)
+        if not _cuts:
+            while _replaced:
+                signal.signal(*_replaced.popitem())
 
+    for signum, name in ((signal.SIGINT, "sigInt"), (signal.SIGTERM, "sigTerm")):
+        handler = signal.getsignal(signum)
+        if handler == getattr(reactor, name, None):
+            _replaced[signum] = handler
+            signal.signal(signum, cut_all)
     _cuts.append(cut)
     return end

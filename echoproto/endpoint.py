@@ -86,4 +86,8 @@ class TCPEndpoint:
             # ValueError: a NUL byte, or a label that IDNA does not allow.
             raise CannotListenError(self.interface, self.port, error) from error
         found.sort(key=lambda each: each[0] != socket.AF_INET)
-        return str(found[0][4][0])
+        family, _, _, _, (host, _, *more) = found[0]
+        if family == socket.AF_INET6 and more[1] and "%" not in str(host):
+            # A link-local address means nothing without its interface (RFC 4007).
+            return f"{host}%{more[1]}"
+        return str(host)

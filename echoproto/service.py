@@ -68,6 +68,7 @@ class EchoService(Service):
         :raises Exception: what an endpoint's ``listen`` failed with, as a rule
             :class:`twisted.internet.error.CannotListenError`; then no port is
             left open.
+        :raises RuntimeError: while it still drains.
         """
         super().privilegedStartService()
         self._listen()
@@ -88,9 +89,7 @@ class EchoService(Service):
         :returns: a Deferred that fires when no port and no conversation is left.
         """
         super().stopService()
-        for listening in self._listening:
-            listening.cancel()
-        self._listening = []
+        self._call_off_listening()
         drain = self._drain = Drain(self.factory, self._reactor, self._drain_timeout)
         if self._shutting_down:
             self._watch_signals()
@@ -106,6 +105,11 @@ class EchoService(Service):
         return maybeDeferred(port.stopListening)
 
     def _listen(self) -> None:
+        if self._drain is not None:
+            raise RuntimeError(
+                "the service still drains: start it again when the Deferred "
+                "that stopService returned has fired"
+            )
         if self._reactor is None:
             from twisted.internet import reactor
 
@@ -127,12 +131,17 @@ class EchoService(Service):
             self._listening.append(listening.addErrback(failed))
         starting = False
         if failures:
+            self._call_off_listening()
             for port in self.ports:
                 port.stopListening()
             self.ports = []
-            self._listening = []
             self._close_lane()
             failures[0].raiseException()
+
+    def _call_off_listening(self) -> None:
+        for listening in self._listening:
+            listening.cancel()
+        self._listening = []
 
     def _opened(self, port: IListeningPort, endpoint: IStreamServerEndpoint) -> None:
         self.ports.append(port)

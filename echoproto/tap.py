@@ -78,11 +78,16 @@ def _bad(option: str, value: object, reason: str, allowed: str) -> usage.UsageEr
 
 def _line(option: str, value: object, reason: str, allowed: str) -> str:
     shown = str(value)
-    if not shown.isprintable() or not shown or shown != shown.strip():
-        shown = ascii(shown)
-    if len(shown) > 80:
-        shown = f"{shown[:77]}..."
-    return f"--{option} {shown}: {reason}; allowed: {allowed}"
+    if not shown or shown != shown.strip():
+        shown = repr(shown)
+    return f"--{option} {_on_one_line(shown)}: {reason}; allowed: {allowed}"
+
+
+def _on_one_line(words: str) -> str:
+    """Make what was typed printable, and short."""
+    if not words.isprintable():
+        words = ascii(words)[1:-1]
+    return words if len(words) <= 80 else f"{words[:60]}...{words[-17:]}"
 
 
 class Options(usage.Options):
@@ -163,7 +168,8 @@ class Options(usage.Options):
     def parseArgs(self, *args: str) -> None:
         """Take no arguments but options."""
         if args:
-            raise usage.UsageError(f"unexpected argument {args[0]!r}; allowed: options only")
+            unexpected = _on_one_line(repr(args[0]))
+            raise usage.UsageError(f"unexpected argument {unexpected}; allowed: options only")
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """Parse a command line.
@@ -176,7 +182,8 @@ class Options(usage.Options):
             super().parseOptions(options)
         except usage.UsageError as error:
             if isinstance(error.__context__, getopt.GetoptError):
-                error = usage.UsageError(f"{error}; allowed: what --help lists")
+                refusal = _on_one_line(str(error))
+                error = usage.UsageError(f"{refusal}; allowed: what --help lists")
             if self.parent is None:
                 raise error from None
             raise CannotStartError(str(error)) from None
@@ -228,6 +235,13 @@ def _explain(error: CannotListenError, options: Options) -> str:
     if code == errno.EADDRNOTAVAIL:
         return _line(
             "interface", interface, "not an address of this machine", "one that `ip address` shows"
+        )
+    if code == errno.EINVAL:
+        return _line(
+            "interface",
+            interface,
+            f"cannot be bound ({reason})",
+            "one that `ip address` shows; a link-local one with its device, as in fe80::1%eth0",
         )
     if code == errno.EADDRINUSE:
         return _line(

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,6 +72,13 @@ class Server:
     def connect(self, host: str = "127.0.0.1", timeout: float = PATIENCE) -> socket.socket:
         return socket.create_connection((host, self.port), timeout=timeout)
 
+    def ready(self) -> Server:
+        """Wait until the reactor runs: it listens before it handles signals."""
+        with self.connect() as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        return self
+
     def signal(self, signum: int = signal.SIGTERM) -> None:
         self.process.send_signal(signum)
 
@@ -116,6 +124,16 @@ def running(command: Sequence[str], **popen: object) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+def eventually(condition: Callable[[], bool], timeout: float = PATIENCE) -> bool:
+    """Wait for what another process does and tells nobody of; return whether it came."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def receive_all(sock: socket.socket) -> bytes:

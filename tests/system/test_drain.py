@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,6 +14,8 @@ from tests.system.conftest import Serve
 from tests.system.server import PATIENCE, receive_all, say
 
 MIB = 1 << 20
+# What a busy machine may add to a time, in seconds.
+SLACK = 5.0
 
 
 def fill(client: socket.socket, payload: bytes = bytes(1 << 26)) -> int:
@@ -30,27 +33,26 @@ def fill(client: socket.socket, payload: bytes = bytes(1 << 26)) -> int:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_conversations_in_flight_come_back_whole(serve: Serve, signum: int) -> None:
-    server = serve("--drain-timeout", "20")
+    server = serve("--drain-timeout", "20").ready()
     payloads = [bytes([n]) * MIB for n in range(100)]
-    clients = [server.connect() for _ in payloads]
-    sent = [fill(client, payload) for client, payload in zip(clients, payloads, strict=True)]
-    server.signal(signum)
-    server.wait_for("draining: 100 conversations")
-    with pytest.raises(ConnectionRefusedError):
-        server.connect().close()
-    with ThreadPoolExecutor(len(clients)) as pool:
-        rests = [payload[done:] for payload, done in zip(payloads, sent, strict=True)]
-        backs = list(pool.map(say, clients, rests))
-    assert [len(back) for back in backs] == [MIB] * 100
-    assert backs == payloads
-    for client in clients:
-        client.close()
-    assert server.wait() in (-signum, 128 + signum)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in payloads]
+        sent = [fill(client, payload) for client, payload in zip(clients, payloads, strict=True)]
+        server.signal(signum)
+        server.wait_for("draining: 100 conversations")
+        with pytest.raises(ConnectionRefusedError):
+            server.connect().close()
+        with ThreadPoolExecutor(len(clients)) as pool:
+            rests = [payload[done:] for payload, done in zip(payloads, sent, strict=True)]
+            backs = list(pool.map(say, clients, rests))
+        assert [len(back) for back in backs] == [MIB] * 100
+        assert backs == payloads
+        assert server.wait() in (-signum, 128 + signum)
     server.wait_for("drained")
 
 
 def test_clients_that_never_finish_are_closed_at_the_deadline(serve: Serve) -> None:
-    server = serve("--drain-timeout", "1.5")
+    server = serve("--drain-timeout", "1")
     with server.connect() as idle, server.connect() as stuck:
         idle.sendall(b"data")
         assert idle.recv(4) == b"data"
@@ -59,9 +61,10 @@ def test_clients_that_never_finish_are_closed_at_the_deadline(serve: Serve) -> N
         server.signal()
         # At the deadline each one is flushed and gets our FIN.
         assert idle.recv(1) == b""
-        assert 1.0 < time.monotonic() - began < 2.4
+        assert 1 <= time.monotonic() - began < 1 + SLACK
         assert server.wait() == -signal.SIGTERM
-        assert 1.5 <= time.monotonic() - began < 5
+        # What is left a second later is aborted.
+        assert 2 <= time.monotonic() - began < 2 + SLACK
     server.wait_for("aborting 2 conversations")
 
 
@@ -101,21 +104,19 @@ def test_a_deadline_of_0_cuts_at_once(serve: Serve) -> None:
         began = time.monotonic()
         server.signal()
         assert server.wait() == -signal.SIGTERM
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < SLACK
 
 
 def test_clients_that_wait_to_be_accepted_are_served(serve: Serve) -> None:
-    server = serve("--drain-timeout", "20")
-    port = server.port
-    server.signal(signal.SIGSTOP)
-    clients = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(50)]
-    for client in clients:
-        client.sendall(b"data")
-        client.shutdown(socket.SHUT_WR)
-    # Both are pending when it wakes up, and Python sees the signal first.
-    server.signal(signal.SIGTERM)
-    server.signal(signal.SIGCONT)
-    for client in clients:
-        with client:
-            assert receive_all(client) == b"data"
+    server = serve("--drain-timeout", "20").ready()
+    with ExitStack() as stack:
+        server.signal(signal.SIGSTOP)
+        clients = [stack.enter_context(server.connect()) for _ in range(50)]
+        for client in clients:
+            client.sendall(b"data")
+            client.shutdown(socket.SHUT_WR)
+        # Both are pending when it wakes up, and Python sees the signal first.
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGCONT)
+        assert [receive_all(client) for client in clients] == [b"data"] * 50
     assert server.wait() == -signal.SIGTERM
