@@ -35,6 +35,7 @@ class TCPEndpoint:
         interface: str = "127.0.0.1",
         backlog: int = 1024,
         reuse_address: bool = True,
+        reuse_port: bool = False,
     ) -> None:
         """Describe a listener; nothing is opened yet.
 
@@ -45,12 +46,15 @@ class TCPEndpoint:
         :param backlog: length of the accept queue, in connections.
         :param reuse_address: set ``SO_REUSEADDR`` (``socket(7)``): bind
             although old connections of this port are in TIME_WAIT.
+        :param reuse_port: set ``SO_REUSEPORT`` (``socket(7)``): share the port
+            with other processes of this user that set it too.
         """
         self._reactor = reactor
         self.port = port
         self.interface = interface
         self.backlog = backlog
         self._reuse_address = reuse_address
+        self._reuse_port = reuse_port
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """Listen; the result is there at once.
@@ -59,22 +63,70 @@ class TCPEndpoint:
             :class:`twisted.internet.error.CannotListenError`, whose
             ``socketError`` says why.
         """
-        return maybeDeferred(self._listen, protocolFactory)
+        return maybeDeferred(
+            lambda: self._open(protocolFactory, self._resolve(), self._clamped(), self._reuse_port)
+        )
 
-    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+    def listen_often(self, factory: IProtocolFactory, count: int) -> list[IListeningPort]:
+        """Open several sockets on the one port, among which the kernel spreads the clients.
+
+        They share it by ``SO_REUSEPORT``. Unless that was asked for, nobody
+        else may have the port.
+
+        :param factory: for all of them.
+        :param count: how many.
+        :raises twisted.internet.error.CannotListenError: as with :meth:`listen`.
+        """
         address = self._resolve()
+        backlog = self._clamped()
+        if not self._reuse_port:
+            self._check_free(address)
+        ports = [self._open(factory, address, backlog, reuse_port=True)]
+        # With port 0, the first one chooses.
+        chosen = ports[0].getHost().port
+        while len(ports) < count:
+            ports.append(self._open(factory, address, backlog, reuse_port=True, port=chosen))
+        return ports
+
+    def _clamped(self) -> int:
+        """Return the backlog to ask the kernel for."""
         limits = listen_queue.read_limits()
         warning = listen_queue.clamp_warning(self.backlog, limits)
         if warning is not None:
             self._log.warn("{warning}", warning=warning)
-        port: IListeningPort = self._reactor.listenTCP(
-            makeBinding(address, self.port, reuseAddress=self._reuse_address),
+        # Where no limit is known, listen(2) takes no more than an int all the same.
+        return min(listen_queue.clamp_backlog(self.backlog, limits), listen_queue.INT_MAX)
+
+    def _open(
+        self,
+        factory: IProtocolFactory,
+        address: str,
+        backlog: int,
+        reuse_port: bool,
+        port: int | None = None,
+    ) -> Any:
+        return self._reactor.listenTCP(
+            makeBinding(
+                address,
+                self.port if port is None else port,
+                reuseAddress=self._reuse_address,
+                reusePort=reuse_port,
+            ),
             factory,
-            # Where no limit is known, listen(2) takes no more than an int all the same.
-            backlog=min(listen_queue.clamp_backlog(self.backlog, limits), listen_queue.INT_MAX),
+            backlog=backlog,
             interface=address,
         )
-        return port
+
+    def _check_free(self, address: str) -> None:
+        """Refuse a port that somebody has, whom SO_REUSEPORT alone would join."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as probe:
+            if self._reuse_address:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, self.port))
+            except OSError as error:
+                raise CannotListenError(address, self.port, error) from error
 
     def _resolve(self) -> str:
         """Return the one address to bind."""

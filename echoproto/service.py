@@ -98,6 +98,11 @@ class EchoService(Service):
         over = gatherResults(closed).addCallback(lambda _: drain.start())
         return over.addCallback(self._stopped)
 
+    def cut(self) -> None:
+        """Abort what is left of a drain that has begun."""
+        if self._drain is not None:
+            self._drain.cut()
+
     def _close(self, port: IListeningPort) -> Deferred[Any]:
         # A port closes in the reactor's next turn. Those who wait to be
         # accepted then would be reset, so they are let in right before.
@@ -171,9 +176,8 @@ class EchoService(Service):
             self._watch_signals()
 
     def _watch_signals(self) -> None:
-        assert self._drain is not None
         if self._end_watch is None:
-            self._end_watch = watch_signals(self._reactor, self._drain.cut)
+            self._end_watch = watch_signals(self._reactor, self.cut)
 
     def _close_lane(self) -> None:
         if self._lane is not None:

@@ -14,9 +14,14 @@ from typing import Any
 from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
+from echoproto import workers
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import EchoFactory, LogDetail
 from echoproto.service import EchoService
+from echoproto.workers import WorkersService
+
+# More than any machine has cores; a number above it is a slip of the finger.
+_MOST_WORKERS = 1024
 
 
 class CannotStartError(SystemExit, Exception):
@@ -64,6 +69,18 @@ def _log_detail(value: str) -> LogDetail:
     except ValueError:
         allowed = ", ".join(detail.value for detail in LogDetail)
         raise _bad("log", value, "no such detail", allowed) from None
+
+
+def _workers(value: str) -> int:
+    allowed = f"0 to {_MOST_WORKERS}; 0 for one for each core"
+    if not workers.available():
+        allowed = "1 on this platform"
+    count: int = _whole_number("workers", allowed)(value)
+    if not 0 <= count <= _MOST_WORKERS:
+        raise _bad("workers", value, "out of range", allowed)
+    if count != 1 and not workers.available():
+        raise _bad("workers", value, "no SO_REUSEPORT here", allowed)
+    return count
 
 
 def _lane(value: str) -> str:
@@ -146,11 +163,25 @@ class Options(usage.Options):
             "where the platform has it) or stock (by the reactor itself).",
             _lane,
         ],
+        [
+            "workers",
+            "w",
+            1,
+            "Processes that serve the port; 0 for one for each core that this process may use.",
+            _workers,
+        ],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self["reuse-address"] = True
+        self["reuse-port"] = False
+
+    def opt_reuse_port(self) -> None:
+        """Set SO_REUSEPORT: share the port with other processes of this user that set it too."""
+        if not workers.available():
+            raise usage.UsageError("--reuse-port: this platform has no SO_REUSEPORT")
+        self["reuse-port"] = True
 
     def opt_reuse_address(self) -> None:
         """Set SO_REUSEADDR: a restart works while old connections are in TIME_WAIT. [default]"""
@@ -189,28 +220,14 @@ class Options(usage.Options):
             raise CannotStartError(str(error)) from None
 
 
-class CommandLineService(EchoService):
-    """An EchoService whose failed start is told in the command line's words."""
+class _ToldInOptions:
+    """Mixed into a service: a failed start is told in the command line's words."""
 
-    def __init__(self, options: Options, reactor: Any) -> None:
-        self._options = options
-        super().__init__(
-            TCPEndpoint(
-                reactor,
-                port=options["port"],
-                interface=options["interface"],
-                backlog=options["backlog"],
-                reuse_address=options["reuse-address"],
-            ),
-            EchoFactory(options["log"]),
-            drain_timeout=options["drain-timeout"],
-            reactor=reactor,
-            fast_lane=options["lane"] == "fast",
-        )
+    _options: Options
 
     def _listen(self) -> None:
         try:
-            super()._listen()
+            super()._listen()  # type: ignore[misc]
         except CannotListenError as error:
             refusal = CannotStartError(_explain(error, self._options))
             if sys.stderr is not sys.__stderr__:
@@ -221,6 +238,14 @@ class CommandLineService(EchoService):
                 if parent.get("nodaemon") and parent.get("logfile") in (None, "-"):
                     refusal.code = 1
             raise refusal from None
+
+
+class CommandLineService(_ToldInOptions, EchoService):
+    """What ``twistd echo`` runs."""
+
+
+class CommandLineWorkersService(_ToldInOptions, WorkersService):
+    """What ``twistd echo --workers`` runs."""
 
 
 def _explain(error: CannotListenError, options: Options) -> str:
@@ -261,7 +286,7 @@ def _explain(error: CannotListenError, options: Options) -> str:
     return _line("interface", interface, f"cannot listen on port {port} ({reason})", "another one")
 
 
-def makeService(options: Options, reactor: Any = None) -> EchoService:
+def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersService:
     """Make the service that the command line describes.
 
     :param options: parsed.
@@ -269,4 +294,32 @@ def makeService(options: Options, reactor: Any = None) -> EchoService:
     """
     if reactor is None:
         from twisted.internet import reactor
-    return CommandLineService(options, reactor)
+    endpoint = TCPEndpoint(
+        reactor,
+        port=options["port"],
+        interface=options["interface"],
+        backlog=options["backlog"],
+        reuse_address=options["reuse-address"],
+        reuse_port=options["reuse-port"],
+    )
+    fast_lane = options["lane"] == "fast"
+    service: CommandLineService | CommandLineWorkersService
+    if options["workers"] == 1:
+        service = CommandLineService(
+            endpoint,
+            EchoFactory(options["log"]),
+            drain_timeout=options["drain-timeout"],
+            reactor=reactor,
+            fast_lane=fast_lane,
+        )
+    else:
+        service = CommandLineWorkersService(
+            endpoint,
+            options["workers"] or workers.cores(),
+            log=options["log"],
+            drain_timeout=options["drain-timeout"],
+            reactor=reactor,
+            fast_lane=fast_lane,
+        )
+    service._options = options
+    return service

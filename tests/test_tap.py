@@ -18,6 +18,7 @@ from twisted.python import usage
 
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import LogDetail
+from echoproto.service import EchoService
 from echoproto.tap import CannotStartError, Options, makeService
 
 OPTIONS = ["port", "interface", "backlog", "drain-timeout", "log", "lane", "reuse-address"]
@@ -201,6 +202,7 @@ def test_the_service_is_what_the_options_say(reactor: MemoryReactorClock) -> Non
     assert (endpoint.port, endpoint.interface, endpoint.backlog) == (7, "::1", 5)
     service.privilegedStartService()
     ((_, factory, backlog, interface),) = reactor.tcpServers
+    assert isinstance(service, EchoService)
     assert factory is service.factory
     assert (backlog, interface) == (5, "::1")
 

@@ -65,6 +65,14 @@ class Server:
         assert found, f"no {pattern!r} in the log:\n{self.log}"
         return found
 
+    def wait_for_times(self, text: str, times: int, timeout: float = PATIENCE) -> None:
+        """Wait until the log has a text so many times."""
+        with self._news:
+            self._news.wait_for(
+                lambda: "\n".join(self.lines).count(text) >= times or self._ended, timeout
+            )
+        assert self.log.count(text) >= times, self.log
+
     @property
     def port(self) -> int:
         return int(self.wait_for(LISTENING)["port"])

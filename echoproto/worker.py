@@ -1,0 +1,148 @@
+"""One of several processes on one port: ``python -m echoproto.worker SETTINGS``.
+
+It is started by :mod:`echoproto.workers`, from which it inherits its listening
+sockets, and whose orders come on standard input: ``cut`` aborts a drain, and
+the end of input means that the parent is gone. SIGTERM begins the drain, and
+sent again changes nothing: a service manager may send it to every process of a
+service, and the parent sends it too. SIGINT, which a terminal sends to all, is
+the parent's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import (
+    FileLogObserver,
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    eventAsText,
+    globalLogBeginner,
+)
+from twisted.python.failure import Failure
+from twisted.python.reflect import namedAny
+from zope.interface import implementer
+
+from echoproto.factory import EchoFactory
+from echoproto.service import EchoService
+
+
+class InheritedEndpoint(AdoptedStreamServerEndpoint):
+    """A listening socket that the parent has opened.
+
+    :ivar backlog: the length of the accept queue that the parent was asked for.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int, backlog: int | None) -> None:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            sock.setblocking(False)
+            family = sock.family
+        super().__init__(reactor, descriptor, family)
+        self.backlog = backlog
+
+
+@implementer(IReadDescriptor)
+class Orders:
+    """What the parent says on standard input."""
+
+    def __init__(self, reactor: Any, service: EchoService) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._stopping = False
+        self._cut = False
+
+    def fileno(self) -> int:
+        """Return standard input."""
+        return 0
+
+    def logPrefix(self) -> str:  # noqa: N802
+        """Return what the reactor names a line after."""
+        return "-"
+
+    def doRead(self) -> None:  # noqa: N802
+        """Take an order."""
+        if os.read(0, 4096):
+            self._cut = True
+            self._service.cut()
+        else:
+            self._reactor.removeReader(self)
+            self.stop()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The pipe is hung up, as some reactors tell its end; or the reactor shuts down."""
+        self.stop()
+
+    def drain(self) -> Deferred[None]:
+        """Let the conversations finish, unless the order to cut that short came first."""
+        over = self._service.stopService()
+        if self._cut:
+            self._service.cut()
+        return over
+
+    def stop(self) -> None:
+        """Begin the drain, unless it has begun."""
+        if not self._stopping:
+            self._stopping = True
+            self._reactor.stop()
+
+
+def _observer() -> ILogObserver:
+    """Return what writes for the parent, which relays each line with a time."""
+    # That Twisted has opened a port or ended a loop, the parent says too.
+    levels = LogLevelFilterPredicate(LogLevel.warn)
+    levels.setLogLevelForNamespace("echoproto", LogLevel.info)
+
+    def line(event: LogEvent) -> str:
+        return eventAsText(event, includeTimestamp=False, includeSystem=False) + "\n"
+
+    return FilteringLogObserver(FileLogObserver(sys.stdout, line), [levels])
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Serve until told to stop.
+
+    :param settings: ``reactor``, a module that installs one; ``first_socket``,
+        the number of the first inherited descriptor; ``backlogs``, what was
+        asked for each of the sockets; ``log``, ``drain_timeout`` in seconds,
+        and ``fast_lane``, as for :class:`echoproto.EchoService`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    namedAny(settings["reactor"]).install()
+    from twisted.internet import reactor
+
+    globalLogBeginner.beginLoggingTo([_observer()])
+    first = settings["first_socket"]
+    service = EchoService(
+        [
+            InheritedEndpoint(reactor, first + n, backlog)
+            for n, backlog in enumerate(settings["backlogs"])
+        ],
+        EchoFactory(settings["log"]),
+        drain_timeout=settings["drain_timeout"],
+        reactor=reactor,
+        fast_lane=settings["fast_lane"],
+    )
+    orders = Orders(reactor, service)
+    service.startService()
+    running: Any = reactor
+    running.addSystemEventTrigger("before", "shutdown", orders.drain)
+    running.addReader(orders)
+    running.callWhenRunning(
+        signal.signal, signal.SIGTERM, lambda *_: running.callFromThread(orders.stop)
+    )
+    running.run(installSignalHandlers=False)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

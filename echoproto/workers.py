@@ -1,0 +1,271 @@
+"""Several processes on one port: the parent, which opens the sockets and supervises.
+
+The parent opens the listening sockets and never accepts. Each worker
+(:mod:`echoproto.worker`) inherits one for each endpoint. A TCP port has one
+socket for each worker, joined by ``SO_REUSEPORT``, among which the kernel
+spreads the clients evenly; sharing one socket, the worker that wakes up first
+takes most. Since the parent keeps the sockets open too, clients who wait in the
+accept queue of a worker that dies are served by the one that replaces it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProcessProtocol,
+    IReactorProcess,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides
+
+from echoproto.drain import watch_signals
+from echoproto.endpoint import TCPEndpoint
+from echoproto.factory import LogDetail
+
+# A worker's listening sockets come after its standard streams.
+_FIRST_SOCKET = 3
+
+# Seconds that a worker gets beyond its own drain before it is killed.
+_GRACE = 5.0
+
+
+def available() -> bool:
+    """Tell whether this platform can serve one port from several processes."""
+    return os.name == "posix" and hasattr(socket, "SO_REUSEPORT")
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class WorkersService(Service):
+    """Serves the echo on any number of endpoints from several processes.
+
+    Twisted's process monitor starts a worker anew when it dies: at once, or,
+    if it lived for less than a second, after a delay that doubles each time.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        endpoints: IStreamServerEndpoint | Sequence[IStreamServerEndpoint],
+        count: int,
+        log: LogDetail = LogDetail.LISTENING,
+        drain_timeout: float = 10.0,
+        fast_lane: bool = True,
+        reactor: Any = None,
+    ) -> None:
+        """Describe a service; it listens when it is started.
+
+        :param endpoints: where to listen. The bytes are echoed as they come
+            from the socket: an endpoint that adds a layer, as TLS, does not fit.
+        :param count: how many workers; at least 1.
+        :param log: how much a worker logs of its conversations.
+        :param drain_timeout: seconds that running conversations get to finish
+            when the service stops; 0 aborts them at once.
+        :param fast_lane: see :class:`echoproto.EchoService`.
+        :param reactor: an ``IReactorProcess``; the global one if none is given.
+        """
+        if IStreamServerEndpoint.providedBy(endpoints):
+            endpoints = [endpoints]
+        self._endpoints: Sequence[IStreamServerEndpoint] = endpoints
+        self._count = count
+        self._settings = {
+            "log": log.value,
+            "drain_timeout": drain_timeout,
+            "fast_lane": fast_lane,
+        }
+        self._reactor = reactor
+        self._kill_time = drain_timeout + _GRACE
+        # For each endpoint its sockets: one for each worker, or one for all.
+        self._ports: list[list[IListeningPort]] = []
+        self._monitor: Any = None
+        self._running: set[str] = set()
+        self._all_ended: Deferred[None] | None = None
+        self._shutdown_trigger: Any = None
+        self._end_watch: Callable[[], None] | None = None
+
+    def privilegedStartService(self) -> None:
+        """Listen, while the process still has the right to take any port.
+
+        :raises Exception: what an endpoint's ``listen`` failed with; then no
+            port is left open.
+        """
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        """Start the workers, as the user that the process is now."""
+        if not self._ports:
+            self._listen()
+        super().startService()
+        # This module installs a reactor when it is imported.
+        from twisted.runner.procmon import ProcessMonitor
+
+        self._monitor = ProcessMonitor(self._spawner())
+        self._monitor.killTime = self._kill_time
+        # What it lives for less than a second counts as an instant death.
+        self._monitor.minRestartDelay = 0.1
+        self._monitor.maxRestartDelay = 30
+        for number in range(self._count):
+            self._monitor.addProcess(f"worker {number + 1}", self._command(), env=os.environ)
+        self._monitor.startService()
+        self._shutdown_trigger = self._reactor.addSystemEventTrigger(
+            "before", "shutdown", self._watch_signals
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Close the ports and let the workers drain.
+
+        :returns: a Deferred that fires when all have ended.
+        """
+        super().stopService()
+        # Ours first: as long as one is open, its queue takes clients.
+        ports = [port for each in self._ports for port in each]
+        self._ports = []
+        closed = gatherResults([maybeDeferred(port.stopListening) for port in ports])
+        return closed.addCallback(self._stop_workers).addCallback(self._stopped)
+
+    def cut(self) -> None:
+        """Abort what is left of a drain."""
+        for protocol in self._monitor.protocols.values():
+            protocol.transport.write(b"cut\n")
+
+    def _listen(self) -> None:
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = reactor
+        try:
+            for endpoint in self._endpoints:
+                ports = self._open(endpoint)
+                self._ports.append(ports)
+                for port in ports:
+                    # Workers accept. The reactor has not had a turn yet.
+                    port.stopReading()  # type: ignore[attr-defined]
+        except BaseException:
+            for ports in self._ports:
+                for port in ports:
+                    port.stopListening()
+            self._ports = []
+            raise
+
+    def _open(self, endpoint: IStreamServerEndpoint) -> list[IListeningPort]:
+        factory = ServerFactory()
+        factory.noisy = False
+        if isinstance(endpoint, TCPEndpoint):
+            return endpoint.listen_often(factory, self._count)
+        outcome: list[Any] = []
+        endpoint.listen(factory).addBoth(outcome.append)
+        if not outcome:
+            raise RuntimeError(f"{endpoint} does not listen at once, as workers need it")
+        if isinstance(outcome[0], Failure):
+            outcome[0].raiseException()
+        return outcome
+
+    def _command(self) -> list[str]:
+        backlogs = [getattr(endpoint, "backlog", None) for endpoint in self._endpoints]
+        settings = {
+            **self._settings,
+            "backlogs": backlogs,
+            "first_socket": _FIRST_SOCKET,
+            "reactor": type(self._reactor).__module__,
+        }
+        return [sys.executable, "-m", "echoproto.worker", json.dumps(settings)]
+
+    def _spawner(self) -> Any:
+        """Return a reactor for the monitor, whose processes inherit the sockets."""
+        service = self
+
+        class Spawner:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(service._reactor, name)
+
+            def spawnProcess(  # noqa: N802
+                self, protocol: IProcessProtocol, *args: Any, **named: Any
+            ) -> Any:
+                return service._spawn(protocol, *args, **named)
+
+        spawner = Spawner()
+        directlyProvides(spawner, IReactorProcess, IReactorTime)
+        return spawner
+
+    def _spawn(self, protocol: Any, *args: Any, **named: Any) -> Any:
+        name: str = protocol.name
+        index = int(name.split()[1]) - 1
+        sockets = {
+            _FIRST_SOCKET + n: ports[index % len(ports)].fileno()  # type: ignore[attr-defined]
+            for n, ports in enumerate(self._ports)
+        }
+        tell_monitor = protocol.processEnded
+
+        def ended(reason: Failure) -> None:
+            tell_monitor(reason)
+            self._worker_ended(name, reason)
+
+        protocol.processEnded = ended
+        process = self._reactor.spawnProcess(
+            protocol, *args, childFDs={0: "w", 1: "r", 2: "r", **sockets}, **named
+        )
+        self._running.add(name)
+        self._log.info("{name} started, pid {pid}", name=name, pid=process.pid)
+        return process
+
+    def _worker_ended(self, name: str, reason: Failure) -> None:
+        self._running.discard(name)
+        restart = self._monitor.restart.get(name)
+        if self.running and restart is not None and restart.active():
+            self._log.warn(
+                "{name} ended ({why}); a new one starts in {delay:.1f} s",
+                name=name,
+                why=_why(reason),
+                delay=max(0.0, restart.getTime() - self._reactor.seconds()),
+            )
+        if self._all_ended is not None and not self._running:
+            self._all_ended.callback(None)
+
+    def _stop_workers(self, _: object) -> Deferred[None]:
+        self._all_ended = Deferred()
+        if not self._running:
+            self._all_ended.callback(None)
+        if self._monitor is not None:
+            self._monitor.stopService()
+        return self._all_ended
+
+    def _stopped(self, _: object) -> None:
+        self._monitor = None
+        self._all_ended = None
+        if self._end_watch is not None:
+            self._end_watch()
+            self._end_watch = None
+        elif self._shutdown_trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
+        self._shutdown_trigger = None
+
+    def _watch_signals(self) -> None:
+        self._end_watch = watch_signals(self._reactor, self.cut)
+
+
+def _why(reason: Failure) -> str:
+    """Say how a process ended: ``ProcessDone`` and ``ProcessTerminated`` tell it at length."""
+    signum = getattr(reason.value, "signal", None)
+    if signum is not None:
+        return f"killed by signal {signum}"
+    return f"exit code {getattr(reason.value, 'exitCode', 'unknown')}"

@@ -1,0 +1,245 @@
+"""Several processes on one port: what a client, an operator and a kill -9 see of it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import Serve
+from tests.system.server import PATIENCE, Server, receive_all, running, say, twistd
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(socket, "SO_REUSEPORT"), reason="this platform has no SO_REUSEPORT"
+)
+
+
+def all_listen(server: Server, count: int) -> None:
+    for number in range(1, count + 1):
+        server.wait_for(rf"\[worker {number}\] listening on")
+
+
+def pid_of(server: Server, number: int) -> int:
+    """The process that is this worker now."""
+    return int(re.findall(rf"worker {number} started, pid (\d+)", server.log)[-1])
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process has ended; one that nobody has reaped counts."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_connections_spread(serve: Serve) -> None:
+    server = serve("--workers", "4", "--log", "connections")
+    all_listen(server, 4)
+    with ExitStack() as clients:
+        for _ in range(400):
+            client = clients.enter_context(server.connect())
+            client.sendall(b"data")
+            assert client.recv(4) == b"data"
+        server.wait_for_times("opened", 400)
+        shares = [len(re.findall(rf"\[worker {n}\] opened", server.log)) for n in range(1, 5)]
+    assert sum(shares) == 400
+    assert max(shares) <= 200
+
+
+def test_a_killed_worker_hurts_no_other_and_is_replaced(serve: Serve) -> None:
+    server = serve("--workers", "4", "--log", "connections")
+    all_listen(server, 4)
+    refused: list[OSError] = []
+    connected = 0
+    over = threading.Event()
+
+    def keep_connecting() -> None:
+        nonlocal connected
+        while not over.is_set():
+            try:
+                with server.connect() as client:
+                    client.sendall(b"new")
+                    # Who is accepted by the worker that dies loses the
+                    # conversation with it; nobody is turned away.
+                    client.recv(3)
+            except ConnectionRefusedError as error:
+                refused.append(error)
+            except ConnectionResetError:
+                pass
+            connected += 1
+
+    with ExitStack() as stack:
+        clients = []
+        names = {}
+        for _ in range(100):
+            client = stack.enter_context(server.connect())
+            client.sendall(b"data")
+            assert client.recv(4) == b"data"
+            clients.append(client)
+            names[client] = "{}:{}".format(*client.getsockname())
+        server.wait_for_times("opened", 100)
+        theirs = set(re.findall(r"\[worker 2\] opened (\S+)", server.log))
+        load = threading.Thread(target=keep_connecting)
+        load.start()
+        killed = time.monotonic()
+        os.kill(pid_of(server, 2), signal.SIGKILL)
+        server.wait_for(r"worker 2 ended \(killed by signal 9\); a new one starts in \d\.\d s")
+        server.wait_for(r"(?s)worker 2 ended.*\[worker 2\] listening on")
+        assert time.monotonic() - killed < 5  # within a second where nothing else runs
+        over.set()
+        load.join()
+        for client in clients:
+            if names[client] in theirs:
+                continue
+            client.sendall(b"more")
+            assert client.recv(4) == b"more"
+    assert theirs
+    assert not refused
+    assert connected
+
+
+def test_who_waits_for_a_dead_worker_is_served_by_the_next(serve: Serve) -> None:
+    server = serve("--workers", "2")
+    all_listen(server, 2)
+    pids = [pid_of(server, 1), pid_of(server, 2)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(20)]
+        for client in clients:
+            client.sendall(b"data")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for client in clients:
+            assert client.recv(4) == b"data"
+
+
+def test_sigterm_drains_all(serve: Serve) -> None:
+    server = serve("--workers", "3", "--drain-timeout", "20")
+    all_listen(server, 3)
+    payload = os.urandom(1 << 20)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(30)]
+        for client in clients:
+            client.sendall(payload[:1000])
+            assert client.recv(1)
+        # As a service manager does that tells every process of a service.
+        for number in (1, 2, 3):
+            os.kill(pid_of(server, number), signal.SIGTERM)
+        server.signal(signal.SIGTERM)
+        server.wait_for_times("draining", 3)
+        server.wait_for_times("Closed)", 3)  # the parent's
+        with pytest.raises(ConnectionRefusedError):
+            server.connect().close()
+        for client in clients:
+            assert say(client, payload[1000:]) == payload[1:]
+    assert server.wait() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_cuts_it_short(serve: Serve, second: int) -> None:
+    server = serve("--workers", "2", "--drain-timeout", "60")
+    all_listen(server, 2)
+    with ExitStack() as stack:
+        for _ in range(10):
+            client = stack.enter_context(server.connect())
+            client.sendall(b"data")
+            assert client.recv(4) == b"data"
+        server.signal(signal.SIGTERM)
+        server.wait_for("draining")
+        server.signal(second)
+        assert server.wait() == -signal.SIGTERM
+    assert "ReactorNotRunning" not in server.log
+    assert "Traceback" not in server.log
+
+
+def test_workers_end_with_a_parent_that_is_killed(serve: Serve) -> None:
+    server = serve("--workers", "2", "--drain-timeout", "1")
+    all_listen(server, 2)
+    pids = [pid_of(server, 1), pid_of(server, 2)]
+    with server.connect() as client:
+        client.sendall(b"data")
+        assert client.recv(4) == b"data"
+        server.signal(signal.SIGKILL)
+        # Its drain ends the conversation.
+        assert receive_all(client) == b""
+    end = time.monotonic() + PATIENCE
+    while not all(gone(pid) for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    server.wait()
+
+
+def test_one_worker_is_this_process_and_0_is_one_a_core(serve: Serve) -> None:
+    single, many = serve("--workers", "1"), serve("--workers", "0")
+    with single.connect() as client:
+        assert say(client, b"data") == b"data"
+    assert "worker" not in single.log
+    cores = len(os.sched_getaffinity(0))
+    if cores == 1:
+        pytest.skip("on one core, 0 is 1")
+    all_listen(many, cores)
+
+
+def test_a_port_that_somebody_has_is_not_shared(serve: Serve) -> None:
+    server = serve("--workers", "2")
+    all_listen(server, 2)
+    second = serve("--workers", "2", "--port", str(server.port))
+    assert second.wait() == 1
+    assert f"--port {server.port}: in use on 127.0.0.1" in second.log
+
+
+def test_reuse_port_lets_independent_processes_share(serve: Serve) -> None:
+    first = serve("--reuse-port", "--log", "connections")
+    port = ("--port", str(first.port), "--log", "connections")
+    second = serve("--reuse-port", *port)
+    third = serve("--reuse-port", "--workers", "2", *port)
+    assert second.port == third.port == first.port
+    all_listen(third, 2)
+    refusing = serve(*port)
+    assert refusing.wait() == 1
+    for _ in range(200):
+        with first.connect() as client:
+            assert say(client, b"data") == b"data"
+    for server in (first, second, third):
+        server.wait_for("opened")
+
+
+@pytest.mark.parametrize("interface", ["::1", "::"])
+def test_workers_on_ipv6(serve: Serve, interface: str) -> None:
+    server = serve("--workers", "2", "--interface", interface)
+    with server.connect("::1") as client:
+        assert say(client, b"data") == b"data"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_workers_serve_as_another_user(tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    try:
+        subprocess.run(
+            [sys.executable, "-c", "import echoproto.worker"],
+            user=nobody.pw_uid,
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
+    except (PermissionError, subprocess.CalledProcessError):
+        pytest.skip("the user nobody cannot run this Python")
+    command = twistd("--workers", "2")
+    command[1:1] = ["--uid", "nobody", "--gid", "nogroup"]
+    with running(command, cwd="/") as server:
+        all_listen(server, 2)
+        status = Path(f"/proc/{pid_of(server, 1)}/status").read_text()
+        assert re.search(rf"Uid:\s+{nobody.pw_uid}\s+{nobody.pw_uid}", status)
+        with server.connect() as client:
+            assert say(client, b"data") == b"data"
