@@ -8,7 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
+    IHandshakeListener,
     IPushProducer,
+    ISSLTransport,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -37,7 +39,7 @@ class EchoTimeout(EchoError, TimeoutError):  # noqa: N818 (as in "timeout")
     """A conversation took longer than it was given."""
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class _Speaker(Protocol):
     """Sends one payload, with flow control, and collects what comes back."""
 
@@ -68,8 +70,12 @@ class _Speaker(Protocol):
             self.transport.unregisterProducer()
             if self._half_close:
                 self.transport.loseWriteConnection()
-            else:
+            elif self._expected or not ISSLTransport.providedBy(self.transport):
                 self._close_when_whole()
+
+    def handshakeCompleted(self) -> None:
+        """With nothing to say, this is the end: before it, closing a TLS session breaks it off."""
+        self._close_when_whole()
 
     def pauseProducing(self) -> None:
         self._paused = True

@@ -16,9 +16,10 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionRefusedError as Refused
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
@@ -62,6 +63,7 @@ def ask(
 
 def test_its_interfaces() -> None:
     verifyObject(IHalfCloseableProtocol, _Speaker(b""))
+    verifyObject(IHandshakeListener, _Speaker(b""))
     verifyObject(IPushProducer, _Speaker(b""))
 
 
@@ -267,10 +269,28 @@ def test_without_half_close_it_ends_when_all_has_come_back() -> None:
     assert results == [b"data"]
 
 
-def test_without_half_close_nothing_to_say_ends_at_once() -> None:
+def test_over_tls_nothing_to_say_ends_after_the_handshake() -> None:
     transport = TLSLikeTransport()
     speaker, results = speaking(b"", transport)
+    # A TLS session that is closed amid its handshake ends uncleanly.
+    assert "loseConnection" not in transport.calls
+    speaker.handshakeCompleted()
     assert "loseConnection" in transport.calls
+    speaker.connectionLost(connectionDone)
+    assert results == [b""]
+
+
+def test_over_tls_the_handshake_ends_nothing_else() -> None:
+    transport = TLSLikeTransport()
+    speaker, _ = speaking(b"data", transport)
+    speaker.handshakeCompleted()
+    assert "loseConnection" not in transport.calls
+
+
+def test_without_half_close_nothing_to_say_ends_at_once() -> None:
+    transport = StringTransport()
+    speaker, results = speaking(b"", transport)
+    assert transport.disconnecting
     speaker.connectionLost(connectionDone)
     assert results == [b""]
 

@@ -20,6 +20,18 @@ REACTORS = ["epoll", "poll", "select", "asyncio"]
 MIB = 1 << 20
 
 
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 loopback")
+
+
 @pytest.mark.parametrize("reactor", REACTORS)
 def test_all_that_came_before_fin_comes_back(serve: Serve, reactor: str) -> None:
     server = serve(reactor=reactor)
@@ -66,24 +78,17 @@ def test_the_plain_clients_of_the_origin(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("interface", "hosts"),
-    [("::1", ["::1"]), ("::", ["::1", "127.0.0.1"]), ("localhost", ["127.0.0.1"])],
+    [
+        pytest.param("::1", ["::1"], marks=needs_ipv6),
+        pytest.param("::", ["::1", "127.0.0.1"], marks=needs_ipv6),
+        ("localhost", ["127.0.0.1"]),
+    ],
 )
 def test_interfaces(serve: Serve, interface: str, hosts: list[str]) -> None:
-    if ":" in interface and not _has_ipv6():
-        pytest.skip("this machine has no IPv6 loopback")
     server = serve("--interface", interface)
     for host in hosts:
         with server.connect(host) as client:
             assert say(client, b"data") == b"data"
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 def test_log_of_chunks(serve: Serve) -> None:

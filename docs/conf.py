@@ -1,0 +1,14 @@
+"""How Sphinx builds these pages: ``sphinx-build -W docs docs/_build``."""
+
+from importlib.metadata import version as _version
+
+project = "echoproto"
+author = "the echoproto contributors"
+copyright = "the echoproto contributors"  # noqa: A001 (Sphinx's name)
+release = version = _version("echoproto")
+
+extensions = ["sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+html_theme = "alabaster"
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
