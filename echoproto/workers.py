@@ -158,8 +158,7 @@ class WorkersService(Service):
                 ports = self._open(endpoint)
                 self._ports.append(ports)
                 for port in ports:
-                    # Workers accept. The reactor has not had a turn yet.
-                    port.stopReading()  # type: ignore[attr-defined]
+                    self._lend(port)
         except BaseException:
             for ports in self._ports:
                 for port in ports:
@@ -179,6 +178,16 @@ class WorkersService(Service):
         if isinstance(outcome[0], Failure):
             outcome[0].raiseException()
         return outcome
+
+    @staticmethod
+    def _lend(port: Any) -> None:
+        """Leave a port to the workers; the reactor has not had a turn yet."""
+        port.stopReading()
+        # Twisted calls shutdown(2) before it closes a port, unless the socket
+        # was adopted. That ends it for all who have it, and resets who waits in
+        # its queue, whom the workers accept before they close it themselves.
+        # No public name tells it so.
+        port._shouldShutdown = False
 
     def _command(self) -> list[str]:
         backlogs = [getattr(endpoint, "backlog", None) for endpoint in self._endpoints]

@@ -39,6 +39,8 @@ def test_the_defaults() -> None:
         "drain-timeout": 10,
         "log": LogDetail.LISTENING,
         "lane": "fast",
+        "workers": 1,
+        "reuse-port": False,
     }
 
 
