@@ -1,0 +1,157 @@
+"""The command line: ``python -m benchmarks``."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, TypeVar
+
+from benchmarks import report
+from benchmarks.build import BuildError, compiled
+from benchmarks.goals import COMPARED, OURS, UVLOOP, judge
+from benchmarks.load import Timing
+from benchmarks.peers import PEERS, Peer
+from benchmarks.processes import Cores
+from benchmarks.rounds import Run, run_rounds, smoke
+from benchmarks.works import Work, works
+
+T = TypeVar("T")
+
+FULL = Timing(seconds=2.0, warmup=0.5)
+QUICK = Timing(seconds=0.4, warmup=0.1)
+SMOKE = Timing(seconds=0.05, warmup=0.01)
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure echoproto and other echo servers in one interleaved run.",
+        epilog=f"Peers: {', '.join(peer.name for peer in PEERS)}. "
+        f"Works: {', '.join(work.name for work in works(0))}.",
+    )
+    short = parser.add_mutually_exclusive_group()
+    short.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"under a minute: short runs, by default only of {', '.join(COMPARED)}",
+    )
+    short.add_argument(
+        "--smoke",
+        action="store_true",
+        help="a few seconds, for correctness only: no figure is judged or printed",
+    )
+    parser.add_argument(
+        "--peers", metavar="A,B", help="the peers to measure (default: all that are installed)"
+    )
+    parser.add_argument("--works", metavar="X,Y", help="the works to do (default: all)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="rounds (default: 5; 2 with --quick, 1 with --smoke)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there")
+    parsed = parser.parse_args(words)
+    if parsed.rounds is not None and parsed.rounds < 1:
+        parser.error(f"argument --rounds: {parsed.rounds}: at least 1 is needed")
+    if parsed.json and not parsed.json.parent.is_dir():
+        parser.error(f"argument --json: {parsed.json}: no such folder")
+    known_peers = {peer.name: peer for peer in PEERS}
+    known_works = {work.name: work for work in works(200 if parsed.smoke else 10_000)}
+    default = ",".join(COMPARED if parsed.quick else known_peers)
+    parsed.chosen_peers = _chosen(parser, "--peers", parsed.peers or default, known_peers)
+    parsed.chosen_works = _chosen(
+        parser, "--works", parsed.works or ",".join(known_works), known_works
+    )
+    return parsed
+
+
+def _chosen(
+    parser: argparse.ArgumentParser, option: str, text: str, known: dict[str, T]
+) -> list[T]:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            parser.error(f"argument {option}: {name!r}: not one of {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """
+    Run the command line `words`; return the exit code: 1 if a peer was at fault.
+
+    Goals that are not met are no error.
+    """
+    arguments = _arguments(words)
+    if sys.platform != "linux":
+        print("benchmarks: they need Linux: epoll, /proc and pinning to cores", file=sys.stderr)
+        return 2
+    # Ended by a signal, every server and load generator ends with us, as after Ctrl-C.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _end)
+    missing = {peer.name: why for peer in arguments.chosen_peers if (why := peer.missing())}
+    peers = [peer for peer in arguments.chosen_peers if peer.name not in missing]
+    for name, why in missing.items():
+        print(f"missing: {name}: {why}")
+    try:
+        compiled("load.c")
+    except BuildError as error:
+        print(f"benchmarks: the load generator cannot be built: {error}", file=sys.stderr)
+        return 1
+    if not peers:
+        print("benchmarks: none of the peers asked for can run here", file=sys.stderr)
+        return 1
+    try:
+        run = _smoke(arguments, peers) if arguments.smoke else _measure(arguments, peers, missing)
+    except KeyboardInterrupt:
+        _progress("")
+        print("benchmarks: interrupted", file=sys.stderr)
+        return 130
+    for line in run.left_out:
+        print(f"left out: {line}")
+    for line in run.faults:
+        print(f"FAULT: {line}")
+    return 1 if run.faults else 0
+
+
+def _smoke(arguments: argparse.Namespace, peers: list[Peer]) -> Run:
+    run = smoke(peers, arguments.chosen_works, SMOKE, Cores.allowed(), _progress)
+    _progress("")
+    for work in arguments.chosen_works:
+        right = [peer.name for peer in peers if run.of(peer.name, work.name)]
+        print(f"{work.name}: every byte right: {', '.join(right) or 'nobody'}")
+    return run
+
+
+def _measure(arguments: argparse.Namespace, peers: list[Peer], missing: dict[str, str]) -> Run:
+    timing, rounds = (QUICK, 2) if arguments.quick else (FULL, 5)
+    rounds = arguments.rounds or rounds
+    cores = Cores.allowed()
+    if cores.server is None:
+        print("only one core is allowed: server and load share it, so take no figure for good")
+    chosen: list[Work] = arguments.chosen_works
+    run = run_rounds(peers, chosen, rounds, timing, cores, _progress, (OURS, UVLOOP))
+    _progress("")
+    verdicts = judge(run)
+    print(report.works_table(run, chosen, peers), end="\n\n")
+    print(report.goals_table(verdicts))
+    if arguments.json:
+        arguments.json.write_text(
+            report.as_json(run, verdicts, chosen, peers, missing, timing, cores) + "\n"
+        )
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""What the project wants to reach, each a ratio or a size, judged on one run."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.rounds import Measurement, Run
+
+OURS = "ours"
+UVLOOP = "uvloop-protocol"
+LIMIT = "c-epoll"
+STOCK = "twisted"
+
+#: The peers that the goals speak of.
+COMPARED = (OURS, UVLOOP, LIMIT, STOCK)
+
+Quantity = Callable[[Measurement], float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """
+    One goal.
+
+    Attributes:
+        title: what is compared.
+        quantity: what of a measurement is looked at.
+        work: the work at which ours is looked at.
+        peer: whom ours is divided by; None for no division.
+        peer_work: the work of that peer, if it is another one.
+        limit: where the goal lies.
+        at_least: whether more is better.
+        unit: of the quantity where nothing is divided.
+    """
+
+    title: str
+    quantity: Quantity
+    work: str
+    peer: str | None
+    limit: float
+    at_least: bool = False
+    peer_work: str | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    What became of a goal.
+
+    Attributes:
+        goal: the goal.
+        value: the median over the rounds; None if it was not measured.
+        low, high: the least and the greatest round.
+    """
+
+    goal: Goal
+    value: float | None = None
+    low: float = 0.0
+    high: float = 0.0
+
+    @property
+    def word(self) -> str:
+        """``met``, ``not met`` or ``not measured``, by the median."""
+        if self.value is None:
+            return "not measured"
+        if self.goal.at_least:
+            return "met" if self.value >= self.goal.limit else "not met"
+        return "met" if self.value <= self.goal.limit else "not met"
+
+    @property
+    def within_spread(self) -> bool:
+        """Whether single rounds say the opposite."""
+        return self.value is not None and self.low <= self.goal.limit <= self.high
+
+
+def _cpu(m: Measurement) -> float:
+    return m.cpu_per_echo
+
+
+def _throughput(m: Measurement) -> float:
+    return m.bytes_per_second
+
+
+def _p99(m: Measurement) -> float:
+    return m.p99
+
+
+def _idle_kib(m: Measurement) -> float:
+    return (m.rss_per_idle or 0.0) / 1024
+
+
+GOALS = (
+    Goal("CPU per echo, 50 x 1 KiB", _cpu, "pingpong-50", UVLOOP, 1.0),
+    Goal("CPU per echo, 50 x 1 KiB", _cpu, "pingpong-50", LIMIT, 1.3),
+    Goal("CPU per echo, 50 x 1 KiB", _cpu, "pingpong-50", STOCK, 0.33),
+    Goal("CPU per echo, 1000 x 64 B", _cpu, "pingpong-1000", UVLOOP, 1.0),
+    Goal("CPU per echo, 1000 x 64 B", _cpu, "pingpong-1000", LIMIT, 1.3),
+    Goal("CPU per echo, 1000 x 64 B", _cpu, "pingpong-1000", STOCK, 0.33),
+    Goal("CPU per echo, 1 x 64 B", _cpu, "pingpong-1", UVLOOP, 1.25),
+    Goal("CPU per echo, 1 x 64 B", _cpu, "pingpong-1", STOCK, 0.6),
+    Goal("bytes/s, 8 x 1 MiB", _throughput, "bulk", UVLOOP, 1.0, at_least=True),
+    Goal("bytes/s, 8 x 1 MiB", _throughput, "bulk", LIMIT, 0.9, at_least=True),
+    Goal("bytes/s, 8 x 1 MiB", _throughput, "bulk", STOCK, 2.0, at_least=True),
+    Goal(
+        "CPU per echo among idle neighbours",
+        _cpu,
+        "neighbours",
+        OURS,
+        1.1,
+        peer_work="pingpong-50",
+    ),
+    Goal("RSS of an idle conversation", _idle_kib, "neighbours", None, 2.0, unit=" KiB"),
+    Goal("CPU per accept and one echo", _cpu, "accept", UVLOOP, 1.0),
+    Goal("p99 latency at a fixed rate", _p99, "latency", UVLOOP, 1.0),
+)
+
+
+def values(run: Run, goal: Goal) -> list[float]:
+    """Return the value of `goal` for each round in which all that it needs was measured."""
+    ours = {m.round: goal.quantity(m) for m in run.of(OURS, goal.work)}
+    if goal.peer is None:
+        return list(ours.values())
+    theirs = {m.round: goal.quantity(m) for m in run.of(goal.peer, goal.peer_work or goal.work)}
+    return [ours[number] / theirs[number] for number in ours if number in theirs]
+
+
+def judge(run: Run) -> list[Verdict]:
+    """Return the verdict on every goal."""
+    verdicts = []
+    for goal in GOALS:
+        found = values(run, goal)
+        verdicts.append(
+            Verdict(goal, statistics.median(found), min(found), max(found))
+            if found
+            else Verdict(goal)
+        )
+    return verdicts
