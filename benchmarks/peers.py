@@ -20,7 +20,7 @@ class Peer:
     Attributes:
         name: what the command line and the tables call it.
         title: what it is.
-        command: makes the command that serves a free port of 127.0.0.1.
+        command: makes the command that serves a free port of 127.0.0.1 and says which.
         missing: says what is missing to run it here; None if nothing is.
         cannot: says why it cannot be asked to do a work; None if it can.
     """
@@ -149,8 +149,8 @@ PEERS = (
         "socat",
         "socat TCP4-LISTEN,fork PIPE",
         lambda: [
-            "socat",
-            f"TCP4-LISTEN:{_free_port()},bind=127.0.0.1,fork,backlog=4096,nodelay",
+            *("socat", "-d", "-d"),  # or it does not name its port
+            "TCP4-LISTEN:0,bind=127.0.0.1,fork,backlog=4096,nodelay",
             "PIPE",
         ],
         lambda: _program_missing("socat"),
@@ -160,16 +160,8 @@ PEERS = (
         "ncat",
         "ncat --exec /bin/cat",
         lambda: [
-            "ncat",
-            "-4",
-            "-l",
-            "-k",
-            "-m",
-            "1000",
-            "-e",
-            "/bin/cat",
-            "127.0.0.1",
-            _free_port(),
+            *("ncat", "-v", "-4", "--listen", "--keep-open", "--max-conns", "1000"),
+            *("--exec", "/bin/cat", "127.0.0.1", _free_port()),
         ],
         lambda: _program_missing("ncat"),
         _ncat_cannot,

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -13,7 +14,9 @@ from pathlib import Path
 from types import TracebackType
 
 TICKS = os.sysconf("SC_CLK_TCK")
-LISTENING = "0A"  # TCP_LISTEN in include/net/tcp_states.h
+
+#: What every server says when it listens; socat names the address family too.
+LISTENING = re.compile(r"listening on (?:AF=2 )?127\.0\.0\.1:(\d+)", re.IGNORECASE)
 
 
 class ServerError(Exception):
@@ -132,25 +135,11 @@ def resident(pid: int) -> int:
     return total
 
 
-def listening_port(pid: int) -> int | None:
-    """Return the TCP port on which `pid` itself listens over IPv4, or None if it does not yet."""
-    sockets = set()
-    with contextlib.suppress(OSError):
-        for descriptor in os.scandir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                target = os.readlink(descriptor.path)
-                if target.startswith("socket:["):
-                    sockets.add(target[len("socket:[") : -1])
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == LISTENING and fields[9] in sockets:
-            return int(fields[1].rpartition(":")[2], 16)
-    return None
-
-
 class Server:
     """
     A server process of its own session, ended with all its children when the block ends.
+
+    It must print ``listening on 127.0.0.1:PORT``, and flush it.
 
     Arguments:
         name: what to call it in errors.
@@ -210,13 +199,15 @@ class Server:
                 raise ServerError(
                     f"{self.name} does not listen after {self._timeout:g} s:\n{self.output()}"
                 )
-            self.port = listening_port(self.pid) or 0
-            if not self.port:
-                time.sleep(0.005)
+            found = LISTENING.search(self.output())
+            if found:
+                self.port = int(found[1])
+            else:
+                time.sleep(0.002)
 
     def output(self) -> str:
-        """Return the end of what it printed."""
-        return self._output.read_text(errors="replace")[-2000:]
+        """Return what it printed."""
+        return self._output.read_text(errors="replace")
 
     def wait_idle(self, timeout: float = 10.0) -> None:
         """

@@ -40,6 +40,7 @@ async def serve(style: str) -> None:
         server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=4096)
     else:
         server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=4096)
+    print(f"listening on 127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     async with server:
         await server.serve_forever()
 

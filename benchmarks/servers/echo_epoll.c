@@ -11,6 +11,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -121,6 +122,11 @@ int main(void)
         || listen(listener, 4096))
         die("listen");
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    socklen_t length = sizeof address;
+    if (getsockname(listener, (struct sockaddr *)&address, &length))
+        die("getsockname");
+    printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
+    fflush(stdout);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &event))
         die("epoll");

@@ -9,7 +9,9 @@ async def echo(stream: trio.SocketStream) -> None:
 
 
 async def serve() -> None:
-    await trio.serve_tcp(echo, 0, host="127.0.0.1", backlog=4096)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=4096)
+    print(f"listening on 127.0.0.1:{listeners[0].socket.getsockname()[1]}", flush=True)
+    await trio.serve_listeners(echo, listeners)
 
 
 if __name__ == "__main__":

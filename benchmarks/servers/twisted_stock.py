@@ -7,6 +7,7 @@ from twisted.internet import epollreactor
 epollreactor.install()
 
 from twisted.internet import protocol, reactor  # noqa: E402
+from twisted.internet.address import IPv4Address  # noqa: E402
 from twisted.internet.interfaces import ITCPTransport  # noqa: E402
 from twisted.protocols import wire  # noqa: E402
 
@@ -21,5 +22,6 @@ class Echo(wire.Echo):
 factory = protocol.ServerFactory()
 factory.protocol = Echo
 factory.noisy = False
-reactor.listenTCP(0, factory, backlog=4096, interface="127.0.0.1")
+port = reactor.listenTCP(0, factory, backlog=4096, interface="127.0.0.1")
+print(f"listening on 127.0.0.1:{cast(IPv4Address, port.getHost()).port}", flush=True)
 reactor.run()
