@@ -47,7 +47,7 @@
 #define PERIOD 131071u       /* prime, so that no power of two of bytes is a multiple of it */
 #define CHUNK (256u * 1024u) /* most that one recv() or send() moves */
 #define FIRST_MESSAGE 64u    /* what a new connection echoes to show that it is served */
-#define CONNECTING_AT_ONCE 128
+#define CONNECTING_AT_ONCE 10 /* a short accept queue must not overflow */
 #define SOURCES 32           /* 127.0.0.2 and up: 28,232 ports to each */
 
 /* ---- histogram --------------------------------------------------------------------------------
