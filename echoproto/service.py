@@ -15,6 +15,7 @@ from echoproto import listen_queue
 from echoproto.address import format_address
 from echoproto.drain import Drain, watch_signals
 from echoproto.factory import EchoFactory
+from echoproto.reactor import FastLane
 
 
 class EchoService(Service):
@@ -34,6 +35,7 @@ class EchoService(Service):
         factory: EchoFactory | None = None,
         drain_timeout: float = 10.0,
         reactor: Any = None,
+        fast_lane: bool = True,
     ) -> None:
         """Describe a service; it listens when it is started.
 
@@ -42,6 +44,8 @@ class EchoService(Service):
         :param drain_timeout: seconds that running conversations get to finish
             when the service stops; 0 aborts them at once.
         :param reactor: whose time and shutdown count; the global one if none is given.
+        :param fast_lane: serve in a :class:`echoproto.reactor.FastLane` below
+            the reactor, where the platform has one.
         """
         if IStreamServerEndpoint.providedBy(endpoints):
             endpoints = [endpoints]
@@ -49,6 +53,8 @@ class EchoService(Service):
         self.factory = EchoFactory() if factory is None else factory
         self._drain_timeout = drain_timeout
         self._reactor = reactor
+        self._fast_lane = fast_lane
+        self._lane: FastLane | None = None
         self.ports: list[IListeningPort] = []
         self._listening: list[Deferred[Any]] = []
         self._shutdown_trigger: Any = None
@@ -71,10 +77,6 @@ class EchoService(Service):
         if not self._listening:
             self._listen()
         super().startService()
-        if self._reactor is None:
-            from twisted.internet import reactor
-
-            self._reactor = reactor
         self._shutting_down = False
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._reactor_shuts_down
@@ -104,6 +106,12 @@ class EchoService(Service):
         return maybeDeferred(port.stopListening)
 
     def _listen(self) -> None:
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = reactor
+        if self._fast_lane and FastLane.available():
+            self._lane = FastLane(self._reactor)
         starting = True
         failures: list[Failure] = []
 
@@ -123,10 +131,20 @@ class EchoService(Service):
                 port.stopListening()
             self.ports = []
             self._listening = []
+            self._close_lane()
             failures[0].raiseException()
 
     def _opened(self, port: IListeningPort, endpoint: IStreamServerEndpoint) -> None:
         self.ports.append(port)
+        if self._lane is not None:
+            self._lane.take(port)
+        # Who reads that it listens may count on all of it: on the handlers of
+        # signals too, which the reactor sets only when it runs.
+        self._reactor.callWhenRunning(self._announce, port, endpoint)
+
+    def _announce(self, port: IListeningPort, endpoint: IStreamServerEndpoint) -> None:
+        if port not in self.ports:
+            return
         # Our own endpoint may have clamped what was asked; Twisted's pass it on.
         asked = getattr(endpoint, "backlog", getattr(port, "backlog", None))
         self._log.info(
@@ -148,7 +166,13 @@ class EchoService(Service):
         if self._end_watch is None:
             self._end_watch = watch_signals(self._reactor, self._drain.cut)
 
+    def _close_lane(self) -> None:
+        if self._lane is not None:
+            self._lane.close()
+            self._lane = None
+
     def _stopped(self, _: object) -> None:
+        self._close_lane()
         self._drain = None
         if self._end_watch is not None:
             self._end_watch()

@@ -66,6 +66,12 @@ def _log_detail(value: str) -> LogDetail:
         raise _bad("log", value, "no such detail", allowed) from None
 
 
+def _lane(value: str) -> str:
+    if value not in ("fast", "stock"):
+        raise _bad("lane", value, "no such lane", "fast, stock")
+    return value
+
+
 def _bad(option: str, value: object, reason: str, allowed: str) -> usage.UsageError:
     return usage.UsageError(_line(option, value, reason, allowed))
 
@@ -127,6 +133,14 @@ class Options(usage.Options):
             "client's address).",
             _log_detail,
         ],
+        [
+            "lane",
+            None,
+            "fast",
+            "How connections are served: fast (an epoll set of their own below the reactor, "
+            "where the platform has it) or stock (by the reactor itself).",
+            _lane,
+        ],
     ]
 
     def __init__(self) -> None:
@@ -184,6 +198,7 @@ class CommandLineService(EchoService):
             EchoFactory(options["log"]),
             drain_timeout=options["drain-timeout"],
             reactor=reactor,
+            fast_lane=options["lane"] == "fast",
         )
 
     def _listen(self) -> None:
