@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from benchmarks import report
+from benchmarks import plots, report
 from benchmarks.build import BuildError, compiled
 from benchmarks.goals import COMPARED, OURS, UVLOOP, judge
 from benchmarks.load import Timing
@@ -53,11 +53,23 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         help="rounds (default: 5; 2 with --quick, 1 with --smoke)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there")
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help="measure cost against connections and message size too, and draw it there as SVG",
+    )
     parsed = parser.parse_args(words)
     if parsed.rounds is not None and parsed.rounds < 1:
         parser.error(f"argument --rounds: {parsed.rounds}: at least 1 is needed")
     if parsed.json and not parsed.json.parent.is_dir():
         parser.error(f"argument --json: {parsed.json}: no such folder")
+    if parsed.plots and not parsed.plots.is_dir():
+        parser.error(f"argument --plots: {parsed.plots}: no such folder")
+    if parsed.plots and (why := plots.missing()):
+        parser.error(f"argument --plots: {why}")
+    if parsed.smoke and (parsed.json or parsed.plots or parsed.rounds):
+        parser.error("argument --smoke: measures nothing, so no --rounds, --json or --plots")
     known_peers = {peer.name: peer for peer in PEERS}
     known_works = {work.name: work for work in works(200 if parsed.smoke else 10_000)}
     default = ",".join(COMPARED if parsed.quick else known_peers)
@@ -146,11 +158,22 @@ def _measure(arguments: argparse.Namespace, peers: list[Peer], missing: dict[str
     verdicts = judge(run)
     print(report.works_table(run, chosen, peers), end="\n\n")
     print(report.goals_table(verdicts))
+    if arguments.plots:
+        _plot(arguments.plots, run, peers, arguments.rounds or 3, cores)
     if arguments.json:
         arguments.json.write_text(
             report.as_json(run, verdicts, chosen, peers, missing, timing, cores) + "\n"
         )
     return run
+
+
+def _plot(folder: Path, run: Run, peers: list[Peer], rounds: int, cores: Cores) -> None:
+    """Measure what the plots show, add it to `run`, and draw."""
+    for plot in plots.PLOTS:
+        points = run_rounds(peers, plot.works, rounds, QUICK, cores, _progress)
+        _progress("")
+        run.extend(points)
+        print(f"drawn: {plots.draw(plot, points, peers, folder)}")
 
 
 if __name__ == "__main__":

@@ -75,9 +75,11 @@ def descendants(pid: int) -> list[int]:
     """Return `pid` and the living processes that stem from it."""
     found = [pid]
     for parent in found:
-        for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                found.extend(int(child) for child in children.read_text().split())
+        # One that ends meanwhile has no children any more.
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                children = Path(f"/proc/{parent}/task/{thread}/children").read_text()
+                found.extend(int(child) for child in children.split())
     return found
 
 

@@ -76,6 +76,12 @@ class Run:
     left_out: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
+    def extend(self, other: "Run") -> None:
+        """Add all that `other` found."""
+        self.measurements += other.measurements
+        self.left_out += other.left_out
+        self.faults += other.faults
+
     def of(self, peer: str, work: str) -> list[Measurement]:
         """Return the measurements of `peer` at `work`, in the order of rounds."""
         return [m for m in self.measurements if m.peer == peer and m.work == work]

@@ -56,14 +56,14 @@ def works(idle: int) -> tuple[Work, ...]:
     )
 
 
-def sweep(parameter: str) -> tuple[Work, ...]:
-    """Return the works of a plot: cost against ``connections`` or against message ``size``."""
-    if parameter == "connections":
-        return tuple(
-            Work(f"connections-{n}", f"{n} connections x 1 KiB ping-pong", "pingpong", n, KIB)
-            for n in (1, 4, 16, 50, 200, 1000, 4000)
-        )
-    return tuple(
-        Work(f"size-{n}", f"50 connections x {n} B ping-pong", "pingpong", 50, n)
-        for n in (16, 64, 256, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB)
-    )
+#: The works of the plot of cost against connections.
+BY_CONNECTIONS = tuple(
+    Work(f"connections-{n}", f"{n} connections x 1 KiB ping-pong", "pingpong", n, KIB)
+    for n in (1, 4, 16, 50, 200, 1000, 4000)
+)
+
+#: The works of the plot of cost against message size.
+BY_SIZE = tuple(
+    Work(f"size-{n}", f"50 connections x {n} B ping-pong", "pingpong", 50, n)
+    for n in (16, 64, 256, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB)
+)
