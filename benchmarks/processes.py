@@ -219,16 +219,17 @@ class Server:
             ServerError: it is still busy after `timeout` seconds, or gone.
         """
         deadline = time.monotonic() + timeout
-        try:
-            before = usage(self.pid).cpu
-            while time.monotonic() < deadline:
-                time.sleep(0.01)
-                now = usage(self.pid).cpu
-                if now - before < 0.0005:
-                    return
-                before = now
-        except ProcessLookupError:
-            raise ServerError(f"{self.name} ended:\n{self.output()}") from None
+        before = float("-inf")
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise ServerError(
+                    f"{self.name} ended with {self._process.returncode}:\n{self.output()}"
+                )
+            now = usage(self.pid).cpu
+            if now - before < 0.0005:
+                return
+            before = now
+            time.sleep(0.01)
         raise ServerError(f"{self.name} is busy {timeout:g} s after the last connection closed")
 
     def stop(self) -> None:
