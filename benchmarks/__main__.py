@@ -156,8 +156,13 @@ def _measure(arguments: argparse.Namespace, peers: list[Peer], missing: dict[str
     run = run_rounds(peers, chosen, rounds, timing, cores, _progress, (OURS, UVLOOP))
     _progress("")
     verdicts = judge(run)
-    print(report.works_table(run, chosen, peers), end="\n\n")
-    print(report.goals_table(verdicts))
+    tables = (
+        report.works_table(run, chosen, peers),
+        report.ratios_table(run, chosen, peers),
+        report.goals_table(verdicts),
+        report.noise(run),
+    )
+    print("\n\n".join(table for table in tables if table))
     if arguments.plots:
         _plot(arguments.plots, run, peers, arguments.rounds or 3, cores)
     if arguments.json:

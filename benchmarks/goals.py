@@ -16,6 +16,9 @@ COMPARED = (OURS, UVLOOP, LIMIT, STOCK)
 
 Quantity = Callable[[Measurement], float]
 
+#: A peer and a work, by their names.
+Place = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -82,6 +85,10 @@ def _throughput(m: Measurement) -> float:
     return m.bytes_per_second
 
 
+def _thrift(m: Measurement) -> float:
+    return m.bytes / m.cpu
+
+
 def _p99(m: Measurement) -> float:
     return m.p99
 
@@ -102,6 +109,9 @@ GOALS = (
     Goal("bytes/s, 8 x 1 MiB", _throughput, "bulk", UVLOOP, 1.0, at_least=True),
     Goal("bytes/s, 8 x 1 MiB", _throughput, "bulk", LIMIT, 0.9, at_least=True),
     Goal("bytes/s, 8 x 1 MiB", _throughput, "bulk", STOCK, 2.0, at_least=True),
+    Goal("bytes per CPU second, 8 x 1 MiB", _thrift, "bulk", UVLOOP, 1.0, at_least=True),
+    Goal("bytes per CPU second, 8 x 1 MiB", _thrift, "bulk", LIMIT, 0.9, at_least=True),
+    Goal("bytes per CPU second, 8 x 1 MiB", _thrift, "bulk", STOCK, 2.0, at_least=True),
     Goal(
         "CPU per echo among idle neighbours",
         _cpu,
@@ -116,13 +126,22 @@ GOALS = (
 )
 
 
+def ratios(run: Run, quantity: Quantity, ours: Place, theirs: Place) -> list[float]:
+    """
+    Return `quantity` of `ours` divided by that of `theirs`, for each round that has both.
+
+    Within a round, so that what slows the whole machine for a while slows both.
+    """
+    below = {m.round: quantity(m) for m in run.of(*theirs)}
+    return [quantity(m) / below[m.round] for m in run.of(*ours) if m.round in below]
+
+
 def values(run: Run, goal: Goal) -> list[float]:
     """Return the value of `goal` for each round in which all that it needs was measured."""
-    ours = {m.round: goal.quantity(m) for m in run.of(OURS, goal.work)}
+    ours = (OURS, goal.work)
     if goal.peer is None:
-        return list(ours.values())
-    theirs = {m.round: goal.quantity(m) for m in run.of(goal.peer, goal.peer_work or goal.work)}
-    return [ours[number] / theirs[number] for number in ours if number in theirs]
+        return [goal.quantity(m) for m in run.of(*ours)]
+    return ratios(run, goal.quantity, ours, (goal.peer, goal.peer_work or goal.work))
 
 
 def judge(run: Run) -> list[Verdict]:

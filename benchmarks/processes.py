@@ -96,7 +96,11 @@ def usage(pid: int) -> Usage:
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
             utime, stime, cutime, cstime = (int(field) / TICKS for field in fields[11:15])
             clock = _cpu_clock(process)
-            delay = int(Path(f"/proc/{process}/schedstat").read_text().split()[1])
+            # Of this file alone there is one for each thread.
+            delay = sum(
+                int(Path(f"/proc/{process}/task/{thread}/schedstat").read_text().split()[1])
+                for thread in os.listdir(f"/proc/{process}/task")
+            )
         except (FileNotFoundError, ProcessLookupError):
             if process == pid:
                 raise ProcessLookupError(pid) from None

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.goals import Verdict
+from benchmarks.goals import COMPARED, OURS, Verdict, ratios
 from benchmarks.load import Timing
 from benchmarks.peers import Peer
 from benchmarks.processes import Cores
@@ -101,16 +101,53 @@ def works_table(run: Run, works: Iterable[Work], peers: Sequence[Peer]) -> str:
     return "\n\n".join(parts)
 
 
+def ratios_table(run: Run, works: Sequence[Work], peers: Sequence[Peer]) -> str:
+    """Return the CPU time of an echo of each peer as a multiple of ours, a column for each work.
+
+    The median over the rounds, then the least and the greatest; empty if ours was not measured.
+    """
+    columns = [work.name for work in works if run.of(OURS, work.name)]
+    rows = [["peer", *columns]]
+    for peer in peers:
+        row = [peer.name]
+        for work in columns:
+            found = ratios(run, lambda m: m.cpu_per_echo, (peer.name, work), (OURS, work))
+            row.append(
+                f"{statistics.median(found):.2f} ({min(found):.2f}-{max(found):.2f})"
+                if found
+                else "-"
+            )
+        rows.append(row)
+    return f"CPU time of an echo, as a multiple of ours\n{_aligned(rows)}" if columns else ""
+
+
+def noise(run: Run) -> str | None:
+    """Say so if something else ran on the server's core for more than a twentieth of the time."""
+    shares = [m.waited / m.seconds for m in run.measurements]
+    if not shares or statistics.median(shares) <= 0.05:
+        return None
+    return (
+        f"This machine was busy: the servers waited for their core for "
+        f"{statistics.median(shares):.0%} of the time (median), up to {max(shares):.0%}. "
+        "Trust ratios before figures, and a quiet machine before both."
+    )
+
+
 def goals_table(verdicts: Iterable[Verdict]) -> str:
-    """Return a line for each goal: what was reached, its spread over the rounds, met or not."""
+    """
+    Return a line for each goal: what was reached, its spread over the rounds, met or not.
+
+    Those that were not measured are counted in a last line.
+    """
     rows = [["goal", "against", "wanted", "measured", "(least-most)", ""]]
+    unmeasured = 0
     for verdict in verdicts:
+        if verdict.value is None:
+            unmeasured += 1
+            continue
         goal = verdict.goal
         against = goal.peer_work if goal.peer_work else goal.peer or "-"
         wanted = f"{'>=' if goal.at_least else '<='} {goal.limit:g}{goal.unit}"
-        if verdict.value is None:
-            rows.append([goal.title, against, wanted, "-", "-", verdict.word])
-            continue
         rows.append(
             [
                 goal.title,
@@ -121,7 +158,11 @@ def goals_table(verdicts: Iterable[Verdict]) -> str:
                 verdict.word + (", within the spread" if verdict.within_spread else ""),
             ]
         )
-    return _aligned(rows)
+    table = _aligned(rows) if len(rows) > 1 else ""
+    if not unmeasured:
+        return table
+    rest = f"goals not measured: {unmeasured}; all need the peers {', '.join(COMPARED)}"
+    return f"{table}\n{rest}" if table else rest
 
 
 def _version(distribution: str) -> str | None:

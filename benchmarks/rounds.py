@@ -4,6 +4,7 @@ import resource
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.build import BuildError
 from benchmarks.load import FaultError, Timing, load
 from benchmarks.peers import Peer
 from benchmarks.processes import Cores, Server, ServerError, resident, usage
@@ -208,7 +209,7 @@ def smoke(
                         continue
                     rate = 1000.0 if work.mode == "open" else None
                     run.measurements.append(measure(server, work, timing, cores, rate=rate))
-        except (FaultError, ServerError) as fault:
+        except (BuildError, FaultError, ServerError) as fault:
             run.faults.append(f"{peer.name}: {fault}")
     return run
 
@@ -259,7 +260,7 @@ def run_rounds(
                 try:
                     rate = rates.get(peer.name) if work.mode == "open" else None
                     run.measurements.append(measure_fresh(peer, work, timing, cores, number, rate))
-                except (FaultError, ServerError) as fault:
+                except (BuildError, FaultError, ServerError) as fault:
                     run.faults.append(f"{peer.name}, {work.name}: {fault}")
                     barred.add((peer.name, work.name))
     return run
@@ -293,7 +294,7 @@ def _open_rates(
                 if known
                 else measure_fresh(peer, closed, timing, cores, 0).echoes_per_second
             )
-        except (FaultError, ServerError):
+        except (BuildError, FaultError, ServerError):
             continue  # the work itself is going to say so
     among = [saturation[name] for name in judged if name in saturation] or saturation.values()
     common = min(among, default=2000.0) / 2

@@ -36,6 +36,7 @@ def measurement(
     p99: float = 0.001,
     rss_per_idle: float | None = None,
     rate: float | None = None,
+    waited: float = 0.1,
 ) -> Measurement:
     """Return a measurement of 100,000 echoes in two seconds."""
     return Measurement(
@@ -48,7 +49,7 @@ def measurement(
         cpu=cpu,
         user=cpu / 4,
         system=cpu * 3 / 4,
-        waited=0.1,
+        waited=waited,
         load_cpu=1.5,
         p50=p99 / 2,
         p99=p99,

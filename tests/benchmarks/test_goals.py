@@ -26,6 +26,9 @@ def test_the_goals_of_the_table() -> None:
         ("bytes/s, 8 x 1 MiB", "uvloop-protocol"): 1.0,
         ("bytes/s, 8 x 1 MiB", "c-epoll"): 0.9,
         ("bytes/s, 8 x 1 MiB", "twisted"): 2.0,
+        ("bytes per CPU second, 8 x 1 MiB", "uvloop-protocol"): 1.0,
+        ("bytes per CPU second, 8 x 1 MiB", "c-epoll"): 0.9,
+        ("bytes per CPU second, 8 x 1 MiB", "twisted"): 2.0,
         ("CPU per echo among idle neighbours", "ours"): 1.1,
         ("RSS of an idle conversation", None): 2.0,
         ("CPU per accept and one echo", "uvloop-protocol"): 1.0,
@@ -62,6 +65,7 @@ def test_at_most(cost: float, word: str) -> None:
 def test_at_least(size: int, word: str) -> None:
     run = Run([measurement("ours", "bulk", size=size), measurement("twisted", "bulk", size=1000)])
     assert verdict(run, "bytes/s, 8 x 1 MiB", "twisted").word == word
+    assert verdict(run, "bytes per CPU second, 8 x 1 MiB", "twisted").word == word
 
 
 def test_growth_among_neighbours_is_against_ourselves() -> None:

@@ -6,7 +6,7 @@ from benchmarks.goals import judge
 from benchmarks.load import Timing
 from benchmarks.peers import PEERS
 from benchmarks.processes import Cores
-from benchmarks.report import as_json, goals_table, works_table
+from benchmarks.report import as_json, goals_table, noise, ratios_table, works_table
 from benchmarks.rounds import Run
 from benchmarks.works import works
 from tests.benchmarks.conftest import measurement
@@ -48,14 +48,32 @@ def test_memory_of_the_idle_and_rates_are_shown() -> None:
     )
 
 
+def test_ratios() -> None:
+    table = ratios_table(RUN, works(10_000), PEERS[:4]).splitlines()
+    assert table[1].split() == ["peer", "pingpong-50", "neighbours", "latency"]
+    assert table[2].split()[:3] == ["ours", "1.00", "(1.00-1.00)"]
+    assert table[4].split() == ["twisted", "2.50", "(2.22-2.86)", "-", "1.00", "(1.00-1.00)"]
+    assert table[5].split() == ["asyncio-protocol", "-", "-", "-"]
+    assert not ratios_table(Run(), works(10_000), PEERS)
+
+
+def test_noise_is_said() -> None:
+    assert noise(Run()) is None
+    assert noise(RUN) is None
+    busy = Run([measurement(waited=share) for share in (0.1, 0.4, 1.0)])
+    assert "for 20% of the time (median), up to 50%" in (noise(busy) or "")
+
+
 def test_goals() -> None:
     lines = goals_table(judge(RUN)).splitlines()
-    assert lines[3].split() == [
+    assert lines[1].split() == [
         *("CPU", "per", "echo,", "50", "x", "1", "KiB", "twisted"),
         *("<=", "0.33", "0.40", "0.35-0.45", "not", "met"),
     ]
     assert "1.50 KiB" in goals_table(judge(RUN))
-    assert sum("not measured" in line for line in lines) == 12
+    assert len(lines) == 5
+    assert lines[4].startswith("goals not measured: 15; all need the peers ours, ")
+    assert goals_table(judge(Run())).startswith("goals not measured: 18; ")
 
 
 def test_json() -> None:
@@ -75,4 +93,4 @@ def test_json() -> None:
     assert found["missing"] == {"go": "go is not installed"}
     assert found["left_out"] == ["ncat, bulk: because"]
     assert found["machine"]["versions"]["Twisted"]
-    assert [goal["verdict"] for goal in found["goals"]].count("not measured") == 12
+    assert [goal["verdict"] for goal in found["goals"]].count("not measured") == 15

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from benchmarks.build import BuildError
 from benchmarks.load import Timing
 from benchmarks.peers import Peer
 from benchmarks.processes import Cores
@@ -67,6 +68,17 @@ def test_a_fault_is_kept_and_the_run_goes_on() -> None:
     wrong, dies = sorted(run.faults, reverse=True)
     assert wrong.startswith("wrong, pingpong-50: connection 0: byte ")
     assert dies.startswith("dies, pingpong-50: connection ")
+
+
+def test_a_peer_that_cannot_be_compiled_is_a_fault() -> None:
+    def refused() -> list[str]:
+        raise BuildError("cc says no")
+
+    bad = Peer("bad", "", refused, lambda: None)
+    run = run_rounds([bad, peer("a")], [PINGPONG], 1, BRIEF, NOWHERE, lambda line: None)
+    assert run.faults == ["bad, pingpong-50: cc says no"]
+    assert [m.peer for m in run.measurements] == ["a"]
+    assert smoke([bad], [PINGPONG], BRIEF, NOWHERE, lambda line: None).faults == ["bad: cc says no"]
 
 
 def test_memory_of_idle_connections() -> None:
