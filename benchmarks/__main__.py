@@ -19,8 +19,13 @@ from benchmarks.works import Work, works
 
 T = TypeVar("T")
 
-FULL = Timing(seconds=2.0, warmup=0.5)
-QUICK = Timing(seconds=0.4, warmup=0.1)
+# Many short rounds rather than a few long ones: noise comes in bursts of seconds, and peers that
+# are compared should meet the same.
+FULL = Timing(seconds=0.5, warmup=0.1)
+FULL_ROUNDS = 15
+QUICK = Timing(seconds=0.2, warmup=0.05)
+QUICK_ROUNDS = 3
+PLOT_ROUNDS = 5
 SMOKE = Timing(seconds=0.05, warmup=0.01)
 
 
@@ -50,7 +55,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--rounds",
         type=int,
         metavar="N",
-        help="rounds (default: 5; 2 with --quick, 1 with --smoke)",
+        help=f"rounds (default: {FULL_ROUNDS}; {QUICK_ROUNDS} with --quick)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there")
     parser.add_argument(
@@ -147,7 +152,7 @@ def _smoke(arguments: argparse.Namespace, peers: list[Peer]) -> Run:
 
 
 def _measure(arguments: argparse.Namespace, peers: list[Peer], missing: dict[str, str]) -> Run:
-    timing, rounds = (QUICK, 2) if arguments.quick else (FULL, 5)
+    timing, rounds = (QUICK, QUICK_ROUNDS) if arguments.quick else (FULL, FULL_ROUNDS)
     rounds = arguments.rounds or rounds
     cores = Cores.allowed()
     if cores.server is None:
@@ -164,7 +169,7 @@ def _measure(arguments: argparse.Namespace, peers: list[Peer], missing: dict[str
     )
     print("\n\n".join(table for table in tables if table))
     if arguments.plots:
-        _plot(arguments.plots, run, peers, arguments.rounds or 3, cores)
+        _plot(arguments.plots, run, peers, arguments.rounds or PLOT_ROUNDS, cores)
     if arguments.json:
         arguments.json.write_text(
             report.as_json(run, verdicts, chosen, peers, missing, timing, cores) + "\n"

@@ -1,10 +1,10 @@
 """What the project wants to reach, each a ratio or a size, judged on one run."""
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.rounds import Measurement, Run
+from benchmarks.spread import Spread
 
 OURS = "ours"
 UVLOOP = "uvloop-protocol"
@@ -53,28 +53,25 @@ class Verdict:
 
     Attributes:
         goal: the goal.
-        value: the median over the rounds; None if it was not measured.
-        low, high: the least and the greatest round.
+        found: over the rounds; None if it was not measured.
     """
 
     goal: Goal
-    value: float | None = None
-    low: float = 0.0
-    high: float = 0.0
+    found: Spread | None
 
     @property
     def word(self) -> str:
         """``met``, ``not met`` or ``not measured``, by the median."""
-        if self.value is None:
+        if self.found is None:
             return "not measured"
         if self.goal.at_least:
-            return "met" if self.value >= self.goal.limit else "not met"
-        return "met" if self.value <= self.goal.limit else "not met"
+            return "met" if self.found.median >= self.goal.limit else "not met"
+        return "met" if self.found.median <= self.goal.limit else "not met"
 
     @property
     def within_spread(self) -> bool:
-        """Whether single rounds say the opposite."""
-        return self.value is not None and self.low <= self.goal.limit <= self.high
+        """Whether the limit lies between the quartiles, so that many a round says the opposite."""
+        return self.found is not None and self.found.low <= self.goal.limit <= self.found.high
 
 
 def _cpu(m: Measurement) -> float:
@@ -146,12 +143,4 @@ def values(run: Run, goal: Goal) -> list[float]:
 
 def judge(run: Run) -> list[Verdict]:
     """Return the verdict on every goal."""
-    verdicts = []
-    for goal in GOALS:
-        found = values(run, goal)
-        verdicts.append(
-            Verdict(goal, statistics.median(found), min(found), max(found))
-            if found
-            else Verdict(goal)
-        )
-    return verdicts
+    return [Verdict(goal, Spread.of(values(run, goal))) for goal in GOALS]

@@ -84,8 +84,8 @@ def _forks(work: Work) -> str | None:
 
 
 def _ncat_cannot(work: Work) -> str | None:
-    if work.mode == "stream":
-        return "it stops reading while it writes, so full duplex blocks for ever"
+    if work.size > 65536:
+        return "it stops reading while it writes, so large messages block for ever"
     if work.mode == "accept" and work.connections > 10:
         return f"its accept queue holds 10, and {work.connections} connect at once"
     return _forks(work)

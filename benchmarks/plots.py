@@ -1,7 +1,6 @@
 """Draws the cost of an echo against the number of connections and the message size, as SVG."""
 
 import importlib.util
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from benchmarks.peers import Peer
 from benchmarks.rounds import Run
+from benchmarks.spread import Spread
 from benchmarks.works import BY_CONNECTIONS, BY_SIZE, KIB, MIB, Work
 
 #: Readable on white and on black alike: the background stays transparent.
@@ -76,8 +76,8 @@ def _short(number: float, _: object = None) -> str:
 
 def draw(plot: Plot, run: Run, peers: Sequence[Peer], folder: Path) -> Path:
     """
-    Draw `plot` from the medians of `run` into `folder`; bars reach from the least to the greatest
-    round. The same figures give the same file.
+    Draw `plot` from the medians of `run` into `folder`; bars reach from quartile to
+    quartile. The same figures give the same file.
 
     Returns:
         The file written.
@@ -98,23 +98,19 @@ def draw(plot: Plot, run: Run, peers: Sequence[Peer], folder: Path) -> Path:
         figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
         for peer in peers:
             points = [
-                (plot.position(work), [m.cpu_per_echo * 1e6 for m in rounds])
+                (plot.position(work), cost)
                 for work in plot.works
-                if (rounds := run.of(peer.name, work.name))
+                if (cost := Spread.of(m.cpu_per_echo * 1e6 for m in run.of(peer.name, work.name)))
             ]
             if not points:
                 continue
-            middles = [statistics.median(costs) for _, costs in points]
-            below = [
-                middle - min(costs) for middle, (_, costs) in zip(middles, points, strict=True)
-            ]
-            above = [
-                max(costs) - middle for middle, (_, costs) in zip(middles, points, strict=True)
-            ]
             axes.errorbar(
                 [x for x, _ in points],
-                middles,
-                yerr=[below, above],
+                [cost.median for _, cost in points],
+                yerr=[
+                    [cost.median - cost.low for _, cost in points],
+                    [cost.high - cost.median for _, cost in points],
+                ],
                 label=peer.name,
                 color=COLOURS[peer.name],
                 marker="o",

@@ -16,28 +16,28 @@ from benchmarks.load import Timing
 from benchmarks.peers import Peer
 from benchmarks.processes import Cores
 from benchmarks.rounds import Measurement, Run
+from benchmarks.spread import Spread
 from benchmarks.works import Work
 
 MICRO = 1e6
 MIB = 1024 * 1024
 
 
-def median(measurements: Iterable[Measurement], quantity: Callable[[Measurement], float]) -> float:
-    """Return the median of `quantity` over the rounds."""
-    return statistics.median(quantity(m) for m in measurements)
-
-
 def _row(peer: str, rounds: Sequence[Measurement], idle: bool) -> list[str]:
     def middle(quantity: Callable[[Measurement], float]) -> float:
-        return median(rounds, quantity)
+        return statistics.median(quantity(m) for m in rounds)
 
-    costs = [m.cpu_per_echo * MICRO for m in rounds]
+    cost = Spread.of(m.cpu_per_echo * MICRO for m in rounds)
+    assert cost is not None
+    # The kernel samples this at its ticks: the sum of all rounds has the most of them.
+    ticked = sum(m.user + m.system for m in rounds)
+    user_share = sum(m.user for m in rounds) / ticked if ticked else 0.0
     row = [
         peer,
-        f"{statistics.median(costs):.2f}",
-        f"{min(costs):.2f}-{max(costs):.2f}",
-        f"{middle(lambda m: m.user / m.echoes) * MICRO:.2f}",
-        f"{middle(lambda m: m.system / m.echoes) * MICRO:.2f}",
+        f"{cost.median:.2f}",
+        f"{cost.low:.2f}-{cost.high:.2f}",
+        f"{cost.median * user_share:.2f}",
+        f"{cost.median * (1 - user_share):.2f}",
         f"{middle(lambda m: m.echoes_per_second):,.0f}",
         f"{middle(lambda m: m.bytes_per_second) / 1e9:.3f}",
         f"{middle(lambda m: m.p50) * MICRO:,.0f}",
@@ -56,7 +56,7 @@ def _row(peer: str, rounds: Sequence[Measurement], idle: bool) -> list[str]:
 HEAD = (
     "peer",
     "us/echo",
-    "(least-most)",
+    "(quartiles)",
     "user",
     "system",
     "echoes/s",
@@ -104,19 +104,17 @@ def works_table(run: Run, works: Iterable[Work], peers: Sequence[Peer]) -> str:
 def ratios_table(run: Run, works: Sequence[Work], peers: Sequence[Peer]) -> str:
     """Return the CPU time of an echo of each peer as a multiple of ours, a column for each work.
 
-    The median over the rounds, then the least and the greatest; empty if ours was not measured.
+    The median over the rounds, then the quartiles; empty if ours was not measured.
     """
     columns = [work.name for work in works if run.of(OURS, work.name)]
     rows = [["peer", *columns]]
     for peer in peers:
         row = [peer.name]
         for work in columns:
-            found = ratios(run, lambda m: m.cpu_per_echo, (peer.name, work), (OURS, work))
-            row.append(
-                f"{statistics.median(found):.2f} ({min(found):.2f}-{max(found):.2f})"
-                if found
-                else "-"
+            found = Spread.of(
+                ratios(run, lambda m: m.cpu_per_echo, (peer.name, work), (OURS, work))
             )
+            row.append(f"{found.median:.2f} ({found.low:.2f}-{found.high:.2f})" if found else "-")
         rows.append(row)
     return f"CPU time of an echo, as a multiple of ours\n{_aligned(rows)}" if columns else ""
 
@@ -139,10 +137,11 @@ def goals_table(verdicts: Iterable[Verdict]) -> str:
 
     Those that were not measured are counted in a last line.
     """
-    rows = [["goal", "against", "wanted", "measured", "(least-most)", ""]]
+    rows = [["goal", "against", "wanted", "measured", "(quartiles)", ""]]
     unmeasured = 0
     for verdict in verdicts:
-        if verdict.value is None:
+        found = verdict.found
+        if found is None:
             unmeasured += 1
             continue
         goal = verdict.goal
@@ -153,8 +152,8 @@ def goals_table(verdicts: Iterable[Verdict]) -> str:
                 goal.title,
                 against,
                 wanted,
-                f"{verdict.value:.2f}{goal.unit}",
-                f"{verdict.low:.2f}-{verdict.high:.2f}",
+                f"{found.median:.2f}{goal.unit}",
+                f"{found.low:.2f}-{found.high:.2f}",
                 verdict.word + (", within the spread" if verdict.within_spread else ""),
             ]
         )
@@ -217,9 +216,7 @@ def as_json(
                     "against": verdict.goal.peer_work or verdict.goal.peer,
                     "limit": verdict.goal.limit,
                     "at_least": verdict.goal.at_least,
-                    "median": verdict.value,
-                    "least": verdict.low,
-                    "most": verdict.high,
+                    "found": dataclasses.asdict(verdict.found) if verdict.found else None,
                     "verdict": verdict.word,
                 }
                 for verdict in verdicts

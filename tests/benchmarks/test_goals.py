@@ -48,7 +48,9 @@ def test_ratios_are_taken_within_a_round() -> None:
         ]
     )
     found = verdict(run, "CPU per echo, 50 x 1 KiB", "uvloop-protocol")
-    assert (found.value, found.low, found.high) == pytest.approx((1.0, 0.9, 1.4))
+    assert found.found
+    assert found.found.median == pytest.approx(1.0)
+    assert (found.found.low, found.found.high) == pytest.approx((0.95, 1.2))
     assert found.word == "met"
     assert found.within_spread
 
@@ -75,8 +77,12 @@ def test_growth_among_neighbours_is_against_ourselves() -> None:
             measurement("ours", "neighbours", cpu=1.05, rss_per_idle=1536.0),
         ]
     )
-    assert verdict(run, "CPU per echo among idle neighbours", "ours").value == pytest.approx(1.05)
-    assert verdict(run, "RSS of an idle conversation", None).value == 1.5
+    growth = verdict(run, "CPU per echo among idle neighbours", "ours").found
+    memory = verdict(run, "RSS of an idle conversation", None).found
+    assert growth
+    assert growth.median == pytest.approx(1.05)
+    assert memory
+    assert memory.median == 1.5
 
 
 def test_what_was_not_measured_in_the_same_round_is_not_judged() -> None:

@@ -30,7 +30,7 @@ def test_a_line_for_each_peer() -> None:
     assert title == "pingpong-50: 50 connections x 1 KiB ping-pong"
     # Medians of 100,000 echoes in two seconds; user is a quarter of the CPU time.
     assert ours.split() == [
-        "ours", "8.00", "7.00-9.00", "2.00", "6.00", "50,000", "0.051",
+        "ours", "8.00", "7.50-8.50", "2.00", "6.00", "50,000", "0.051",
         "500", "1,000", "2,000", "30.0", "40%", "75%", "5%",
     ]  # fmt: skip
     assert twisted.split()[:3] == ["twisted", "20.00", "20.00-20.00"]
@@ -52,7 +52,7 @@ def test_ratios() -> None:
     table = ratios_table(RUN, works(10_000), PEERS[:4]).splitlines()
     assert table[1].split() == ["peer", "pingpong-50", "neighbours", "latency"]
     assert table[2].split()[:3] == ["ours", "1.00", "(1.00-1.00)"]
-    assert table[4].split() == ["twisted", "2.50", "(2.22-2.86)", "-", "1.00", "(1.00-1.00)"]
+    assert table[4].split() == ["twisted", "2.50", "(2.36-2.68)", "-", "1.00", "(1.00-1.00)"]
     assert table[5].split() == ["asyncio-protocol", "-", "-", "-"]
     assert not ratios_table(Run(), works(10_000), PEERS)
 
@@ -68,7 +68,7 @@ def test_goals() -> None:
     lines = goals_table(judge(RUN)).splitlines()
     assert lines[1].split() == [
         *("CPU", "per", "echo,", "50", "x", "1", "KiB", "twisted"),
-        *("<=", "0.33", "0.40", "0.35-0.45", "not", "met"),
+        *("<=", "0.33", "0.40", "0.38-0.42", "not", "met"),
     ]
     assert "1.50 KiB" in goals_table(judge(RUN))
     assert len(lines) == 5
