@@ -13,7 +13,7 @@ from benchmarks.build import BuildError, compiled
 from benchmarks.goals import COMPARED, OURS, UVLOOP, judge
 from benchmarks.load import Timing
 from benchmarks.peers import PEERS, Peer
-from benchmarks.processes import Cores
+from benchmarks.processes import Cores, end_descendants
 from benchmarks.rounds import Run, run_rounds, smoke
 from benchmarks.works import Work, works
 
@@ -121,20 +121,22 @@ def main(words: Sequence[str] | None = None) -> int:
     peers = [peer for peer in arguments.chosen_peers if peer.name not in missing]
     for name, why in missing.items():
         print(f"missing: {name}: {why}")
-    try:
-        compiled("load.c")
-    except BuildError as error:
-        print(f"benchmarks: the load generator cannot be built: {error}", file=sys.stderr)
-        return 1
     if not peers:
         print("benchmarks: none of the peers asked for can run here", file=sys.stderr)
         return 1
     try:
+        compiled("load.c")
         run = _smoke(arguments, peers) if arguments.smoke else _measure(arguments, peers, missing)
+    except BuildError as error:
+        print(f"benchmarks: the load generator cannot be built: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         _progress("")
         print("benchmarks: interrupted", file=sys.stderr)
         return 130
+    finally:
+        # All is ended where it was started, but for what a signal interrupted in its start.
+        end_descendants()
     for line in run.left_out:
         print(f"left out: {line}")
     for line in run.faults:

@@ -83,6 +83,13 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def end_descendants() -> None:
+    """Kill every process that stems from this one."""
+    for pid in descendants(os.getpid())[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def usage(pid: int) -> Usage:
     """
     Return what `pid` and its descendants have used, those that ended and were waited for included.

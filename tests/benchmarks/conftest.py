@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.build import compiler_missing
+from benchmarks.build import compiled, compiler_missing
 from benchmarks.rounds import Measurement
 
 if sys.platform != "linux":
@@ -21,10 +21,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def cc() -> None:
-    """For tests that need a C compiler."""
+def cc(cache: None) -> None:
+    """For tests that need a C compiler; what they use is compiled before."""
     if missing := compiler_missing("load.c"):
         pytest.skip(missing)
+    compiled("load.c")
+    compiled("servers/echo_epoll.c")
 
 
 def measurement(
