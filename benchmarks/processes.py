@@ -83,6 +83,17 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def runnable(pid: int) -> bool:
+    """Whether a thread of `pid` or of its descendants runs or could."""
+    for process in descendants(pid):
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{process}/task"):
+                stat = Path(f"/proc/{process}/task/{thread}/stat").read_text()
+                if stat.rpartition(")")[2].split()[0] == "R":
+                    return True
+    return False
+
+
 def end_descendants() -> None:
     """Kill every process that stems from this one."""
     for pid in descendants(os.getpid())[1:]:
@@ -237,7 +248,8 @@ class Server:
                     f"{self.name} ended with {self._process.returncode}:\n{self.output()}"
                 )
             now = usage(self.pid).cpu
-            if now - before < 0.0005:
+            # One that waits for its core uses no time either, but is not at rest.
+            if now - before < 0.0005 and not runnable(self.pid):
                 return
             before = now
             time.sleep(0.01)
