@@ -62,7 +62,8 @@ class Usage:
             (clock_getcpuclockid(3)); what ended children used is exact to a tick (10 ms).
         user: seconds of it in the program, as the kernel's ticks say (proc_pid_stat(5)).
         system: seconds of it in the kernel, likewise.
-        waited: seconds spent runnable without a core, because something else ran there.
+        waited: seconds that the process itself spent runnable without a core, because something
+            else ran there. Not its descendants: they wait for each other.
     """
 
     cpu: float
@@ -108,17 +109,12 @@ def usage(pid: int) -> Usage:
     Raises:
         ProcessLookupError: there is no such process.
     """
-    cpu = user = system = waited = 0.0
+    cpu = user = system = 0.0
     for process in descendants(pid):
         try:
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
             utime, stime, cutime, cstime = (int(field) / TICKS for field in fields[11:15])
             clock = _cpu_clock(process)
-            # Of this file alone there is one for each thread.
-            delay = sum(
-                int(Path(f"/proc/{process}/task/{thread}/schedstat").read_text().split()[1])
-                for thread in os.listdir(f"/proc/{process}/task")
-            )
         except (FileNotFoundError, ProcessLookupError):
             if process == pid:
                 raise ProcessLookupError(pid) from None
@@ -126,8 +122,16 @@ def usage(pid: int) -> Usage:
         cpu += clock + cutime + cstime
         user += utime + cutime
         system += stime + cstime
-        waited += delay / 1e9
-    return Usage(cpu, user, system, waited)
+    return Usage(cpu, user, system, _waited(pid))
+
+
+def _waited(pid: int) -> float:
+    total = 0
+    # Unlike the other files of /proc, schedstat knows one thread only.
+    for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            total += int(schedstat.read_text().split()[1])
+    return total / 1e9
 
 
 def _cpu_clock(pid: int) -> float:

@@ -1,8 +1,9 @@
 """Measures peers in interleaved rounds: every round does every work with every peer once."""
 
+import itertools
 import resource
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from benchmarks.build import BuildError
 from benchmarks.load import FaultError, Timing, load
@@ -216,7 +217,7 @@ def smoke(
 
 def run_rounds(
     peers: Sequence[Peer],
-    works: Iterable[Work],
+    works: Sequence[Work],
     rounds: int,
     timing: Timing,
     cores: Cores,
@@ -234,68 +235,77 @@ def run_rounds(
         judged: the names of the peers whose saturation sets the rate of the open loop.
     """
     run = Run()
-    wanted = list(works)
-    limit = raise_descriptor_limit(max(work.descriptors for work in wanted))
-    for work in [work for work in wanted if work.descriptors > limit]:
-        run.left_out.append(
-            f"{work.name}: needs {work.descriptors:,} open files, `ulimit -n` allows {limit:,}"
-        )
-        wanted.remove(work)
+    possible = _possible(peers, works, run)
     barred: set[tuple[str, str]] = set()
-    for peer in peers:
-        for work in wanted:
-            if why := peer.cannot(work):
-                run.left_out.append(f"{peer.name}, {work.name}: {why}")
-                barred.add((peer.name, work.name))
-    rates: dict[str, float] = {}
-    for number in range(rounds):
-        for work in wanted:
-            if work.mode == "open" and not rates:
-                rates = _open_rates(peers, work, timing, cores, run, judged)
-            for place in range(len(peers)):
-                peer = peers[(place + number) % len(peers)]
-                if (peer.name, work.name) in barred:
-                    continue
-                say(f"round {number + 1} of {rounds}: {work.name}, {peer.name}")
-                try:
-                    rate = rates.get(peer.name) if work.mode == "open" else None
-                    run.measurements.append(measure_fresh(peer, work, timing, cores, number, rate))
-                except (BuildError, FaultError, ServerError) as fault:
-                    run.faults.append(f"{peer.name}, {work.name}: {fault}")
-                    barred.add((peer.name, work.name))
+
+    def do(some: Sequence[Work], rates: Mapping[str, float]) -> None:
+        for number, work, place in itertools.product(range(rounds), some, range(len(peers))):
+            peer = peers[(place + number) % len(peers)]
+            pair = (peer.name, work.name)
+            if pair not in possible or pair in barred:
+                continue
+            say(f"round {number + 1} of {rounds}: {work.name}, {peer.name}")
+            try:
+                run.measurements.append(
+                    measure_fresh(peer, work, timing, cores, number, rates.get(peer.name))
+                )
+            except (BuildError, FaultError, ServerError) as fault:
+                run.faults.append(f"{peer.name}, {work.name}: {fault}")
+                barred.add(pair)
+
+    do([work for work in works if work.mode != "open"], {})
+    # The open loop comes last: by then it is known what the peers can sustain.
+    for work in works:
+        if work.mode == "open":
+            saturation = {
+                peer.name: rate
+                for peer in peers
+                if (rate := _saturation(peer, work, timing, cores, run))
+            }
+            do([work], _open_rates(saturation, judged))
     return run
 
 
-def _open_rates(
-    peers: Sequence[Peer],
-    work: Work,
-    timing: Timing,
-    cores: Cores,
-    run: Run,
-    judged: Sequence[str],
-) -> dict[str, float]:
+def _possible(peers: Sequence[Peer], works: Sequence[Work], run: Run) -> set[tuple[str, str]]:
+    """Return the names of peers and works that go together; tells `run` what is left out."""
+    limit = raise_descriptor_limit(max(work.descriptors for work in works))
+    possible = set()
+    for work in works:
+        if work.descriptors > limit:
+            run.left_out.append(
+                f"{work.name}: needs {work.descriptors:,} open files, `ulimit -n` allows {limit:,}"
+            )
+            continue
+        for peer in peers:
+            if why := peer.cannot(work):
+                run.left_out.append(f"{peer.name}, {work.name}: {why}")
+            else:
+                possible.add((peer.name, work.name))
+    return possible
+
+
+def _saturation(peer: Peer, work: Work, timing: Timing, cores: Cores, run: Run) -> float | None:
+    """
+    Return how many messages of `work` a second `peer` answers in a closed loop; None at a fault.
+
+    It is the best of several rounds, those in `run` or three more: noise only ever lowers it.
+    """
+    closed = replace(work, name="saturation", mode="pingpong")
+    known = [m for m in run.of(peer.name, "pingpong-50") if m.bytes == m.echoes * work.size]
+    try:
+        found = known or [measure_fresh(peer, closed, timing, cores, n) for n in range(3)]
+    except (BuildError, FaultError, ServerError):
+        return None  # the work itself is going to say so
+    return max(m.echoes_per_second for m in found)
+
+
+def _open_rates(saturation: Mapping[str, float], judged: Iterable[str]) -> dict[str, float]:
     """
     Return the rate of the open loop for each peer, in messages a second.
 
     Half of the lowest saturation rate among the judged peers, the same for all; a peer that
     saturates below that gets half of its own.
     """
-    saturation = {}
-    closed = Work("saturation", "", "pingpong", work.connections, work.size)
-    for peer in peers:
-        known = [
-            m.echoes_per_second
-            for m in run.measurements
-            if m.peer == peer.name and m.work == "pingpong-50"
-        ]
-        try:
-            saturation[peer.name] = (
-                known[0]
-                if known
-                else measure_fresh(peer, closed, timing, cores, 0).echoes_per_second
-            )
-        except (BuildError, FaultError, ServerError):
-            continue  # the work itself is going to say so
     among = [saturation[name] for name in judged if name in saturation] or saturation.values()
-    common = min(among, default=2000.0) / 2
-    return {peer.name: min(common, saturation.get(peer.name, common * 2) / 2) for peer in peers}
+    common = min(among, default=0.0)
+    return {name: min(common, own) / 2 for name, own in saturation.items()}

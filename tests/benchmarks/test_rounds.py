@@ -9,7 +9,7 @@ from benchmarks.build import BuildError
 from benchmarks.load import Timing
 from benchmarks.peers import Peer
 from benchmarks.processes import Cores
-from benchmarks.rounds import raise_descriptor_limit, run_rounds, smoke
+from benchmarks.rounds import _open_rates, raise_descriptor_limit, run_rounds, smoke
 from benchmarks.works import Work
 
 pytestmark = pytest.mark.usefixtures("cc")
@@ -105,6 +105,19 @@ def test_the_open_loop_asks_half_of_what_the_judged_peer_can() -> None:
     rates = {m.peer: m.rate for m in run.measurements if m.rate is not None}
     assert not run.faults
     assert rates == {name: pytest.approx(closed[name] / 2) for name in ("slow", "fast")}
+
+
+def test_rates_of_the_open_loop() -> None:
+    saturation = {"ours": 100.0, "uvloop-protocol": 80.0, "c-epoll": 200.0, "twisted": 30.0}
+    assert _open_rates(saturation, ("ours", "uvloop-protocol", "absent")) == {
+        "ours": 40.0,
+        "uvloop-protocol": 40.0,
+        "c-epoll": 40.0,
+        "twisted": 15.0,
+    }
+    # Where none of the judged is measured, the slowest says it.
+    assert set(_open_rates(saturation, ()).values()) == {15.0}
+    assert _open_rates({}, ("ours",)) == {}
 
 
 def test_what_a_peer_cannot_do_is_left_out() -> None:
