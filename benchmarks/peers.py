@@ -1,0 +1,171 @@
+"""Who takes part: how each peer is started, and what is missing for it."""
+
+import importlib.util
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.build import HERE, compiled, compiler_missing
+from benchmarks.processes import Server
+from benchmarks.works import Work
+
+
+@dataclass(frozen=True)
+class Peer:
+    """
+    An echo server to measure.
+
+    Attributes:
+        name: what the command line and the tables call it.
+        title: what it is.
+        command: makes the command that serves a free port of 127.0.0.1 and says which.
+        missing: says what is missing to run it here; None if nothing is.
+        cannot: says why it cannot be asked to do a work; None if it can.
+    """
+
+    name: str
+    title: str
+    command: Callable[[], list[str]]
+    missing: Callable[[], str | None]
+    cannot: Callable[[Work], str | None] = lambda work: None
+
+    def start(self, core: int | None) -> Server:
+        """
+        Start it on `core`, or anywhere if that is None; the caller waits until it listens.
+
+        Raises:
+            BuildError: it cannot be compiled.
+        """
+        # It runs outside this checkout, but serves with this checkout's code.
+        return Server(self.name, self.command(), {"PYTHONPATH": str(HERE.parent)}, core)
+
+
+def _twistd(*options: str) -> list[str]:
+    run = "from twisted.scripts.twistd import run; run()"
+    return [sys.executable, "-c", run, "-n", "--pidfile=", "echo", "--port", "0", *options]
+
+
+def _script(name: str, *options: str) -> list[str]:
+    return [sys.executable, str(HERE / "servers" / name), *options]
+
+
+def _ours_missing(option: str | None = None) -> str | None:
+    if importlib.util.find_spec("echoproto.tap") is None:
+        return "echoproto.tap, the server, is not in this checkout"
+    from echoproto.tap import Options
+
+    if option and option not in Options():
+        return f"twistd echo has no option --{option} in this checkout"
+    return None
+
+
+def _module_missing(module: str) -> str | None:
+    if importlib.util.find_spec(module):
+        return None
+    return f"{module} is not installed: pip install 'echoproto[bench]'"
+
+
+def _program_missing(program: str) -> str | None:
+    return None if shutil.which(program) else f"{program} is not installed"
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def _forks(work: Work) -> str | None:
+    """What bars a server that starts a process for each connection."""
+    connections = work.connections + work.idle
+    return f"no {connections:,} processes are started" if connections > 100 else None
+
+
+def _ncat_cannot(work: Work) -> str | None:
+    if work.size > 65536:
+        return "it stops reading while it writes, so large messages block for ever"
+    if work.mode == "accept" and work.connections > 10:
+        return f"its accept queue holds 10, and {work.connections} connect at once"
+    return _forks(work)
+
+
+PEERS = (
+    Peer("ours", "echoproto: twistd echo", _twistd, _ours_missing),
+    Peer(
+        "ours-stock-lane",
+        "echoproto without its fast lane: twistd echo --lane stock",
+        lambda: _twistd("--lane", "stock"),
+        lambda: _ours_missing("lane"),
+    ),
+    Peer(
+        "twisted",
+        "Twisted's wire.Echo on its epoll reactor",
+        lambda: _script("twisted_stock.py"),
+        lambda: None,
+    ),
+    Peer(
+        "asyncio-protocol",
+        "asyncio, a Protocol",
+        lambda: _script("asyncio_echo.py", "asyncio", "protocol"),
+        lambda: None,
+    ),
+    Peer(
+        "asyncio-streams",
+        "asyncio, streams",
+        lambda: _script("asyncio_echo.py", "asyncio", "streams"),
+        lambda: None,
+    ),
+    Peer(
+        "uvloop-protocol",
+        "uvloop, a Protocol",
+        lambda: _script("asyncio_echo.py", "uvloop", "protocol"),
+        lambda: _module_missing("uvloop"),
+    ),
+    Peer(
+        "uvloop-streams",
+        "uvloop, streams",
+        lambda: _script("asyncio_echo.py", "uvloop", "streams"),
+        lambda: _module_missing("uvloop"),
+    ),
+    Peer(
+        "trio",
+        "trio, SocketStream",
+        lambda: _script("trio_echo.py"),
+        lambda: _module_missing("trio"),
+    ),
+    Peer(
+        "c-epoll",
+        "C, one epoll set: the limit",
+        lambda: [str(compiled("servers/echo_epoll.c"))],
+        lambda: compiler_missing("servers/echo_epoll.c"),
+    ),
+    Peer(
+        "go",
+        "Go, package net",
+        lambda: [str(compiled("servers/echo.go"))],
+        lambda: compiler_missing("servers/echo.go"),
+    ),
+    Peer(
+        "socat",
+        "socat TCP4-LISTEN,fork PIPE",
+        lambda: [
+            *("socat", "-d", "-d"),  # or it does not name its port
+            "TCP4-LISTEN:0,bind=127.0.0.1,fork,backlog=4096,nodelay",
+            "PIPE",
+        ],
+        lambda: _program_missing("socat"),
+        _forks,
+    ),
+    Peer(
+        "ncat",
+        "ncat --exec /bin/cat",
+        lambda: [
+            *("ncat", "-v", "-4", "--listen", "--keep-open", "--max-conns", "1000"),
+            *("--exec", "/bin/cat", "127.0.0.1", _free_port()),
+        ],
+        lambda: _program_missing("ncat"),
+        _ncat_cannot,
+    ),
+)

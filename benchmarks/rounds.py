@@ -1,0 +1,311 @@
+"""Measures peers in interleaved rounds: every round does every work with every peer once."""
+
+import itertools
+import resource
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from benchmarks.build import BuildError
+from benchmarks.load import FaultError, Timing, load
+from benchmarks.peers import Peer
+from benchmarks.processes import Cores, Server, ServerError, resident, usage
+from benchmarks.works import Work
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """
+    One work done once with one peer.
+
+    Attributes:
+        peer, work: their names.
+        round: the round, from 0.
+        echoes: messages that came back right.
+        bytes: their payload.
+        seconds: from the first message to the last byte.
+        cpu: seconds of CPU time of the server; `user` and `system` are their shares, which the
+            kernel samples at its ticks.
+        waited: seconds for which the server was ready to run but something else had its core.
+        load_cpu: seconds of CPU time of the load generator.
+        p50, p99, p999: latency in seconds. In closed loops from the sending of a message; in the
+            open loop from the time at which it should have been sent.
+        late: p99 of how late the generator itself sent, in seconds; open loop only.
+        rate: messages a second that were asked for; open loop only.
+        rss: bytes of memory of the server at the end, all connections open.
+        rss_per_idle: growth of that memory for each idle connection; None without any.
+    """
+
+    peer: str
+    work: str
+    round: int
+    echoes: int
+    bytes: int
+    seconds: float
+    cpu: float
+    user: float
+    system: float
+    waited: float
+    load_cpu: float
+    p50: float
+    p99: float
+    p999: float
+    late: float
+    rate: float | None
+    rss: int
+    rss_per_idle: float | None
+
+    @property
+    def cpu_per_echo(self) -> float:
+        """Seconds of CPU time of the server for each message."""
+        return self.cpu / self.echoes
+
+    @property
+    def echoes_per_second(self) -> float:
+        """Messages a second of wall time."""
+        return self.echoes / self.seconds
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Payload a second of wall time, counted once, though it goes both ways."""
+        return self.bytes / self.seconds
+
+
+@dataclass
+class Run:
+    """All measurements of a run, what could not be measured, and who was at fault."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def extend(self, other: "Run") -> None:
+        """Add all that `other` found."""
+        self.measurements += other.measurements
+        self.left_out += other.left_out
+        self.faults += other.faults
+
+    def of(self, peer: str, work: str) -> list[Measurement]:
+        """Return the measurements of `peer` at `work`, in the order of rounds."""
+        return [m for m in self.measurements if m.peer == peer and m.work == work]
+
+
+def raise_descriptor_limit(wanted: int) -> int:
+    """Allow this process and its children `wanted` open files if possible; return what holds."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for new in ((wanted, max(wanted, hard)), (min(wanted, hard), hard)):
+        if soft >= wanted:
+            break
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, new)
+        except (OSError, ValueError):
+            continue  # only root may raise the hard limit
+        soft = new[0]
+    return soft
+
+
+def measure(
+    server: Server,
+    work: Work,
+    timing: Timing,
+    cores: Cores,
+    number: int = 0,
+    rate: float | None = None,
+) -> Measurement:
+    """
+    Do `work` once with `server`, which listens and has nothing else to do.
+
+    Arguments:
+        number: the round.
+        rate: messages a second, for a work of mode ``open``.
+
+    Raises:
+        FaultError: a wrong answer, a close or a stall.
+        ServerError: it died, or does not come to rest.
+    """
+    server.wait_idle()
+    with load(work, server.port, timing, cores.load, rate) as running:
+        try:
+            running.wait_for("warm")
+            memory_before = resident(server.pid)
+            running.go_on()
+            running.wait_for("idle")
+            server.wait_idle()
+            memory = resident(server.pid)
+            before = usage(server.pid)
+            running.go_on()
+            running.wait_for("done")
+            after = usage(server.pid)
+            memory_after = resident(server.pid)
+            running.go_on()
+            result = running.result()
+        except (FaultError, ProcessLookupError) as fault:
+            said = server.output().strip().rpartition("\n")[2]
+            raise FaultError(f"{fault}" + (f"; it printed: {said}" if said else "")) from None
+    if not result["echoes"]:
+        raise FaultError(f"not one message came back in {timing.seconds:g} s")
+    latency = result["latency_ns"]
+    cpu = after.cpu - before.cpu
+    user, system = after.user - before.user, after.system - before.system
+    share = user / (user + system) if user + system else 0.0
+    return Measurement(
+        peer=server.name,
+        work=work.name,
+        round=number,
+        echoes=result["echoes"],
+        bytes=result["bytes"],
+        seconds=result["seconds"],
+        cpu=cpu,
+        user=cpu * share,
+        system=cpu * (1 - share),
+        waited=after.waited - before.waited,
+        load_cpu=result["load_cpu"],
+        p50=latency["p50"] / 1e9,
+        p99=latency["p99"] / 1e9,
+        p999=latency["p99.9"] / 1e9,
+        late=result["late_ns"]["p99"] / 1e9,
+        rate=rate,
+        rss=memory_after,
+        rss_per_idle=(memory - memory_before) / work.idle if work.idle else None,
+    )
+
+
+def measure_fresh(
+    peer: Peer, work: Work, timing: Timing, cores: Cores, number: int, rate: float | None = None
+) -> Measurement:
+    """
+    Start `peer`, do `work` with it as `measure` does, and end it.
+
+    So no work inherits what an earlier one left behind, and the luck of a process's memory layout
+    becomes part of the spread between rounds.
+
+    Raises:
+        FaultError, ServerError: as for `measure`, or it does not start.
+        BuildError: it cannot be compiled.
+    """
+    with peer.start(cores.server) as server:
+        server.wait_listening()
+        return measure(server, work, timing, cores, number, rate)
+
+
+def smoke(
+    peers: Iterable[Peer],
+    works: Sequence[Work],
+    timing: Timing,
+    cores: Cores,
+    say: Callable[[str], None],
+) -> Run:
+    """Do every work once with every peer, started once: enough to see that all answers are right.
+
+    The open loop runs at a rate that each of them stands.
+    """
+    run = Run()
+    for peer in peers:
+        say(peer.name)
+        try:
+            with peer.start(cores.server) as server:
+                server.wait_listening()
+                for work in works:
+                    if why := peer.cannot(work):
+                        run.left_out.append(f"{peer.name}, {work.name}: {why}")
+                        continue
+                    rate = 1000.0 if work.mode == "open" else None
+                    run.measurements.append(measure(server, work, timing, cores, rate=rate))
+        except (BuildError, FaultError, ServerError) as fault:
+            run.faults.append(f"{peer.name}: {fault}")
+    return run
+
+
+def run_rounds(
+    peers: Sequence[Peer],
+    works: Sequence[Work],
+    rounds: int,
+    timing: Timing,
+    cores: Cores,
+    say: Callable[[str], None],
+    judged: Sequence[str] = (),
+) -> Run:
+    """
+    Do every work with every peer in every round; the order of the peers turns from round to round.
+
+    A peer at fault does not end the run: the fault is kept, and that work is not asked of that
+    peer again.
+
+    Arguments:
+        say: is told what goes on, in a line.
+        judged: the names of the peers whose saturation sets the rate of the open loop.
+    """
+    run = Run()
+    possible = _possible(peers, works, run)
+    barred: set[tuple[str, str]] = set()
+
+    def do(some: Sequence[Work], rates: Mapping[str, float]) -> None:
+        for number, work, place in itertools.product(range(rounds), some, range(len(peers))):
+            peer = peers[(place + number) % len(peers)]
+            pair = (peer.name, work.name)
+            if pair not in possible or pair in barred:
+                continue
+            say(f"round {number + 1} of {rounds}: {work.name}, {peer.name}")
+            try:
+                run.measurements.append(
+                    measure_fresh(peer, work, timing, cores, number, rates.get(peer.name))
+                )
+            except (BuildError, FaultError, ServerError) as fault:
+                run.faults.append(f"{peer.name}, {work.name}: {fault}")
+                barred.add(pair)
+
+    do([work for work in works if work.mode != "open"], {})
+    # The open loop comes last: by then it is known what the peers can sustain.
+    for work in works:
+        if work.mode == "open":
+            saturation = {
+                peer.name: rate
+                for peer in peers
+                if (rate := _saturation(peer, work, timing, cores, run))
+            }
+            do([work], _open_rates(saturation, judged))
+    return run
+
+
+def _possible(peers: Sequence[Peer], works: Sequence[Work], run: Run) -> set[tuple[str, str]]:
+    """Return the names of peers and works that go together; tells `run` what is left out."""
+    limit = raise_descriptor_limit(max(work.descriptors for work in works))
+    possible = set()
+    for work in works:
+        if work.descriptors > limit:
+            run.left_out.append(
+                f"{work.name}: needs {work.descriptors:,} open files, `ulimit -n` allows {limit:,}"
+            )
+            continue
+        for peer in peers:
+            if why := peer.cannot(work):
+                run.left_out.append(f"{peer.name}, {work.name}: {why}")
+            else:
+                possible.add((peer.name, work.name))
+    return possible
+
+
+def _saturation(peer: Peer, work: Work, timing: Timing, cores: Cores, run: Run) -> float | None:
+    """
+    Return how many messages of `work` a second `peer` answers in a closed loop; None at a fault.
+
+    It is the best of several rounds, those in `run` or three more: noise only ever lowers it.
+    """
+    closed = replace(work, name="saturation", mode="pingpong")
+    known = [m for m in run.of(peer.name, "pingpong-50") if m.bytes == m.echoes * work.size]
+    try:
+        found = known or [measure_fresh(peer, closed, timing, cores, n) for n in range(3)]
+    except (BuildError, FaultError, ServerError):
+        return None  # the work itself is going to say so
+    return max(m.echoes_per_second for m in found)
+
+
+def _open_rates(saturation: Mapping[str, float], judged: Iterable[str]) -> dict[str, float]:
+    """
+    Return the rate of the open loop for each peer, in messages a second.
+
+    Half of the lowest saturation rate among the judged peers, the same for all; a peer that
+    saturates below that gets half of its own.
+    """
+    among = [saturation[name] for name in judged if name in saturation] or saturation.values()
+    common = min(among, default=0.0)
+    return {name: min(common, own) / 2 for name, own in saturation.items()}

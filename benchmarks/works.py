@@ -1,0 +1,69 @@
+"""What is measured: the works of a run, and those that the plots need."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * 1024
+
+#: Descriptors that a server or the load generator needs besides its connections.
+OWN_DESCRIPTORS = 100
+
+
+@dataclass(frozen=True)
+class Work:
+    """
+    One thing to do with a server.
+
+    Attributes:
+        name: what the command line and the tables call it.
+        title: what it is, in words.
+        mode: how the load generator talks: pingpong, stream, open or accept (see load.c).
+        connections: how many talk at once.
+        size: bytes of a message.
+        idle: how many more connections are open and silent meanwhile.
+    """
+
+    name: str
+    title: str
+    mode: str
+    connections: int
+    size: int
+    idle: int = 0
+
+    @property
+    def descriptors(self) -> int:
+        """The open files that one process needs for it."""
+        return self.connections + self.idle + OWN_DESCRIPTORS
+
+
+def works(idle: int) -> tuple[Work, ...]:
+    """Return the works of a run, with `idle` silent neighbours in the one that has any."""
+    return (
+        Work("pingpong-50", "50 connections x 1 KiB ping-pong", "pingpong", 50, KIB),
+        Work(
+            "neighbours",
+            f"50 connections x 1 KiB ping-pong among {idle:,} idle",
+            "pingpong",
+            50,
+            KIB,
+            idle,
+        ),
+        Work("pingpong-1000", "1000 connections x 64 B ping-pong", "pingpong", 1000, 64),
+        Work("pingpong-1", "1 connection x 64 B ping-pong", "pingpong", 1, 64),
+        Work("bulk", "8 connections x 1 MiB streaming", "stream", 8, MIB),
+        Work("accept", "connect, echo 64 B once, close; 50 at a time", "accept", 50, 64),
+        Work("latency", "50 connections x 1 KiB at a fixed rate", "open", 50, KIB),
+    )
+
+
+#: The works of the plot of cost against connections.
+BY_CONNECTIONS = tuple(
+    Work(f"connections-{n}", f"{n} connections x 1 KiB ping-pong", "pingpong", n, KIB)
+    for n in (1, 4, 16, 50, 200, 1000, 4000)
+)
+
+#: The works of the plot of cost against message size.
+BY_SIZE = tuple(
+    Work(f"size-{n}", f"50 connections x {n} B ping-pong", "pingpong", 50, n)
+    for n in (16, 64, 256, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB)
+)
