@@ -90,11 +90,16 @@ def test_the_option_table_is_what_the_options_are() -> None:
     told = {}
     for names, default, _ in rows:
         told[re.findall(r"--([\w-]+)", names)[0]] = default.strip("`")
-    assert told == {name: "on" if value is True else str(value) for name, value in defaults.items()}
+    shown = {True: "on", False: "off"}
+    assert told == {
+        name: shown[value] if isinstance(value, bool) else str(value)
+        for name, value in defaults.items()
+    }
     shorts = dict(re.findall(r"``--([\w-]+)``, ``-(\w)``", table))
     parameters: Any = Options.optParameters
     assert shorts == {row[0]: row[1] for row in parameters if row[1]}
-    assert set(re.findall(r"``(\w+)``[;, ]", rows[-1][2])) >= {each.value for each in LogDetail}
+    (details,) = (meaning for names, _, meaning in rows if "--log" in names)
+    assert set(re.findall(r"``(\w+)``[;, ]", details)) >= {each.value for each in LogDetail}
 
 
 def test_the_tac_serves(tmp_path: Path) -> None:
