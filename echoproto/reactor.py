@@ -364,7 +364,7 @@ class FastLane:
     def connectionLost(self, reason: Failure) -> None:
         """The reactor shuts down: so does everything in the lane."""
         for descriptor in self.removeAll():
-            descriptor.connectionLost(reason)
+            self._disconnect(descriptor, main.CONNECTION_LOST, False)
         self._epoll.close()
 
     def doRead(self) -> None:
@@ -430,18 +430,25 @@ class FastLane:
         return descriptor.doWrite(), False
 
     def _disconnect(self, descriptor: Any, why: BaseException, reading: bool) -> None:
-        if isinstance(why, error.ConnectionDone):
-            if reading and IHalfCloseableDescriptor.providedBy(descriptor):
-                self.removeReader(descriptor)
-                descriptor.readConnectionLost(_DONE)
-                return
-            failure = _DONE
-        elif isinstance(why, error.ConnectionLost):
-            failure = _LOST
-        else:
-            failure = Failure(why)
-        # It stops reading and writing itself.
-        descriptor.connectionLost(failure)
+        """Tell a descriptor how it ended; an error that this raises ends nothing else."""
+        try:
+            if isinstance(why, error.ConnectionDone):
+                if reading and IHalfCloseableDescriptor.providedBy(descriptor):
+                    self.removeReader(descriptor)
+                    descriptor.readConnectionLost(_DONE)
+                    return
+                failure = _DONE
+            elif isinstance(why, error.ConnectionLost):
+                failure = _LOST
+            else:
+                failure = Failure(why)
+            # It stops reading and writing itself.
+            descriptor.connectionLost(failure)
+        except BaseException:
+            self._log.failure("a protocol failed")
+            # Unless it failed before it came to that.
+            self.removeReader(descriptor)
+            self.removeWriter(descriptor)
 
     def addReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``."""
