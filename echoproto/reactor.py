@@ -93,7 +93,7 @@ class _SendsAtOnce:
 
     def write(self, data: bytes) -> None:
         """Send what the kernel takes now, and queue the rest."""
-        if not self._ready or type(data) is not bytes:
+        if not self._ready or not isinstance(data, bytes):
             super().write(data)  # type: ignore[misc]
             return
         try:
@@ -113,10 +113,12 @@ class _SendsAtOnce:
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send what the kernel takes now, and queue the rest."""
-        if self._ready:
-            self.write(b"".join(iovec))
+        chunks = list(iovec)
+        if self._ready and all(isinstance(chunk, bytes) for chunk in chunks):
+            self.write(b"".join(chunks))
         else:
-            super().writeSequence(iovec)  # type: ignore[misc]
+            # It refuses what is not bytes.
+            super().writeSequence(chunks)  # type: ignore[misc]
 
     def startWriting(self) -> None:
         """Wait until the kernel takes more; or not at all, if there is nothing to take."""

@@ -73,7 +73,7 @@ class Recorder(Protocol):
         self._happened("data", data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.reason = reason.type.__name__
+        self.reason = type(reason.value)
         self._happened("lost")
 
 
@@ -91,7 +91,7 @@ class Recorders(Factory):
 
     def __init__(self, half_close: bool = False, **handlers: Callable[..., None]) -> None:
         """:param handlers: by event, with _ for the space in its name."""
-        self.protocol = HalfCloseableRecorder if half_close else Recorder
+        self.protocol: Any = HalfCloseableRecorder if half_close else Recorder
         self.handlers = {event.replace("_", " "): each for event, each in handlers.items()}
         self.made: list[Recorder] = []
 
@@ -261,3 +261,44 @@ def test_an_error_when_the_reactor_shuts_down_ends_nothing_else() -> None:
     with pytest.raises(ValueError, match="closed"):
         lane.fileno()
     assert log.text.count("ZeroDivisionError: on purpose") == 1
+
+
+# Order: what a transport is given goes out in that order, whatever it is given.
+
+
+class SubclassOfBytes(bytes):
+    """Bytes, as far as a transport may tell."""
+
+
+def test_a_subclass_of_bytes_keeps_its_place() -> None:
+    def answer(recorder: Recorder, data: bytes) -> None:
+        recorder.transport.write(SubclassOfBytes(b"first, "))
+        recorder.transport.write(b"second")
+
+    async def main(reactor: Any) -> bytes:
+        async with serving(reactor, Recorders(data=answer)) as served:
+            client, _ = await served.connected()
+            client.sendall(b"?")
+            return await served.receive(client, 13)
+
+    assert run(main) == b"first, second"
+
+
+@pytest.mark.parametrize("queued", [0, 1 << 23], ids=["nothing queued", "queued"])
+def test_only_bytes_can_be_written(queued: int) -> None:
+    async def main(reactor: Any) -> bytes:
+        async with serving(reactor, Recorders()) as served:
+            client, recorder = await served.connected()
+            transport = recorder.transport
+            transport.write(bytes(queued))
+            for wrong in ("text", bytearray(b"x"), memoryview(b"x"), 1, None):
+                with pytest.raises(TypeError, match="^Data must be bytes$"):
+                    transport.write(wrong)
+                with pytest.raises(TypeError, match="^Data must be bytes$"):
+                    transport.writeSequence([b"x", wrong])
+            transport.writeSequence(iter([b"a", SubclassOfBytes(b"b"), b""]))
+            transport.writeSequence([])
+            transport.write(b"c")
+            return (await served.receive(client, queued + 3))[queued:]
+
+    assert run(main) == b"abc"
