@@ -33,7 +33,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import error, main, tcp, unix
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IListeningPort,
@@ -67,15 +67,16 @@ class _SendsAtOnce:
     """What the lane's transports have in common; mixed into a ``tcp.Server``.
 
     It reads three attributes that Twisted does not document, because nothing
-    else tells whether a transport has bytes queued, or has closed its write
-    side: ``_tempDataLen`` and ``_writeDisconnected`` of
-    ``abstract.FileDescriptor``.
+    else tells whether a transport has bytes queued, has closed its write side,
+    or was aborted: ``_tempDataLen`` and ``_writeDisconnected`` of
+    ``abstract.FileDescriptor``, ``_aborting`` of ``tcp.Connection``.
     """
 
     reactor: FastLane
     dataBuffer: bytes
     _tempDataLen: int
     _writeDisconnected: bool
+    _aborting: bool
     socket: socket.socket
     connected: int
     disconnecting: int
@@ -107,7 +108,13 @@ class _SendsAtOnce:
         if sent < len(data):
             self._ready = False
             super().write(data[sent:])  # type: ignore[misc]
-            if self.streamingProducer and self.producer is not None and not self.producerPaused:
+            if (
+                self.streamingProducer
+                and self.producer is not None
+                and not self.producerPaused
+                # It may have been dropped: the write side is closed, or just being closed.
+                and self._tempDataLen
+            ):
                 self.producerPaused = True
                 self.producer.pauseProducing()
 
@@ -157,8 +164,9 @@ class _SendsAtOnce:
         super().abortConnection()  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
-        """Nothing more is sent."""
+        """Nothing more is sent or read: the number will be another descriptor's."""
         self._ready = False
+        self._fd = -1
         super().connectionLost(reason)  # type: ignore[misc]
 
     def _nothing_queued(self) -> bool:
@@ -167,6 +175,7 @@ class _SendsAtOnce:
     def _is_ready(self) -> bool:
         return bool(
             self.connected
+            and not self._aborting
             and self._nothing_queued()
             and not self._writeDisconnected
             and not self.TLS
@@ -199,18 +208,22 @@ class _TCPServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]
         self.startReading()
         self.connected = 1
 
-    def logPrefix(self) -> str:
-        """Name the protocol, the number of the connection, and the client."""
-        return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}"
+    @property
+    def logstr(self) -> str:  # type: ignore[override]
+        """The protocol, the number of the connection, and the client."""
+        protocol = getattr(self, "protocol", None)
+        return f"{self._getLogPrefix(protocol)},{self.sessionno},{self.hostname}"
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} #{self.sessionno} from {self.hostname}>"
+        protocol = getattr(self, "protocol", None)
+        name = type(protocol).__name__ if protocol else "closed"
+        return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"
 
-    def getHost(self) -> IPv4Address | IPv6Address:
+    def getHost(self) -> Any:
         """Return our address."""
         return _address(self.socket.getsockname())
 
-    def getPeer(self) -> IPv4Address | IPv6Address:
+    def getPeer(self) -> Any:
         """Return the client's address."""
         return _address(self.client)
 
@@ -248,8 +261,17 @@ class _UNIXServer(_SendsAtOnce, unix.Server):  # type: ignore[misc]
         self._ready = False
         super().sendFileDescriptor(fileno)
 
+    def writeSomeData(self, data: bytes) -> Any:
+        """Send something; descriptors without a byte to go with are an error."""
+        return unix.Server.writeSomeData(self, data)
 
-def _address(sockaddr: tuple[Any, ...]) -> IPv4Address | IPv6Address:
+    def _nothing_queued(self) -> bool:
+        return super()._nothing_queued() and not self._sendmsgQueue
+
+
+def _address(sockaddr: Any) -> IPv4Address | IPv6Address | UNIXAddress:
+    if not isinstance(sockaddr, tuple):
+        return UNIXAddress(sockaddr)
     if len(sockaddr) == 2:
         return IPv4Address("TCP", *sockaddr)
     if sockaddr[3]:
@@ -289,7 +311,8 @@ class FastLane:
         # before is not theirs, but that of a closed one with the same number.
         self._fresh: set[int] = set()
         # Connections to be closed, or half-closed, that have nothing to send.
-        self._soon: list[Any] = []
+        # A dict for a set in order.
+        self._soon: dict[Any, None] = {}
         self._in_batch = False
         reactor.addReader(self)
 
@@ -310,15 +333,12 @@ class FastLane:
         moved: Any = port
         moved.stopReading()
         moved.reactor = self
-        if type(port) is tcp.Port:
-            moved.transport = _TCPServer
-            moved.doRead = functools.partial(self._accept, port)
-        else:
-            moved.transport = _UNIXServer
+        moved.transport = _TCPServer if type(port) is tcp.Port else _UNIXServer
+        moved.doRead = functools.partial(self._accept, port)
         moved.startReading()
         return True
 
-    def _accept(self, port: tcp.Port) -> None:
+    def _accept(self, port: Any) -> None:
         """Accept who waits, as ``tcp.Port.doRead`` does, at less cost."""
         accepted = 0
         while accepted < port.numberAccepts:
@@ -335,17 +355,18 @@ class FastLane:
         # More at once if so many came, as Twisted does.
         port.numberAccepts = accepted + 20 if accepted == port.numberAccepts else max(1, accepted)
 
-    def _converse(self, port: Any, sock: socket.socket, client: tuple[Any, ...]) -> None:
+    def _converse(self, port: Any, sock: socket.socket, client: Any) -> None:
         """Begin a conversation; where that fails, say so, and let nobody wait for it."""
         try:
             protocol = port.factory.buildProtocol(_address(client))
+            if protocol is None:
+                sock.close()
+                return
+            transport = port.transport(sock, protocol, client, port, port.sessionno, self)
         except Exception:
             self._log.failure("no protocol for a client")
-            protocol = None
-        if protocol is None:
             sock.close()
             return
-        transport = port.transport(sock, protocol, client, port, port.sessionno, self)
         port.sessionno += 1
         try:
             protocol.makeConnection(transport)
@@ -404,10 +425,10 @@ class FastLane:
         """
         if not self._in_batch and not self._soon:
             self._reactor.callLater(0, self._write_now)
-        self._soon.append(transport)
+        self._soon[transport] = None
 
     def _write_now(self) -> None:
-        soon, self._soon = self._soon, []
+        soon, self._soon = self._soon, {}
         for transport in soon:
             if not transport.connected:
                 continue
@@ -434,13 +455,14 @@ class FastLane:
     def _disconnect(self, descriptor: Any, why: BaseException, reading: bool) -> None:
         """Tell a descriptor how it ended; an error that this raises ends nothing else."""
         try:
-            if isinstance(why, error.ConnectionDone):
+            # The very classes: those derived from them say more.
+            if type(why) is error.ConnectionDone:
                 if reading and IHalfCloseableDescriptor.providedBy(descriptor):
                     self.removeReader(descriptor)
                     descriptor.readConnectionLost(_DONE)
                     return
                 failure = _DONE
-            elif isinstance(why, error.ConnectionLost):
+            elif type(why) is error.ConnectionLost:
                 failure = _LOST
             else:
                 failure = Failure(why)
