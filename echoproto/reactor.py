@@ -33,7 +33,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import error, main, tcp, unix
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IListeningPort,
@@ -71,15 +71,16 @@ class _SendsAtOnce:
     """What the lane's transports have in common; mixed into a ``tcp.Server``.
 
     It reads three attributes that Twisted does not document, because nothing
-    else tells whether a transport has bytes queued, or has closed its write
-    side: ``_tempDataLen`` and ``_writeDisconnected`` of
-    ``abstract.FileDescriptor``.
+    else tells whether a transport has bytes queued, has closed its write side,
+    or was aborted: ``_tempDataLen`` and ``_writeDisconnected`` of
+    ``abstract.FileDescriptor``, ``_aborting`` of ``tcp.Connection``.
     """
 
     reactor: FastLane
     dataBuffer: bytes
     _tempDataLen: int
     _writeDisconnected: bool
+    _aborting: bool
     socket: socket.socket
     connected: int
     disconnecting: int
@@ -97,7 +98,7 @@ class _SendsAtOnce:
 
     def write(self, data: bytes) -> None:
         """Send what the kernel takes now, and queue the rest."""
-        if not self._ready or type(data) is not bytes:
+        if not self._ready or not isinstance(data, bytes):
             super().write(data)  # type: ignore[misc]
             return
         try:
@@ -111,16 +112,24 @@ class _SendsAtOnce:
         if sent < len(data):
             self._ready = False
             super().write(data[sent:])  # type: ignore[misc]
-            if self.streamingProducer and self.producer is not None and not self.producerPaused:
+            if (
+                self.streamingProducer
+                and self.producer is not None
+                and not self.producerPaused
+                # It may have been dropped: the write side is closed, or just being closed.
+                and self._tempDataLen
+            ):
                 self.producerPaused = True
                 self.producer.pauseProducing()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send what the kernel takes now, and queue the rest."""
-        if self._ready:
-            self.write(b"".join(iovec))
+        chunks = list(iovec)
+        if self._ready and all(isinstance(chunk, bytes) for chunk in chunks):
+            self.write(b"".join(chunks))
         else:
-            super().writeSequence(iovec)  # type: ignore[misc]
+            # It refuses what is not bytes.
+            super().writeSequence(chunks)  # type: ignore[misc]
 
     def startWriting(self) -> None:
         """Wait until the kernel takes more; or not at all, if there is nothing to take."""
@@ -159,8 +168,9 @@ class _SendsAtOnce:
         super().abortConnection()  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
-        """Nothing more is sent."""
+        """Nothing more is sent or read: the number will be another descriptor's."""
         self._ready = False
+        self._fd = -1
         super().connectionLost(reason)  # type: ignore[misc]
 
     def _nothing_queued(self) -> bool:
@@ -169,6 +179,7 @@ class _SendsAtOnce:
     def _is_ready(self) -> bool:
         return bool(
             self.connected
+            and not self._aborting
             and self._nothing_queued()
             and not self._writeDisconnected
             and not self.TLS
@@ -205,18 +216,22 @@ class _TCPServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]
         self.startReading()
         self.connected = 1
 
-    def logPrefix(self) -> str:
-        """Name the protocol, the number of the connection, and the client."""
-        return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}"
+    @property
+    def logstr(self) -> str:  # type: ignore[override]
+        """The protocol, the number of the connection, and the client."""
+        protocol = getattr(self, "protocol", None)
+        return f"{self._getLogPrefix(protocol)},{self.sessionno},{self.hostname}"
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} #{self.sessionno} from {self.hostname}>"
+        protocol = getattr(self, "protocol", None)
+        name = type(protocol).__name__ if protocol else "closed"
+        return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"
 
-    def getHost(self) -> IPv4Address | IPv6Address:
+    def getHost(self) -> Any:
         """Return our address."""
         return _address(self.socket.getsockname())
 
-    def getPeer(self) -> IPv4Address | IPv6Address:
+    def getPeer(self) -> Any:
         """Return the client's address."""
         return _address(self.client)
 
@@ -254,8 +269,17 @@ class _UNIXServer(_SendsAtOnce, unix.Server):  # type: ignore[misc]
         self._ready = False
         super().sendFileDescriptor(fileno)
 
+    def writeSomeData(self, data: bytes) -> Any:
+        """Send something; descriptors without a byte to go with are an error."""
+        return unix.Server.writeSomeData(self, data)
 
-def _address(sockaddr: tuple[Any, ...]) -> IPv4Address | IPv6Address:
+    def _nothing_queued(self) -> bool:
+        return super()._nothing_queued() and not self._sendmsgQueue
+
+
+def _address(sockaddr: Any) -> IPv4Address | IPv6Address | UNIXAddress:
+    if not isinstance(sockaddr, tuple):
+        return UNIXAddress(sockaddr)
     if len(sockaddr) == 2:
         return IPv4Address("TCP", *sockaddr)
     if sockaddr[3]:
@@ -295,7 +319,8 @@ class FastLane:
         # before is not theirs, but that of a closed one with the same number.
         self._fresh: set[int] = set()
         # Connections to be closed, or half-closed, that have nothing to send.
-        self._soon: list[Any] = []
+        # A dict for a set in order.
+        self._soon: dict[Any, None] = {}
         self._in_batch = False
         reactor.addReader(self)
 
@@ -316,15 +341,12 @@ class FastLane:
         moved: Any = port
         moved.stopReading()
         moved.reactor = self
-        if type(port) is tcp.Port:
-            moved.transport = _TCPServer
-            moved.doRead = functools.partial(self._accept, port)
-        else:
-            moved.transport = _UNIXServer
+        moved.transport = _TCPServer if type(port) is tcp.Port else _UNIXServer
+        moved.doRead = functools.partial(self._accept, port)
         moved.startReading()
         return True
 
-    def _accept(self, port: tcp.Port) -> None:
+    def _accept(self, port: Any) -> None:
         """Accept who waits, as ``tcp.Port.doRead`` does, at less cost."""
         accepted = 0
         while accepted < port.numberAccepts:
@@ -341,17 +363,18 @@ class FastLane:
         # More at once if so many came, as Twisted does.
         port.numberAccepts = accepted + 20 if accepted == port.numberAccepts else max(1, accepted)
 
-    def _converse(self, port: Any, sock: socket.socket, client: tuple[Any, ...]) -> None:
+    def _converse(self, port: Any, sock: socket.socket, client: Any) -> None:
         """Begin a conversation; where that fails, say so, and let nobody wait for it."""
         try:
             protocol = port.factory.buildProtocol(_address(client))
+            if protocol is None:
+                sock.close()
+                return
+            transport = port.transport(sock, protocol, client, port, port.sessionno, self)
         except Exception:
             self._log.failure("no protocol for a client")
-            protocol = None
-        if protocol is None:
             sock.close()
             return
-        transport = port.transport(sock, protocol, client, port, port.sessionno, self)
         port.sessionno += 1
         try:
             protocol.makeConnection(transport)
@@ -372,7 +395,7 @@ class FastLane:
     def connectionLost(self, reason: Failure) -> None:
         """The reactor shuts down: so does everything in the lane."""
         for descriptor in self.removeAll():
-            descriptor.connectionLost(reason)
+            self._disconnect(descriptor, main.CONNECTION_LOST, False)
         self._epoll.close()
 
     def doRead(self) -> None:
@@ -419,10 +442,10 @@ class FastLane:
         """
         if not self._in_batch and not self._soon:
             self._reactor.callLater(0, self._write_now)
-        self._soon.append(transport)
+        self._soon[transport] = None
 
     def _write_now(self) -> None:
-        soon, self._soon = self._soon, []
+        soon, self._soon = self._soon, {}
         for transport in soon:
             if not transport.connected:
                 continue
@@ -447,18 +470,26 @@ class FastLane:
         return descriptor.doWrite(), False
 
     def _disconnect(self, descriptor: Any, why: BaseException, reading: bool) -> None:
-        if isinstance(why, error.ConnectionDone):
-            if reading and IHalfCloseableDescriptor.providedBy(descriptor):
-                self.removeReader(descriptor)
-                descriptor.readConnectionLost(_DONE)
-                return
-            failure = _DONE
-        elif isinstance(why, error.ConnectionLost):
-            failure = _LOST
-        else:
-            failure = Failure(why)
-        # It stops reading and writing itself.
-        descriptor.connectionLost(failure)
+        """Tell a descriptor how it ended; an error that this raises ends nothing else."""
+        try:
+            # The very classes: those derived from them say more.
+            if type(why) is error.ConnectionDone:
+                if reading and IHalfCloseableDescriptor.providedBy(descriptor):
+                    self.removeReader(descriptor)
+                    descriptor.readConnectionLost(_DONE)
+                    return
+                failure = _DONE
+            elif type(why) is error.ConnectionLost:
+                failure = _LOST
+            else:
+                failure = Failure(why)
+            # It stops reading and writing itself.
+            descriptor.connectionLost(failure)
+        except BaseException:
+            self._log.failure("a protocol failed")
+            # Unless it failed before it came to that.
+            self.removeReader(descriptor)
+            self.removeWriter(descriptor)
 
     def addReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``."""

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    eventAsText,
+    formatEvent,
+    globalLogPublisher,
+)
 from zope.interface import implementer
 
 
@@ -24,6 +30,11 @@ class Log:
     @property
     def lines(self) -> list[str]:
         return [formatEvent(event) for event in self.events]
+
+    @property
+    def text(self) -> str:
+        """All of it, tracebacks included."""
+        return "\n".join(eventAsText(event, includeSystem=False) for event in self.events)
 
     def lines_of(self, level: str) -> list[str]:
         return [formatEvent(each) for each in self.events if each["log_level"].name == level]
