@@ -15,6 +15,7 @@ from echoproto.listen_queue import (
 )
 from echoproto.protocol import Echo
 from echoproto.service import EchoService
+from echoproto.workers import WorkersService
 
 __all__ = [
     "AcceptQueue",
@@ -26,6 +27,7 @@ __all__ = [
     "ListenQueueLimits",
     "LogDetail",
     "TCPEndpoint",
+    "WorkersService",
     "accept_queue",
     "clamp_backlog",
     "echo",

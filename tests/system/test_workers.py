@@ -9,15 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.system.conftest import Serve
-from tests.system.server import PATIENCE, Server, receive_all, running, say, twistd
+from tests.system.server import BIN, PATIENCE, Server, receive_all, running, say, twistd
 
 pytestmark = pytest.mark.skipif(
     not hasattr(socket, "SO_REUSEPORT"), reason="this platform has no SO_REUSEPORT"
@@ -253,24 +256,92 @@ def test_workers_on_ipv6(serve: Serve, interface: str) -> None:
         assert say(client, b"data") == b"data"
 
 
+# What this Python can import, for another one of its version.
+IMPORTABLE = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(
+        [str(Path(__file__).parents[2]), sysconfig.get_paths()["purelib"]]
+    ),
+}
+
+
+@pytest.fixture
+def anybodys_python() -> Iterator[str]:
+    """A Python that the user nobody can run the workers with: ours may be in root's home."""
+    system = f"/usr/bin/python3.{sys.version_info.minor}"
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        if Path(system).exists():
+            # Without what the system has installed for it.
+            venv = [system, "-m", "venv", "--without-pip", directory]
+            subprocess.run(venv, check=True, capture_output=True)
+        for python in (sys.executable, f"{directory}/bin/python"):
+            try:
+                subprocess.run(
+                    [python, "-c", "import echoproto.worker"],
+                    user="nobody",
+                    check=True,
+                    capture_output=True,
+                    cwd="/",
+                    env=IMPORTABLE,
+                )
+            except (OSError, subprocess.CalledProcessError):
+                continue
+            yield python
+            return
+        pytest.skip("the user nobody can run no Python that can import this package")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_workers_serve_as_another_user(tmp_path: Path) -> None:
+def test_workers_serve_as_another_user(anybodys_python: str) -> None:
     nobody = pwd.getpwnam("nobody")
-    try:
-        subprocess.run(
-            [sys.executable, "-c", "import echoproto.worker"],
-            user=nobody.pw_uid,
-            check=True,
-            capture_output=True,
-            cwd="/",
-        )
-    except (PermissionError, subprocess.CalledProcessError):
-        pytest.skip("the user nobody cannot run this Python")
-    command = twistd("--workers", "2")
-    command[1:1] = ["--uid", "nobody", "--gid", "nogroup"]
-    with running(command, cwd="/") as server:
+    _, *arguments = twistd("--workers", "2")
+    command = [anybodys_python, "-c", "from twisted.scripts.twistd import run; run()"]
+    as_nobody = ["--uid", "nobody", "--gid", "nogroup"]
+    with running([*command, *as_nobody, *arguments], cwd="/", env=IMPORTABLE) as server:
         all_listen(server, 2)
         status = Path(f"/proc/{pid_of(server, 1)}/status").read_text()
         assert re.search(rf"Uid:\s+{nobody.pw_uid}\s+{nobody.pw_uid}", status)
         with server.connect() as client:
             assert say(client, b"data") == b"data"
+
+
+TAC = """
+import os, socket
+from twisted.application.service import Application
+from twisted.internet import reactor
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
+from echoproto import WorkersService
+
+inherited = socket.socket(fileno=os.dup({descriptor}))
+inherited.setblocking(False)
+application = Application("echo")
+WorkersService(
+    [
+        serverFromString(reactor, "unix:{path}"),
+        AdoptedStreamServerEndpoint(reactor, inherited.detach(), socket.AF_INET),
+    ],
+    2,
+    drain_timeout=5,
+).setServiceParent(application)
+"""
+
+
+def test_a_unix_endpoint_and_an_inherited_socket(tmp_path: Path) -> None:
+    path, tac = tmp_path / "socket", tmp_path / "echo.tac"
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        address = inherited.getsockname()
+        tac.write_text(TAC.format(path=path, descriptor=inherited.fileno()))
+        command = [str(BIN / "twistd"), "-n", "--pidfile=", "-y", str(tac)]
+        with running(command, pass_fds=[inherited.fileno()]) as server:
+            inherited.close()
+            server.wait_for_times("listening on", 4)
+            for _ in range(20):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(str(path))
+                    assert say(client, b"data") == b"data"
+                with socket.create_connection(address) as client:
+                    assert say(client, b"data") == b"data"
+            server.signal(signal.SIGTERM)
+            assert server.wait() == -signal.SIGTERM
+    assert not path.exists()
