@@ -67,14 +67,15 @@ def test_what_came_before_fin() -> None:
     with ours() as server:
         assert whole_at_half_close(server) == 50
     with stock() as server:
-        assert whole_at_half_close(server) < 50
+        # It is a race, so it may be won now and then.
+        assert any(whole_at_half_close(server) < 50 for _ in range(5))
 
 
 def test_30_mib_before_fin() -> None:
     with ours() as server:
         assert lost_of_30_mib(server) == 0
     with stock() as server:
-        assert lost_of_30_mib(server) > 0
+        assert any(lost_of_30_mib(server) > 0 for _ in range(5))
 
 
 @needs_proc
