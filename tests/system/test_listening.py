@@ -94,6 +94,18 @@ def test_the_limit_is_that_of_the_network_namespace(namespace: str) -> None:
         assert "sysctl -w net.core.somaxconn=1024" in server.log
 
 
+@linux
+def test_a_link_local_address_is_bound_with_its_scope(namespace: str) -> None:
+    added = subprocess.run(
+        ["ip", "-n", namespace, "address", "add", "fe80::77/64", "dev", "lo"], capture_output=True
+    )
+    if added.returncode != 0:
+        pytest.skip("this machine has no IPv6")
+    inside = ("ip", "netns", "exec", namespace)
+    with running([*inside, *twistd("--interface", "fe80::77%lo")]) as server:
+        server.wait_for(r"listening on \[fe80::77%lo\]:\d+;")
+
+
 def with_connection_in_time_wait(serve: Serve) -> int:
     """Leave a server's port with a connection in TIME_WAIT; return the port."""
     for _ in range(5):
