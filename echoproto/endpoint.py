@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import ipaddress
+import os
 import socket
 from typing import Any
 
@@ -13,6 +16,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from echoproto import listen_queue
+
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 @implementer(IStreamServerEndpoint)
@@ -139,6 +144,11 @@ class TCPEndpoint:
             raise CannotListenError(self.interface, self.port, error) from error
         found.sort(key=lambda each: each[0] != socket.AF_INET)
         family, _, _, _, (host, _, *more) = found[0]
+        address = ipaddress.ip_address(str(host))
+        if address.is_multicast or address == _BROADCAST:
+            # Linux binds these, and then nobody can connect.
+            why = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+            raise CannotListenError(self.interface, self.port, why)
         if family == socket.AF_INET6 and more[1] and "%" not in str(host):
             # A link-local address means nothing without its interface (RFC 4007).
             return f"{host}%{more[1]}"

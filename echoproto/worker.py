@@ -134,13 +134,12 @@ def main(settings: dict[str, Any]) -> None:
         fast_lane=settings["fast_lane"],
     )
     orders = Orders(reactor, service)
-    service.startService()
     running: Any = reactor
+    # Before anybody is told that this one listens.
+    signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(orders.stop))
+    service.startService()
     running.addSystemEventTrigger("before", "shutdown", orders.drain)
     running.addReader(orders)
-    running.callWhenRunning(
-        signal.signal, signal.SIGTERM, lambda *_: running.callFromThread(orders.stop)
-    )
     running.run(installSignalHandlers=False)
 
 

@@ -148,6 +148,14 @@ def test_what_does_not_resolve(reactor: MemoryReactorClock, interface: str) -> N
     assert caught.value.interface == interface
 
 
+@pytest.mark.parametrize("interface", ["224.0.0.1", "255.255.255.255", "ff02::1"])
+def test_an_address_that_nobody_can_connect_to(reactor: MemoryReactorClock, interface: str) -> None:
+    with pytest.raises(CannotListenError) as caught:
+        listening(TCPEndpoint(reactor, 7, interface))
+    assert caught.value.socketError.errno == errno.EADDRNOTAVAIL
+    assert reactor.tcpServers == []
+
+
 # With real sockets.
 
 

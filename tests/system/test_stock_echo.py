@@ -67,7 +67,8 @@ def test_what_came_before_fin() -> None:
     with ours() as server:
         assert whole_at_half_close(server) == 50
     with stock() as server:
-        assert whole_at_half_close(server) < 50
+        # It is a race, so it may be won now and then.
+        assert any(whole_at_half_close(server) < 50 for _ in range(5))
 
 
 def test_30_mib_before_fin() -> None:

@@ -1,0 +1,128 @@
+"""Conversations over TLS, which in Twisted has no half-close."""
+
+from __future__ import annotations
+
+import datetime
+import random
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from echoproto import EchoService, echo
+from tests.reactors import run
+
+pytest.importorskip("OpenSSL", reason="needs Twisted[tls]")
+# Twisted hands pyOpenSSL what newer versions of that no longer want.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def certificate() -> bytes:
+    """A key and a certificate for localhost, in one PEM."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    day = datetime.timedelta(days=1)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem: bytes = signed.public_bytes(serialization.Encoding.PEM)
+    return pem + key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def serving(
+    reactor: Any, pem: bytes, patch: pytest.MonkeyPatch
+) -> tuple[EchoService, IStreamClientEndpoint]:
+    """A service over TLS, and where to find it."""
+    from twisted.internet import ssl
+
+    # Twisted's TLS takes its time from the global reactor.
+    patch.setattr("twisted.internet.reactor", reactor, raising=False)
+    options = ssl.PrivateCertificate.loadPEM(pem).options()
+    service = EchoService(
+        SSL4ServerEndpoint(reactor, 0, options, interface="127.0.0.1"),
+        drain_timeout=0.2,
+        reactor=reactor,
+    )
+    service.startService()
+    address: Any = service.ports[0].getHost()
+    trusted = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(pem)])
+    return service, wrapClientTLS(
+        ssl.optionsForClientTLS("localhost", trustRoot=trusted),
+        TCP4ClientEndpoint(reactor, "127.0.0.1", address.port),
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, 65537, 5 * MIB])
+def test_all_comes_back(certificate: bytes, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    payload = random.Random(size).randbytes(size)
+
+    async def main(reactor: Any) -> bytes:
+        service, endpoint = serving(reactor, certificate, monkeypatch)
+        try:
+            return await echo(endpoint, payload, 60, reactor)
+        finally:
+            await service.stopService()
+
+    assert run(main) == payload
+
+
+def test_a_drain_flushes_and_closes_cleanly(
+    certificate: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Client(Protocol):
+        """Says something, and stays."""
+
+        back = b""
+
+        def __init__(self) -> None:
+            self.over: Deferred[Failure] = Deferred()
+
+        def connectionMade(self) -> None:
+            self.transport.write(b"x" * MIB)  # type: ignore[union-attr]
+
+        def dataReceived(self, data: bytes) -> None:
+            self.back += data
+
+        def connectionLost(self, reason: Failure = connectionDone) -> None:
+            # A callback that is given a Failure becomes an errback.
+            self.over.callback([reason])  # type: ignore[arg-type]
+
+    async def main(reactor: Any) -> tuple[bytes, Any, int]:
+        service, endpoint = serving(reactor, certificate, monkeypatch)
+        client: Any = await endpoint.connect(Factory.forProtocol(Client))
+        while service.factory.bytes_echoed < MIB:
+            turn: Deferred[None] = Deferred()
+            reactor.callLater(0, turn.callback, None)
+            await turn
+        await service.stopService()
+        (reason,) = await client.over
+        return client.back, reason.type, service.factory.failed
+
+    back, reason, failed = run(main)
+    assert back == b"x" * MIB
+    assert reason is connectionDone.type
+    assert failed == 0
