@@ -201,12 +201,16 @@ class _TCPServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]
         self.server = server
         self.client = client
         self.sessionno = sessionno
-        self.hostname = client[0]
         self._fd = sock.fileno()
         self._read_size = _LEAST
         self._ready = True
         self.startReading()
         self.connected = 1
+
+    @property
+    def hostname(self) -> str:  # type: ignore[override]
+        """The client's address, as far as it is one of a host."""
+        return self.getPeer().host  # type: ignore[no-any-return]
 
     @property
     def logstr(self) -> str:  # type: ignore[override]
