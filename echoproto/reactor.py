@@ -517,7 +517,8 @@ class FastLane:
     def _want(self, descriptor: Any, event: int) -> None:
         fd = descriptor.fileno()
         wanted = self._events.get(fd)
-        if wanted is None:
+        if wanted is None or self._descriptors[fd] is not descriptor:
+            # In the latter case one was closed without a word to us.
             self._epoll.register(fd, event)
             self._descriptors[fd] = descriptor
             self._events[fd] = event
