@@ -74,7 +74,8 @@ def test_30_mib_before_fin() -> None:
     with ours() as server:
         assert lost_of_30_mib(server) == 0
     with stock() as server:
-        assert lost_of_30_mib(server) > 0
+        # Now and then all gets out in time.
+        assert any(lost_of_30_mib(server) for _ in range(10))
 
 
 @needs_proc
