@@ -186,6 +186,8 @@ class _SendsAtOnce:
 class _TCPServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]
     """A TCP connection in the lane."""
 
+    _most = _MOST
+
     def __init__(
         self,
         sock: socket.socket,
@@ -242,13 +244,19 @@ class _TCPServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]
             return main.CONNECTION_LOST
         length = len(data)
         if length == size:
-            self._read_size = min(size * 4, _MOST)
+            self._read_size = min(size * 4, self._most)
         elif not length:
             return main.CONNECTION_DONE
         elif length < _LEAST < size:
             self._read_size = _LEAST
         self.protocol.dataReceived(data)
         return None
+
+
+class _TLSServer(_TCPServer):
+    """A TCP connection that carries TLS, whose layer holds what is read three times over."""
+
+    _most = 64 * 1024
 
 
 class _UNIXServer(_SendsAtOnce, unix.Server):  # type: ignore[misc]
@@ -337,7 +345,10 @@ class FastLane:
         moved: Any = port
         moved.stopReading()
         moved.reactor = self
-        moved.transport = _TCPServer if type(port) is tcp.Port else _UNIXServer
+        if type(port) is unix.Port:
+            moved.transport = _UNIXServer
+        else:
+            moved.transport = _TLSServer if moved._type == "TLS" else _TCPServer
         moved.doRead = functools.partial(self._accept, port)
         moved.startReading()
         return True
