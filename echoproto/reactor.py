@@ -194,6 +194,8 @@ class _TCPServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]
     # that the one does what both do. Twisted has no public name for that.
     _shouldShutdown = False
 
+    _most = _MOST
+
     def __init__(
         self,
         sock: socket.socket,
@@ -209,12 +211,16 @@ class _TCPServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]
         self.server = server
         self.client = client
         self.sessionno = sessionno
-        self.hostname = client[0]
         self._fd = sock.fileno()
         self._read_size = _LEAST
         self._ready = True
         self.startReading()
         self.connected = 1
+
+    @property
+    def hostname(self) -> str:  # type: ignore[override]
+        """The client's address, as far as it is one of a host."""
+        return self.getPeer().host  # type: ignore[no-any-return]
 
     @property
     def logstr(self) -> str:  # type: ignore[override]
@@ -246,13 +252,19 @@ class _TCPServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]
             return main.CONNECTION_LOST
         length = len(data)
         if length == size:
-            self._read_size = min(size * 4, _MOST)
+            self._read_size = min(size * 4, self._most)
         elif not length:
             return main.CONNECTION_DONE
         elif length < _LEAST < size:
             self._read_size = _LEAST
         self.protocol.dataReceived(data)
         return None
+
+
+class _TLSServer(_TCPServer):
+    """A TCP connection that carries TLS, whose layer holds what is read three times over."""
+
+    _most = 64 * 1024
 
 
 class _UNIXServer(_SendsAtOnce, unix.Server):  # type: ignore[misc]
@@ -341,7 +353,10 @@ class FastLane:
         moved: Any = port
         moved.stopReading()
         moved.reactor = self
-        moved.transport = _TCPServer if type(port) is tcp.Port else _UNIXServer
+        if type(port) is unix.Port:
+            moved.transport = _UNIXServer
+        else:
+            moved.transport = _TLSServer if moved._type == "TLS" else _TCPServer
         moved.doRead = functools.partial(self._accept, port)
         moved.startReading()
         return True
@@ -530,7 +545,8 @@ class FastLane:
     def _want(self, descriptor: Any, event: int) -> None:
         fd = descriptor.fileno()
         wanted = self._events.get(fd)
-        if wanted is None:
+        if wanted is None or self._descriptors[fd] is not descriptor:
+            # In the latter case one was closed without a word to us.
             self._epoll.register(fd, event)
             self._descriptors[fd] = descriptor
             self._events[fd] = event

@@ -11,14 +11,23 @@ from tests.system.server import Server, running, twistd
 
 Serve = Callable[..., Server]
 
+# For modules whose every test is to hold in both lanes.
+in_both_lanes = pytest.mark.parametrize("lane", ["fast", "stock"], scope="module")
+
+
+@pytest.fixture(scope="module")
+def lane() -> str:
+    """The lane to serve in, where a module does not say :data:`in_both_lanes`."""
+    return "fast"
+
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def serve(lane: str) -> Iterator[Serve]:
     """Start `twistd -n echo` with options; all that were started end with the test."""
     with ExitStack() as servers:
 
         def start(*arguments: str, reactor: str | None = None, **popen: object) -> Server:
-            command = twistd(*arguments, reactor=reactor)
+            command = twistd("--lane", lane, *arguments, reactor=reactor)
             return servers.enter_context(running(command, **popen))
 
         yield start

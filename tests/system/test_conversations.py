@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.system.conftest import Serve
+from tests.system.conftest import Serve, in_both_lanes
 from tests.system.server import PATIENCE, Server, receive_all, running, say, twistd
+
+pytestmark = in_both_lanes
 
 REACTORS = ["epoll", "poll", "select", "asyncio"]
 MIB = 1 << 20
@@ -118,8 +120,8 @@ def test_log_of_connections_and_of_listening(serve: Serve) -> None:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running(twistd()) as started:
+def server(lane: str) -> Iterator[Server]:
+    with running(twistd("--lane", lane)) as started:
         yield started
 
 

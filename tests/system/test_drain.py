@@ -10,8 +10,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.system.conftest import Serve
+from tests.system.conftest import Serve, in_both_lanes
 from tests.system.server import PATIENCE, receive_all, say
+
+pytestmark = in_both_lanes
 
 MIB = 1 << 20
 # What a busy machine may add to a time, in seconds.
