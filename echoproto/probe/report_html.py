@@ -266,17 +266,15 @@ def _record_row(record: CaseRecord, result: CampaignResult) -> ET.Element:
     row.append(_tag("th", record.name, scope="row", cls="number"))
     marks = {record.kind: "\N{CHECK MARK}" if record.kind is Kind.OK else "\N{BALLOT X}"}
     row.extend(_cells(marks))
-    case = _tag("td", record.title, cls="case")
     said = _tag("code", shorten(record.said, 160))
-    if record.title:
-        case.append(_tag("details", _tag("summary", "conversation"), said))
-    else:
-        case.append(said)
+    case = _tag("td", cls="case")
+    case.append(_tag("details", _tag("summary", record.title), said) if record.title else said)
     if record.kind is not Kind.OK:
-        case.append(_tag("div", record.message))
-    if record.explained_by is not None and record.explained_by < len(result.failures):
-        number = record.explained_by + 1
-        case.append(_tag("a", f"failure {number}", href=f"#failure-{number}"))
+        message = _tag("div", f"{record.message} ")
+        if record.explained_by is not None:
+            number = record.explained_by + 1
+            message.append(_tag("a", f"failure {number}", href=f"#failure-{number}"))
+        case.append(message)
     row.append(case)
     return row
 
@@ -301,7 +299,7 @@ def _cells(marks: dict[Kind, str]) -> Iterable[ET.Element]:
 
 # ------------------------------------------------------------------------- plot
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 340, 70, 14, 16, 48
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 340, 70, 14, 36, 48
 
 
 def _plot(round_trips: Sequence[tuple[int, float]]) -> ET.Element:
@@ -382,6 +380,8 @@ def _settings(result: CampaignResult) -> ET.Element:
     for name, value in settings_json(result.settings).items():
         if isinstance(value, (list, tuple)):
             value = ", ".join(map(str, value)) or "none"
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
         pair(name.replace("_", " "), "none" if value is None else value)
     for phase, count in result.counts.items():
         seconds = result.phase_seconds.get(phase)
