@@ -136,7 +136,7 @@ class Terminal(Observer):
 
     def _end_phase(self) -> None:
         if self._phase is not None and not self._console.is_terminal:
-            self.line(f"{self._phase}: {self._held} held")
+            self.line(f"{self._phase}: {f'{self._held} held' if self._held else 'done'}")
         self._phase = None
 
 

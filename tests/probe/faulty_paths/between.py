@@ -58,11 +58,12 @@ def at_most(allowed: int) -> MakeRelay:
 
 
 class Leftover(Relay):
-    """What a client that reset had left in a buffer is the first that the next one gets."""
+    """What a client that reset has left in a buffer is flushed by the next one that ends."""
 
-    def opened(self) -> None:
+    def client_ended(self) -> None:
         leftover, self.path.leftover = self.path.leftover, b""
         self.to_client(leftover)
+        super().client_ended()
 
     def client_reset(self) -> None:
         self.path.leftover = b"left over"

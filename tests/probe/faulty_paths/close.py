@@ -21,7 +21,13 @@ class EndResets(Relay):
 
 
 class EndClosesBoth(Relay):
-    """Ends the conversation at the client's end, whatever is still on its way back."""
+    """Ends the conversation at the client's end, whatever is still on its way back.
+
+    The way back takes a millisecond: long enough to lose the race every time.
+    """
+
+    def echo_sent(self, data: bytes) -> None:
+        self.later(1, lambda: self.to_client(data))
 
     def client_ended(self) -> None:
         self.close()
