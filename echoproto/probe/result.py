@@ -5,12 +5,23 @@ from __future__ import annotations
 import enum
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from echoproto.probe.conversation import Session
 from echoproto.probe.verdict import Kind, Outcome
 
-__all__ = ["CampaignResult", "CaseRecord", "Failure", "Observer", "Phase", "Preflight", "Settings"]
+__all__ = [
+    "CampaignResult",
+    "CaseRecord",
+    "Failure",
+    "Observer",
+    "Phase",
+    "Preflight",
+    "Settings",
+    "example_line",
+    "replay_line",
+]
 
 
 class Phase(str, enum.Enum):
@@ -109,6 +120,17 @@ class CaseRecord:
     explained_by: int | None = None
 
 
+def replay_line(target: Sequence[str], session: Session) -> str:
+    """The command that holds ``session`` on a target given in these words."""
+    return shlex.join(["echoproto", "replay", *target, str(session)])
+
+
+def example_line(session: Session) -> str:
+    """The line that pins ``session`` in a Hypothesis test."""
+    cls = "Conversation" if len(session.conversations) == 1 else "Session"
+    return f'@example({cls}.parse("{session}"))'
+
+
 @dataclass(frozen=True)
 class Failure:
     """One fault of the path, shrunk.
@@ -147,15 +169,12 @@ class Failure:
     @property
     def replay(self) -> str:
         """The command that holds the shrunk session again."""
-        return shlex.join(["echoproto", "replay", *self.target, str(self.session)])
+        return replay_line(self.target, self.session)
 
     @property
     def example(self) -> str:
         """The line that pins the session in a Hypothesis test."""
-        session = self.session
-        one = len(session.conversations) == 1
-        cls = "Conversation" if one else "Session"
-        return f'@example({cls}.parse("{session}"))'
+        return example_line(self.session)
 
 
 @dataclass
