@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from echoproto.probe.target import Address, Target, TargetError, is_loopback
 
-__all__ = ["Channel", "Connector", "LocalError", "TlsChannel"]
+__all__ = ["Channel", "Connector", "LocalError", "TlsChannel", "connect", "place", "reason"]
 
 # 28,232 ephemeral ports, each held 60 s by TIME_WAIT, make 470 connections a second to one
 # remote address (Linux: net.ipv4.ip_local_port_range, tcp_fin_timeout does not apply).
@@ -26,7 +26,7 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _ABORT = struct.pack("ii", 1, 0)
 
 
-class LocalError(OSError):
+class LocalError(Exception):
     """This machine, not the path, is out of something: ports, descriptors, memory."""
 
 
@@ -191,7 +191,7 @@ class Connector:
         try:
             sock = socket.socket(self.family, socket.SOCK_STREAM)
         except OSError as error:
-            raise LocalError(error.errno, f"no more sockets: {error.strerror}") from None
+            raise LocalError(f"no more sockets: {error.strerror}") from None
         sock.setblocking(False)
         if self.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -213,7 +213,7 @@ class Connector:
             # address of 127.0.0.0/8 brings a fresh set of ports.
             self._source = next(self._sources, None) if self.local else None
             if self._source is None:
-                raise LocalError(error, "no local port is free; lower --rate")
+                raise LocalError("no local port is free; lower --rate")
             sock.bind((self._source, 0))
         return error
 
@@ -235,7 +235,7 @@ def _loopback_sources() -> Iterator[str]:
         yield f"127.0.{high}.{low}"
 
 
-def connector(target: Target, rate: float | None = None, timeout: float = 5.0) -> Connector:
+def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> Connector:
     """A connector to the first of the target's addresses that accepts a connection.
 
     Args:
@@ -254,7 +254,7 @@ def connector(target: Target, rate: float | None = None, timeout: float = 5.0) -
         try:
             sock.connect(made.where)
         except OSError as error:
-            reasons.append(f"{_place(address)}: {reason(error, timeout)}")
+            reasons.append(f"{place(made)}: {reason(error, timeout)}")
         else:
             return made
         finally:
@@ -278,8 +278,9 @@ def reason(error: OSError, timeout: float = 5.0) -> str:
     return words.get(error.errno or 0, error.strerror or str(error))
 
 
-def _place(address: Address) -> str:
-    where = address[1]
+def place(connector: Connector) -> str:
+    """The address connected to, for people."""
+    where = connector.where
     if isinstance(where, str):
         return where
     host = f"[{where[0]}]" if ":" in where[0] else where[0]

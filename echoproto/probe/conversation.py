@@ -67,11 +67,6 @@ class Send:
     def __str__(self) -> str:
         return f"send {format_payload(self.payload)}"
 
-    def __repr__(self) -> str:
-        if len(self.payload) <= 64:
-            return f"Send({self.payload!r})"
-        return f"Send(parse_payload({format_payload(self.payload)!r}))"
-
 
 @dataclass(frozen=True)
 class Await:
@@ -167,6 +162,9 @@ class Conversation:
     def __str__(self) -> str:
         return "; ".join(map(str, self.steps)) or EMPTY
 
+    def __repr__(self) -> str:
+        return f"Conversation.parse({str(self)!r})"
+
 
 @dataclass(frozen=True)
 class Session:
@@ -218,6 +216,9 @@ class Session:
 
     def __str__(self) -> str:
         return self.joiner.join(map(str, self.conversations))
+
+    def __repr__(self) -> str:
+        return f"Session.parse({str(self)!r})"
 
 
 _STEP_HELP = "allowed are send HEX, await, pause MS, slow BYTES_PER_S, fin, reset"

@@ -62,7 +62,7 @@ class Settings:
     shrink: bool = True
     retries: int = 100
     rate: float | None = None
-    parallel: int = 16
+    parallel: int = 32
     exclude: frozenset[Kind] = frozenset()
     tokens: tuple[bytes, ...] = ()
     sizes: tuple[int, ...] = ()

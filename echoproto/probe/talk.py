@@ -191,7 +191,7 @@ class Talk:
 
     def _refused(self, error: OSError, now: float) -> None:
         if error.errno in _LOCAL:
-            raise LocalError(error.errno, f"out of resources: {reason(error)}")
+            raise LocalError(f"out of resources: {reason(error)}")
         self._finish(Kind.REFUSED, f"no connection: {reason(error, self._limits.connect)}", now)
 
     def _connected(self, now: float) -> None:
