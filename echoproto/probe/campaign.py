@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import shlex
 import time
 from collections import deque
 
@@ -132,8 +133,12 @@ class Campaign:
         self._enter(Phase.PREFLIGHT, None)
         self._connector, self._known = preflight(self._target, self._settings.rate)
         self.result.preflight = self._known
-        if not self._known.half_close:
-            self._observer.note("half-close does not survive this path: the end is judged by time")
+        trips = sorted(self._known.round_trips)
+        half_close = "survives" if self._known.half_close else "does not survive"
+        self._observer.note(
+            f"{self._known.address}: round trip {1000 * trips[len(trips) // 2]:.3g} ms, "
+            f"half-close {half_close}"
+        )
         if not self._settings.cases:
             self._replay_saved()
         self._run_catalogue()
@@ -298,9 +303,9 @@ class Campaign:
                 found.session,
                 [
                     f"{verdict.kind}: {verdict.message}",
-                    f"found by {pending.found_by} at {self._target}, "
-                    f"reproduced {found.reproduced} of {found.runs}",
+                    f"found by {pending.found_by}, reproduced {found.reproduced} of {found.runs}",
                 ],
+                shlex.join(self._target.words),
             )
         except SavedFailuresError as error:
             self._observer.note(f"not saved: {error}")

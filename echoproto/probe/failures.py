@@ -4,10 +4,12 @@ One file a failure, named after what it says, so that the same failure is saved 
 people who find it save the same file::
 
     # truncated: the path closed after 0 of 1 bytes, 1 are missing
-    # found by E-004 at 127.0.0.1:7007 on 2026-05-01
+    # found by E-011, reproduced 10 of 10
+    # target 127.0.0.1:7007
     send ff
 
-Lines with ``#`` are for people, except ``# passed``, which says that it no longer failed.
+Lines with ``#`` are for people, except ``# target``, which ``echoproto replay ID`` reads, and
+``# passed``, which says that it no longer failed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ __all__ = ["DIRECTORY", "SavedFailure", "SavedFailures", "SavedFailuresError", "
 DIRECTORY = Path(".echoproto") / "failures"
 
 _PASSED = "# passed"
+_TARGET = "# target "
 _MAX_FILE = 256 * 1024 * 1024
 
 
@@ -41,12 +44,14 @@ class SavedFailure:
         session: what to say.
         comment: its first comment line: the kind and the message.
         passed: whether it was marked as passing.
+        target: where it was found, as the command line takes it; None if the file does not say.
     """
 
     id: str
     session: Session
     comment: str
     passed: bool
+    target: str | None = None
 
 
 def failure_id(session: Session) -> str:
@@ -92,7 +97,7 @@ class SavedFailures:
             raise SavedFailuresError(f"{id_!r} stands for several saved failures: {names}")
         return self._read(found[0])
 
-    def save(self, session: Session, comments: list[str]) -> str:
+    def save(self, session: Session, comments: list[str], target: str) -> str:
         """Write a failure, unless it is there already; its id.
 
         Raises:
@@ -101,7 +106,7 @@ class SavedFailures:
         id_ = failure_id(session)
         if not self._path(id_).exists():
             lines = [f"# {_one_line(comment)}" for comment in comments]
-            self._write(id_, [*lines, str(session)])
+            self._write(id_, [*lines, _TARGET + target, str(session)])
         return id_
 
     def mark(self, saved: SavedFailure, passed: bool) -> None:
@@ -153,8 +158,14 @@ class SavedFailures:
             session = Session.parse(said[0])
         except ConversationError as error:
             raise SavedFailuresError(f"{path}: {error}") from None
-        words = [comment.lstrip("# ") for comment in comments if comment != _PASSED]
-        return SavedFailure(path.stem, session, words[0] if words else "", _PASSED in comments)
+        targets = [c.removeprefix(_TARGET) for c in comments if c.startswith(_TARGET)]
+        return SavedFailure(
+            id=path.stem,
+            session=session,
+            comment=next((c.lstrip("# ") for c in comments if c != _PASSED), ""),
+            passed=_PASSED in comments,
+            target=targets[0] if targets else None,
+        )
 
     def _write(self, id_: str, lines: list[str]) -> None:
         path = self._path(id_)

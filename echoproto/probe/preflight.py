@@ -14,7 +14,7 @@ from echoproto.probe.result import Preflight
 from echoproto.probe.target import Target, TargetError
 from echoproto.probe.verdict import Action, Kind, Outcome
 
-__all__ = ["NotAnEchoError", "percentile", "preflight"]
+__all__ = ["NotAnEchoError", "check_echo", "percentile", "preflight"]
 
 # The shortest time after which silence is called a stall, whatever the round trip: a busy
 # machine keeps a process waiting for some tens of milliseconds now and then.
@@ -49,7 +49,7 @@ def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Pre
         LocalError: if this machine runs out of ports or descriptors.
     """
     connector = connect(target, rate)
-    _is_echo(connector)
+    check_echo(connector)
     round_trips = _round_trips(connector)
     p99 = percentile(sorted(round_trips), 99) if round_trips else MIN_TIMEOUT
     timeout = max(ROUND_TRIPS_A_TIMEOUT * p99, MIN_TIMEOUT)
@@ -68,7 +68,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
 
-def _is_echo(connector: Connector) -> None:
+def check_echo(connector: Connector) -> None:
     """Return if anything comes back as an echo sends it.
 
     Raises:
