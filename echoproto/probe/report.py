@@ -135,6 +135,10 @@ class Terminal(Observer):
             self.line(f"  {text}".rstrip(), "red" if marked else "")
 
     def _end_phase(self) -> None:
+        if self._task is not None:
+            # A phase that did not know its total, or stopped early, is done all the same.
+            self._progress.update(self._task, total=self._held, completed=self._held)
+            self._progress.stop_task(self._task)
         if self._phase is not None and not self._console.is_terminal:
             self.line(f"{self._phase}: {f'{self._held} held' if self._held else 'done'}")
         self._phase = None
