@@ -11,10 +11,12 @@ import dataclasses
 import math
 import shlex
 import time
+import warnings
 from collections import deque
 
 from hypothesis import HealthCheck, Verbosity, given, seed, settings
 from hypothesis import Phase as HypothesisPhase
+from hypothesis.errors import HypothesisWarning
 
 from echoproto.probe.catalogue import catalogue
 from echoproto.probe.channel import Connector, LocalError
@@ -232,7 +234,9 @@ class Campaign:
             if enough:
                 raise _EnoughError
 
-        with contextlib.suppress(_EnoughError):
+        with warnings.catch_warnings(), contextlib.suppress(_EnoughError):
+            # It thinks that the session that ends the drawing will be printed.
+            warnings.simplefilter("ignore", HypothesisWarning)
             draw()
 
     def _fuzz_one(self, session: Session) -> bool:
