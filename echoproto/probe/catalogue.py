@@ -6,10 +6,11 @@ A number never changes its meaning: new cases go to the end.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from echoproto.probe.conversation import Conversation, Send, Session
-from echoproto.probe.strategies import TOKENS
+from echoproto.probe.conversation import Await, Conversation, Send, Session, Step
+from echoproto.probe.strategies import BOUNDARIES, TOKENS, fill
 
 __all__ = ["Case", "catalogue"]
 
@@ -73,11 +74,28 @@ def _every_token_first() -> Session:
     return Session(tuple(Conversation((Send(token),)) for token in TOKENS), sequential=True)
 
 
-_COMPUTED = {
+def _every_size(filler: bytes) -> Session:
+    """A send of each size at which something may be full, each awaited."""
+    steps: list[Step] = []
+    for size in BOUNDARIES:
+        steps += [Send(fill(size, filler)), Await()]
+    return Session((Conversation(tuple(steps)),))
+
+
+def _every_size_alone(filler: bytes) -> Session:
+    """A connection of each size at which something may be full, one after the other."""
+    sends = (Send(fill(size, filler)) for size in BOUNDARIES)
+    return Session(tuple(Conversation((send,)) for send in sends), sequential=True)
+
+
+_COMPUTED: dict[str, Callable[[], Session]] = {
     "every pair": _every_pair,
     "every token": _every_token,
     "every byte alone": _every_byte_alone,
     "every token first": _every_token_first,
+    "every size of 00": lambda: _every_size(b"\0"),
+    "every size of 00 alone": lambda: _every_size_alone(b"\0"),
+    "every size of text alone": lambda: _every_size_alone(b"0123456789abcdef\n"),
 }
 
 
@@ -265,4 +283,11 @@ _CASES: tuple[tuple[str, str, str], ...] = (
      "A server with a fixed number of workers lets the next one wait."),
     ("thirty-two at once", " | ".join(["send 61; await"] * 32),
      "A limit of connections for each client resets or forgets the rest."),
+    # Sizes, each by itself.
+    ("zeros of every boundary size", "every size of 00",
+     "A block device or a filter takes a buffer of zeros of its own size for padding."),
+    ("zeros of every boundary size, alone", "every size of 00 alone",
+     "A relay that peeks at a full buffer loses the one connection that fills it."),
+    ("lines of every boundary size, alone", "every size of text alone",
+     "A read that fills the buffer to the last byte is taken for one with more to come."),
 )  # fmt: skip
