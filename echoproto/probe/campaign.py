@@ -23,7 +23,7 @@ from echoproto.probe.channel import Connector, LocalError
 from echoproto.probe.conversation import Session
 from echoproto.probe.exchange import Limits, run
 from echoproto.probe.failures import SavedFailures, SavedFailuresError
-from echoproto.probe.preflight import preflight
+from echoproto.probe.preflight import FIRST_STALLS, preflight
 from echoproto.probe.reproduce import TIMED, Reproduced, comes_again, reproduce
 from echoproto.probe.result import (
     CampaignResult,
@@ -361,26 +361,27 @@ class Campaign:
     # Holding one.
 
     def _hold(self, session: Session) -> Outcome:
-        """Hold a session of a phase, patiently until a stall was confirmed.
+        """Hold a session of a phase.
 
-        A busy machine, here or there, looks like a stall. So the first one must come again.
+        A busy machine, here or there, looks like a stall; so the first one must come again,
+        with more patience.
         """
         before = tuple(self._history)
-        outcome = self._exchange(session, self._known.patience)
+        outcome = self._exchange(session)
         if self._stall_confirmed or outcome.kind not in TIMED or not self._failed(outcome):
             self._history.append(session)
             return self._count(outcome)
         if not comes_again(outcome, self._hold_candidate, before, self._settings.retries):
             self._hiccup(outcome)
-            outcome = self._exchange(session, self._known.patience)
+            outcome = self._exchange(session)
         else:
             self._stall_confirmed = True
         self._history.append(session)
         return self._count(outcome)
 
-    def _exchange(self, session: Session, stall: float) -> Outcome:
-        if self._stall_confirmed:
-            stall = min(stall, 2 * self._known.timeout)
+    def _exchange(self, session: Session) -> Outcome:
+        timeouts = 2 if self._stall_confirmed else FIRST_STALLS
+        stall = timeouts * self._known.timeout
         return run(session, self._connector, limits(self._known, stall))
 
     def _hold_candidate(self, session: Session, patient: bool) -> Outcome:

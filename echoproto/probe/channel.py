@@ -169,6 +169,7 @@ class Connector:
         self.context = target.tls_context
         if rate is None and not self.local:
             rate = REMOTE_RATE
+        self.round_trip = 0.0  # what connecting took, in seconds; set by connect()
         self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
         self._sources = _loopback_sources() if self.family == socket.AF_INET else iter(())
@@ -251,11 +252,13 @@ def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> 
         made = Connector(target, address, rate)
         sock = made.new_socket()
         sock.settimeout(timeout)
+        began = time.monotonic()
         try:
             sock.connect(made.where)
         except OSError as error:
             reasons.append(f"{place(made)}: {reason(error, timeout)}")
         else:
+            made.round_trip = time.monotonic() - began
             return made
         finally:
             sock.close()

@@ -14,15 +14,18 @@ from echoproto.probe.result import Preflight
 from echoproto.probe.target import Target, TargetError
 from echoproto.probe.verdict import Action, Kind, Outcome
 
-__all__ = ["NotAnEchoError", "check_echo", "percentile", "preflight"]
+__all__ = ["FIRST_STALLS", "NotAnEchoError", "check_echo", "percentile", "preflight"]
 
 # The shortest time after which silence is called a stall, whatever the round trip: a busy
 # machine keeps a process waiting for some tens of milliseconds now and then.
 MIN_TIMEOUT = 0.05
 MIN_PATIENCE = 1.0
 ROUND_TRIPS_A_TIMEOUT = 20
+# A first stall is looked at again, patiently; so it may be called one after this many timeouts.
+FIRST_STALLS = 6
 
-_FIRST_WAIT = 3.0
+# How long the very first answer may take beyond the round trips it needs, in seconds.
+_FIRST_WAIT = 1.0
 _BANNER_WAIT = 20  # milliseconds
 _FLOOD = 8192
 _TLS_ALERT = b"\x15\x03"
@@ -51,15 +54,15 @@ def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Pre
     connector = connect(target, rate)
     check_echo(connector)
     round_trips = _round_trips(connector)
-    p99 = percentile(sorted(round_trips), 99) if round_trips else MIN_TIMEOUT
+    p99 = percentile(sorted(round_trips), 99)
     timeout = max(ROUND_TRIPS_A_TIMEOUT * p99, MIN_TIMEOUT)
-    patience = max(2 * timeout, MIN_PATIENCE)
+    patience = max(FIRST_STALLS * timeout, MIN_PATIENCE)
     return connector, Preflight(
         address=place(connector),
         round_trips=tuple(round_trips),
         timeout=timeout,
         patience=patience,
-        half_close=_half_close(connector, patience),
+        half_close=_half_close(connector, FIRST_STALLS * timeout),
     )
 
 
@@ -74,7 +77,8 @@ def check_echo(connector: Connector) -> None:
     Raises:
         NotAnEchoError: if not.
     """
-    limits = Limits(stall=_FIRST_WAIT, half_close=False, connect=_FIRST_WAIT)
+    wait = _FIRST_WAIT + ROUND_TRIPS_A_TIMEOUT * connector.round_trip
+    limits = Limits(stall=wait, half_close=False)
     outcomes: list[Outcome] = []
     began = time.monotonic()
     for number, payload in enumerate(_ATTEMPTS):
@@ -93,7 +97,7 @@ def check_echo(connector: Connector) -> None:
             return  # part of it came back right
         if outcome.kind is Kind.CORRUPT and _resembles(outcome, payload):
             return
-        if time.monotonic() - began > 2 * _FIRST_WAIT:
+        if time.monotonic() - began > 2 * wait:
             break
     raise NotAnEchoError(_why_not(connector, outcomes))
 
@@ -122,8 +126,8 @@ def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
             return f"not an echo: it answered {_text(data)}"
         case Kind.STALLED:
             return (
-                f"not an echo: it took {verdict.sent} bytes and sent nothing back within "
-                f"{_FIRST_WAIT:g} s (stalled){_tls_hint(connector)}"
+                f"not an echo: it took {verdict.sent} bytes and sent nothing back in "
+                f"{outcomes[0].seconds:.3g} s (stalled){_tls_hint(connector)}"
             )
         case Kind.RESET:
             return f"not an echo: it reset the connection at the first bytes{_tls_hint(connector)}"
@@ -151,27 +155,26 @@ def _tls_hint(connector: Connector) -> str:
     secure = Connector(
         replace(target, scheme="tls", insecure=True), (connector.family, connector.where)
     )
-    outcome = run(Conversation(), secure, Limits(_FIRST_WAIT, half_close=False, connect=1.0))
+    outcome = run(Conversation(), secure, Limits(stall=1.0, half_close=False, connect=1.0))
     return "" if outcome.kind is Kind.REFUSED else f" (it expects TLS: try tls:{target})"
 
 
 def _round_trips(connector: Connector) -> list[float]:
     """The seconds of some small echoes, over several connections."""
+    wait = FIRST_STALLS * max(MIN_TIMEOUT, ROUND_TRIPS_A_TIMEOUT * connector.round_trip)
+    limits = Limits(stall=wait, half_close=False)
     samples: list[float] = []
     for _ in range(4):
-        limits = Limits(stall=_FIRST_WAIT / 3, half_close=False, connect=_FIRST_WAIT)
         outcome = run(Conversation((Send(b"e"), Await()) * 6), connector, limits)
         samples += [seconds for _, seconds in outcome.round_trips]
-        if not outcome.ok:
-            # Nothing came back whole; what connecting took is a round trip too.
-            connected = (e for e in outcome.timelines[0] if e.action is Action.CONNECTED)
-            samples += [event.at for event in connected]
-    return samples
+        if not outcome.ok and not samples:
+            break
+    return samples or [connector.round_trip]
 
 
-def _half_close(connector: Connector, patience: float) -> bool:
+def _half_close(connector: Connector, stall: float) -> bool:
     """Whether a FIN leaves the way back open until all is back, and is answered by EOF."""
-    limits = Limits(stall=patience, half_close=False, connect=_FIRST_WAIT)
+    limits = Limits(stall=stall, half_close=False)
     for size in (1, 100, 5000, 1, 50_000, 1):
         payload = Send(b"e" * size)
         outcome = run(Conversation((payload, HalfClose())), connector, limits)

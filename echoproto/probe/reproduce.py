@@ -24,6 +24,7 @@ _TO_BE_SURE = 5
 _RUNS_AT_THE_END = 10
 _MAX_RUNS_AT_THE_END = 50
 _RATE_SECONDS = 5.0
+_AGAIN_SECONDS = 2.0
 _SHRINK_SECONDS = 15.0
 # A candidate of a failure with a known rate passes wrongly once in so many times.
 _MISS = 0.01
@@ -79,8 +80,12 @@ def reproduce(
 def comes_again(outcome: Outcome, hold: Hold, history: Sequence[Session], retries: int) -> bool:
     """Whether a failure is seen again, patiently: alone, or after what was held before it."""
     session = outcome.session
-    if any(not hold(session, True).ok for _ in range(retries)):
-        return True
+    until = time.monotonic() + _AGAIN_SECONDS
+    for tried in range(retries):
+        if not hold(session, True).ok:
+            return True
+        if tried and time.monotonic() > until:
+            break
     return any(
         not hold(_in_turn([*history[-before:], session]), True).ok
         for before in (1, 3, len(history))

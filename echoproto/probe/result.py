@@ -78,8 +78,8 @@ class Preflight:
         round_trips: seconds, one for each small echo.
         timeout: seconds without progress after which a conversation counts as stalled while
             shrinking: 20 times the 99th percentile of the round trips, at least 50 ms.
-        patience: the same before a failure was seen; longer, so that a busy machine on
-            either side is not taken for a fault.
+        patience: the same where it matters that a busy machine on either side is not taken for
+            a fault: six times as long, at least 1 s.
         half_close: whether what was sent before a FIN comes back after it, and then EOF.
     """
 
