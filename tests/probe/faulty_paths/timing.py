@@ -69,7 +69,7 @@ class SlowReaderReset(Relay):
     """A reader that leaves more than 128 KiB waiting for 50 ms is reset."""
 
     def opened(self) -> None:
-        self.client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
 
     def echo_sent(self, data: bytes) -> None:
         self.client.send(data)
