@@ -10,6 +10,7 @@ passes start over until none of them gets any further.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -39,9 +40,34 @@ _T = TypeVar("_T")
 _SHORTEST = tuple(
     map(
         Session.parse,
-        ("nothing", "fin", "send 00", "send 00; await", "send 00; fin", "send 00; reset"),
+        ("nothing", "fin", "reset", "send 00", "send 00; await", "send 00; fin", "send 00; reset"),
     )
 )
+
+# The same for what takes two conversations. Which of them comes first matters, and taking away
+# steps alone would never turn them round.
+_SHORTEST_AT_ONCE = tuple(
+    map(
+        Session.parse,
+        ("nothing | nothing", "nothing | fin", "nothing | send 00", "nothing | reset"),
+    )
+)
+_SHORTEST_IN_TURN = tuple(
+    map(
+        Session.parse,
+        (
+            "nothing then nothing",
+            "send 00 then nothing",
+            "nothing then send 00",
+            "reset then nothing",
+            "reset then send 00",
+        ),
+    )
+)
+
+# A device's timeout is a round number of milliseconds: a pause that is right on it fails now and
+# then, so those to choose from are a tenth longer.
+_PAUSES = (1, 2, 3, 6, 11, 22, 33, 44, 55, 83, 110, 165, 220, 275, 330, 440, 550, 1100, 2200, 5500)
 
 # A payload in which more bytes than this matter at once is not taken apart byte by byte.
 _MANY = 64
@@ -85,8 +111,7 @@ class _Shrinker:
         self._asked: set[Session] = {session}
 
     def run(self) -> Session:
-        if any(self.accepts(candidate) for candidate in _SHORTEST):
-            return self.best
+        any(self.accepts(candidate) for candidate in _SHORTEST)
         before = None
         while before != self.best and self._more():
             before = self.best
@@ -205,14 +230,13 @@ class _Shrinker:
     def _simpler_pause(self, index: int, place: int, high: int) -> None:
         if self._step(index, place, Await()):
             return
-        low = 0
-        # To the nearest tenth: a threshold in time is never sharper than that.
-        while high - low > max(1, high // 10):
-            middle = (low + high) // 2
-            if self._step(index, place, Pause(middle)):
-                high = middle
+        low, top = 0, bisect.bisect_left(_PAUSES, high)
+        while low < top:
+            middle = (low + top) // 2
+            if self._step(index, place, Pause(_PAUSES[middle])):
+                top = middle
             else:
-                low = middle
+                low = middle + 1
 
     def _step(self, index: int, place: int, step: Step) -> bool:
         steps = list(self.best.conversations[index].steps)
