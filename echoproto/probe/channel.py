@@ -199,7 +199,7 @@ class Connector:
         if slow:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_RECEIVE_BUFFER)
         if self._source is not None:
-            sock.bind((self._source, 0))
+            self._bind(sock)
         return sock
 
     def connect(self, sock: socket.socket) -> int:
@@ -208,15 +208,29 @@ class Connector:
         Raises:
             LocalError: if this machine has no port left.
         """
-        error: int
-        while (error := sock.connect_ex(self.where)) == errno.EADDRNOTAVAIL:
-            # Every ephemeral port to this address is in TIME_WAIT. On loopback any other
+        error: int = sock.connect_ex(self.where)
+        if error == errno.EADDRNOTAVAIL:
+            # Every ephemeral port to this address is in TIME_WAIT. On loopback each other
             # address of 127.0.0.0/8 brings a fresh set of ports.
-            self._source = next(self._sources, None) if self.local else None
-            if self._source is None:
-                raise LocalError("no local port is free; lower --rate")
-            sock.bind((self._source, 0))
+            self._next_source()
+            self._bind(sock)
+            error = sock.connect_ex(self.where)
         return error
+
+    def _bind(self, sock: socket.socket) -> None:
+        while True:
+            try:
+                sock.bind((self._source, 0))
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                self._next_source()
+
+    def _next_source(self) -> None:
+        self._source = next(self._sources, None) if self.local else None
+        if self._source is None:
+            raise LocalError("no local port is free; lower --rate")
 
     def channel(self, sock: socket.socket) -> Channel:
         """The channel over a connected socket; the PROXY header goes out first.

@@ -567,13 +567,17 @@ class Talk:
             self.events.append((now - self._began, action, step, offset, size, data))
 
 
+# An echo without TLS sends the hello back, which is an unexpected message.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE")
+
+
 def tls_reason(error: ssl.SSLError) -> str:
     """What went wrong in TLS, in words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLEOFError):
         return "the other side closed in the middle of the handshake"
-    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+    if error.reason in _NO_TLS:
         return f"the other side does not speak TLS ({error.reason})"
     return (error.reason or str(error)).replace("_", " ").lower()
 
