@@ -331,9 +331,12 @@ class Campaign:
         self._observer.failure(failure)
 
     def _is_explained(self, pending: _Pending) -> bool:
-        """Whether the session contains a failure already found; noted in its record."""
+        """Whether the session contains a failure already found; noted in its record.
+
+        One that never came again explains nothing: it may have been another's doing.
+        """
         for index, failure in enumerate(self.result.failures):
-            if contains(pending.outcome.session, failure.session):
+            if failure.reproduced and contains(pending.outcome.session, failure.session):
                 self._set_explained(pending.record, index)
                 return True
         return False

@@ -19,7 +19,7 @@ TIMED = frozenset({Kind.STALLED, Kind.NEVER_CLOSED})
 Hold = Callable[[Session, bool], Outcome]
 """Holds a session, patiently or not, and gives its outcome; ``OK`` for an excluded kind."""
 
-_FAILURES_TO_KNOW_THE_RATE = 3
+_FAILURES_TO_KNOW_THE_RATE = 5
 _TO_BE_SURE = 5
 _RUNS_AT_THE_END = 10
 _MAX_RUNS_AT_THE_END = 50
@@ -128,12 +128,21 @@ class _Reproduction:
                 session = self._with_its_fin(session)
         failed, runs = self._count(session, rate)
         if shrinking and rate == 1 and failed < runs and time.monotonic() < self._deadline:
-            # Shrunk into a race, while the longer one shows the fault every time.
-            self._needed = _TO_BE_SURE
-            surer = self._shrink(start, rate)
-            again = self._count(surer, rate)
-            if again[0] * runs > failed * again[1]:
-                session, (failed, runs) = surer, again
+            failed_first, runs_first = self._count(start, rate)
+            if failed_first == runs_first:
+                # Shrunk into a race, while the longer one shows the fault every time.
+                self._needed = _TO_BE_SURE
+                surer = self._shrink(start, rate)
+                again = self._count(surer, rate)
+                if again[0] * runs > failed * again[1]:
+                    session, (failed, runs) = surer, again
+            else:
+                # Flaky after all: candidates that passed once may fail as well.
+                rate = max(failed_first, 1) / runs_first
+                session = self._shrink(session, rate)
+                if half_close:
+                    session = self._with_its_fin(session)
+                failed, runs = self._count(session, rate)
         found = self._failed.get(session, first)
         return Reproduced(session, found, failed, runs, self._runs)
 
@@ -171,7 +180,8 @@ class _Reproduction:
 
     def _shrink(self, session: Session, rate: float) -> Session:
         if rate < 1:
-            tries = math.ceil(math.log(_MISS) / math.log(1 - rate))
+            # Half the rate: what so few runs tell may be twice what is true.
+            tries = math.ceil(math.log(_MISS) / math.log(1 - rate / 2))
             self._tries, self._needed = max(1, min(self._retries, tries)), 1
         else:
             self._tries = self._needed

@@ -117,7 +117,7 @@ TIMING_FAULTS = [
         ("reset-when-idle", "pause 160", "reset", ResetWhenIdle),
         ("silent-start", "pause 70", "extra", SilentStart),
         ("slow-reader-loses", "slow 100000; send 00*400000", "truncated stalled", SlowReaderLoses),
-        ("slow-reader-reset", "slow 100000; send 00*400000", "reset truncated", SlowReaderReset),
+        ("slow-reader-reset", "slow 8000000; send 00*650000", "reset truncated", SlowReaderReset),
         ("policer", "send 00*100001", "truncated stalled", Policer),
     ]
 ]
