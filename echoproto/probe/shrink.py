@@ -111,7 +111,10 @@ class _Shrinker:
         self._asked: set[Session] = {session}
 
     def run(self) -> Session:
-        any(self.accepts(candidate) for candidate in _SHORTEST)
+        shortest = _SHORTEST
+        if len(self.best.conversations) > 1:
+            shortest += _SHORTEST_IN_TURN if self.best.sequential else _SHORTEST_AT_ONCE
+        any(self.accepts(candidate) for candidate in shortest)
         before = None
         while before != self.best and self._more():
             before = self.best

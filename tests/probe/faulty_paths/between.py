@@ -22,7 +22,13 @@ class Copied(Relay):
 
 
 class ResetKillsAll(Relay):
-    """A client that resets takes all the others along."""
+    """A client that resets takes all the others along.
+
+    An orderly end takes a moment, so that a reset is never too late for it.
+    """
+
+    def client_ended(self) -> None:
+        self.later(2, super().client_ended)
 
     def client_reset(self) -> None:
         for relay in list(self.path.relays):
