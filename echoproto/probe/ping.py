@@ -95,7 +95,7 @@ def pings(
     number = 0
     try:
         while count is None or number < count:
-            began = time.monotonic()
+            began = sent = time.monotonic()
             number += 1
             payload = fill(size + number % 251, _COUNTING)[number % 251 :]
             kind, message = Kind.OK, ""
@@ -107,7 +107,8 @@ def pings(
             except _LostError as lost:
                 kind, message = lost.kind, str(lost)
             except ssl.SSLError as error:
-                kind, message = Kind.RESET, f"TLS: {tls_reason(error)}"
+                kind = Kind.REFUSED if channel is None else Kind.RESET
+                message = f"TLS: {tls_reason(error)}"
             except OSError as error:
                 kind = Kind.REFUSED if channel is None else Kind.RESET
                 message = reason(error, timeout)
@@ -115,7 +116,7 @@ def pings(
             if kind is not Kind.OK and channel is not None:
                 channel.abort()
                 channel = None
-            yield Reply(number, kind, now - (began if kind is Kind.REFUSED else sent), message)
+            yield Reply(number, kind, now - sent, message)
             wait = began + interval - time.monotonic()
             if wait > 0 and (count is None or number < count):
                 time.sleep(wait)

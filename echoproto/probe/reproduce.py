@@ -123,6 +123,8 @@ class _Reproduction:
             if self._failed[session].kind in TIMED and not self._fails_patiently(session):
                 # The short timeout took something else for this fault: once more, patiently.
                 self._patient = True
+                if not (rate := self._rate(start)):
+                    return self._never_again(first)
                 session = self._shrink(start, rate)
             if half_close:
                 session = self._with_its_fin(session)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from echoproto.probe.conversation import (
@@ -48,6 +48,7 @@ def test_the_empty_conversation(text: str) -> None:
     assert Session.parse(text) == Session((Conversation(),))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sessions())
 def test_every_session_drawn_reads_back(session: Session) -> None:
     assert Session.parse(str(session)) == session
