@@ -290,4 +290,9 @@ _CASES: tuple[tuple[str, str, str], ...] = (
      "A relay that peeks at a full buffer loses the one connection that fills it."),
     ("lines of every boundary size, alone", "every size of text alone",
      "A read that fills the buffer to the last byte is taken for one with more to come."),
+    # What takes longer, or more.
+    ("silences of over half a second", "pause 650; send 61 | send 62; await; pause 650; send 63",
+     "A device with a short idle timeout forgets, mutes or resets the connection."),
+    ("a slow reader of more than the kernels hold", "slow 20000000; send (00..fa)*24000",
+     "A relay has no limit, or a wrong one, for what a slow reader has not taken yet."),
 )  # fmt: skip

@@ -24,6 +24,7 @@ _TO_BE_SURE = 5
 _RUNS_AT_THE_END = 10
 _MAX_RUNS_AT_THE_END = 50
 _RATE_SECONDS = 5.0
+_SLOW_SECONDS = 0.5
 _AGAIN_SECONDS = 2.0
 _SHRINK_SECONDS = 15.0
 # A candidate of a failure with a known rate passes wrongly once in so many times.
@@ -152,7 +153,10 @@ class _Reproduction:
         """How often the session fails, in how many runs."""
         failed = runs = 0
         wanted = min(_MAX_RUNS_AT_THE_END, max(_RUNS_AT_THE_END, math.ceil(5 / rate)))
+        began = time.monotonic()
         while runs < wanted and (runs < 1 or time.monotonic() < self._deadline):
+            if _is_slow_and_sure(failed, runs, began):
+                break
             runs += 1
             failed += not self._hold(session).ok
         return failed, runs
@@ -172,9 +176,10 @@ class _Reproduction:
     def _rate(self, session: Session, at_most: int | None = None) -> float:
         """How often the session fails, from as few runs as tell; 0 if it never did."""
         failed = runs = 0
-        until = min(self._deadline, time.monotonic() + _RATE_SECONDS)
+        began = time.monotonic()
+        until = min(self._deadline, began + _RATE_SECONDS)
         while failed < _FAILURES_TO_KNOW_THE_RATE and runs < (at_most or self._retries):
-            if runs and time.monotonic() > until:
+            if (runs and time.monotonic() > until) or _is_slow_and_sure(failed, runs, began):
                 break
             runs += 1
             failed += not self._hold(session).ok
@@ -224,6 +229,11 @@ class _Reproduction:
             return session
         said = ending(HalfClose())
         return said if any(not self._hold(said).ok for _ in range(self._tries)) else session
+
+
+def _is_slow_and_sure(failed: int, runs: int, began: float) -> bool:
+    """Whether every one of some long runs failed: more of them cost more than they tell."""
+    return failed == runs >= 3 and time.monotonic() - began > _SLOW_SECONDS
 
 
 def _in_turn(sessions: Sequence[Session]) -> Session:

@@ -97,8 +97,12 @@ def shrink_seconds() -> Iterator[list[float]]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_every_fault_is_found_and_shrunk_with_every_seed(
+def test_every_fault_is_found_and_shrunk_with_each_seed(
     fault: Fault, tmp_path: File, shrink_seconds: list[float]
 ) -> None:
     for seed in SEEDS:
-        shrink_seconds.append(find(fault, tmp_path, seed).seconds)
+        found = find(fault, tmp_path, seed)
+        shrink_seconds.append(found.seconds)
+        if found.found_by != "fuzz":
+            # The catalogue is held before anything is drawn: no seed has a part in it.
+            return

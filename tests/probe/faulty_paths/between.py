@@ -100,7 +100,7 @@ BETWEEN_FAULTS = [
         ),
         ("answers-copied", "nothing | send 00", "cross-talk extra corrupt", Copied),
         ("reset-kills-all", "nothing | reset", "reset", ResetKillsAll),
-        ("one-at-a-time", "nothing | send 00", "stalled", OneAtATime),
+        ("one-at-a-time", "nothing | send 00", "stalled never-closed", OneAtATime),
         ("at-most-one", "nothing | nothing", "reset refused", at_most(1)),
         ("at-most-two", "nothing | nothing | nothing", "reset refused", at_most(2)),
         ("leftover-after-reset", "reset then nothing", "extra cross-talk corrupt", Leftover),

@@ -65,6 +65,14 @@ class SlowReaderLoses(Relay):
         self.client.send(data[:room])
 
 
+class LateReaderLoses(Relay):
+    """As before, but what the kernels hold is as much as they like, which is megabytes."""
+
+    def echo_sent(self, data: bytes) -> None:
+        room = max(0, 65536 - len(self.client.pending))
+        self.client.send(data[:room])
+
+
 class SlowReaderReset(Relay):
     """A reader that leaves more than 128 KiB waiting for 50 ms is reset."""
 
@@ -118,6 +126,13 @@ TIMING_FAULTS = [
         ("silent-start", "pause 70", "extra", SilentStart),
         ("slow-reader-loses", "slow 100000; send 00*400000", "truncated stalled", SlowReaderLoses),
         ("slow-reader-reset", "slow 8000000; send 00*650000", "reset truncated", SlowReaderReset),
+        (
+            "late-reader-loses",
+            "slow 20000000; send 00*6024000",
+            "truncated stalled corrupt",
+            LateReaderLoses,
+        ),
+        ("reset-after-500-ms", "pause 550; send 00", "reset", after_idle(500, "reset")),
         ("policer", "send 00*100001", "truncated stalled", Policer),
     ]
 ]
