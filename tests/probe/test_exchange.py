@@ -13,11 +13,12 @@ import pytest
 
 from echoproto.probe.channel import Connector, connect
 from echoproto.probe.conversation import Conversation, Session
+from echoproto.probe.describe import describe
 from echoproto.probe.exchange import Limits, run
 from echoproto.probe.target import Target
 from echoproto.probe.verdict import Action, Kind, Outcome
 from tests.probe.conftest import Certificates, Handler, echo, serving
-from tests.probe.faulty_paths import Path
+from tests.probe.faulty_paths import NOT_AN_ECHO, Path
 
 LIMITS = Limits(stall=2, half_close=True)
 QUICK = Limits(stall=0.1, half_close=True)
@@ -386,3 +387,17 @@ def test_the_proxy_header_goes_first(version: str) -> None:
         target = Target.parse(f"127.0.0.1:{port}", send_proxy=version)
         assert run(Conversation.parse("send 61"), connect_only(target), LIMITS).ok
     assert heads[0].startswith(b"PROXY TCP4 127.0.0.1 " if version == "v1" else b"\r\n\r\n\0")
+
+
+def test_a_path_that_hangs_takes_one_timeout_for_a_session_in_turn() -> None:
+    began = time.monotonic()
+    with Path(NOT_AN_ECHO["hanging"]) as path:
+        outcome = run(
+            Session.parse(" then ".join(["send 61"] * 100)),
+            connect(Target.parse(f"127.0.0.1:{path.port}")),
+            Limits(stall=0.1, half_close=True),
+        )
+    assert time.monotonic() - began < 5
+    assert [verdict.kind for verdict in outcome.verdicts] == [Kind.STALLED] + [Kind.OK] * 99
+    assert outcome.verdicts[1].message.startswith("not held")
+    assert describe(outcome)[0].startswith("stalled")

@@ -17,7 +17,7 @@ from echoproto.probe.conversation import Send, Session
 from echoproto.probe.failures import SavedFailures
 from echoproto.probe.result import Failure, Observer, Settings
 from echoproto.probe.target import Target
-from tests.probe.faulty_paths import FAULTS, Fault, Path
+from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Fault, Path
 
 SEEDS = range(5)
 CONVERSATIONS = 1000
@@ -83,6 +83,17 @@ def find(fault: Fault, folder: File, seed: int) -> Failure:
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name in QUICK], ids=str)
 def test_a_fault_is_found_and_shrunk(fault: Fault, tmp_path: File) -> None:
     find(fault, tmp_path, seed=0)
+
+
+@pytest.mark.parametrize("name", ["greeting", "flood", "dead"])
+def test_what_is_no_echo_is_told_at_once(name: str, tmp_path: File) -> None:
+    words = {"greeting": "banner, '220 ready'", "flood": "floods", "dead": "reset the connection"}
+    with Path(NOT_AN_ECHO[name]) as path:
+        target = Target.parse(f"127.0.0.1:{path.port}")
+        result = Campaign(target, Settings(), saved=SavedFailures(tmp_path)).run()
+    assert result.error is not None
+    assert words[name] in result.error
+    assert result.exit_code == 2
 
 
 @pytest.fixture(scope="module")
