@@ -26,7 +26,7 @@ _MAX_RUNS_AT_THE_END = 50
 _RATE_SECONDS = 5.0
 _SLOW_SECONDS = 0.5
 _AGAIN_SECONDS = 2.0
-_SHRINK_SECONDS = 15.0
+_SHRINK_SECONDS = 10.0
 # A candidate of a failure with a known rate passes wrongly once in so many times.
 _MISS = 0.01
 
@@ -187,8 +187,10 @@ class _Reproduction:
 
     def _shrink(self, session: Session, rate: float) -> Session:
         if rate < 1:
-            # Half the rate: what so few runs tell may be twice what is true.
-            tries = math.ceil(math.log(_MISS) / math.log(1 - rate / 2))
+            # Half the rate: what so few runs tell may be twice what is true. And a part of it
+            # only: of several conversations, each may be the one that fails.
+            one = rate / 2 / len(session.conversations)
+            tries = math.ceil(math.log(_MISS) / math.log(1 - one))
             self._tries, self._needed = max(1, min(self._retries, tries)), 1
         else:
             self._tries = self._needed

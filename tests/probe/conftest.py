@@ -15,6 +15,7 @@ from pathlib import Path as File
 
 import pytest
 
+from echoproto.probe.catalogue import catalogue
 from echoproto.probe.channel import Connector, connect
 from echoproto.probe.target import Target
 from tests.probe.faulty_paths import Path
@@ -35,6 +36,12 @@ def right_target(right: Path) -> Target:
 @pytest.fixture(scope="session")
 def right_connector(right_target: Target) -> Connector:
     return connect(right_target)
+
+
+@pytest.fixture
+def small_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Campaigns hold the quick first cases of the catalogue only: those of single bytes."""
+    monkeypatch.setattr("echoproto.probe.campaign.catalogue", lambda: catalogue()[:31])
 
 
 ECHO_PROCESS = """

@@ -15,6 +15,8 @@ from echoproto.probe import cli
 from tests.probe.faulty_paths import Path
 from tests.probe.faulty_paths.faults import chunks
 
+pytestmark = pytest.mark.usefixtures("small_catalogue")
+
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: File, monkeypatch: pytest.MonkeyPatch) -> None:

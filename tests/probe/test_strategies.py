@@ -48,9 +48,9 @@ def test_own_tokens_and_sizes_are_drawn_often() -> None:
 
 
 def test_every_step_is_drawn() -> None:
-    found = steps(drawn(conversations(), 800))
+    found = steps(drawn(conversations(), 500))
     assert len(found) == 6
-    assert HalfClose not in steps(drawn(conversations(half_close=False)))
+    assert HalfClose not in steps(drawn(conversations(half_close=False), 150))
 
 
 def test_sessions_of_every_kind() -> None:
@@ -60,16 +60,16 @@ def test_sessions_of_every_kind() -> None:
     assert kinds[(True, True)] > 0
     assert kinds[(False, False)] > 400
     assert max(len(session.conversations) for session in made) <= 32
-    alone = drawn(sessions(parallel=1))
+    alone = drawn(sessions(parallel=1), 50)
     assert {len(session.conversations) for session in alone} == {1}
-    few = drawn(sessions(parallel=3), 800)
+    few = drawn(sessions(parallel=3), 300)
     assert max(len(s.conversations) for s in few) <= 3
 
 
 def test_what_takes_long_is_rare() -> None:
-    made = drawn(sessions(), 1000)
+    made = drawn(sessions(), 500)
     slow = [s for s in made if any(SlowRead in steps([c]) for c in s.conversations)]
-    assert len(slow) < 40
+    assert len(slow) < 30
     assert sum(len(c.payload) for s in made for c in s.conversations) < 100_000_000
 
 
