@@ -548,10 +548,14 @@ class Talk:
         if self._channel is None:
             assert self._sock is not None
             self._sock.close()
-        elif kind is Kind.OK and not (self.steps and isinstance(self.steps[-1], Reset)):
-            self._channel.close()
-        else:
+        elif kind in (Kind.STALLED, Kind.NEVER_CLOSED) or (
+            kind is Kind.OK and self.steps and isinstance(self.steps[-1], Reset)
+        ):
             self._channel.abort()
+        else:
+            # Not with RST: on a path where a reset harms the next conversation, each failure
+            # would bring about the next one, and a session that does no harm seem to.
+            self._channel.close()
 
     def _log(
         self,
