@@ -129,14 +129,14 @@ class _Reproduction:
                 session = self._shrink(start, rate)
             if half_close:
                 session = self._with_its_fin(session)
-        failed, runs = self._count(session, rate)
+        failed, runs = self._count(session)
         if shrinking and rate == 1 and failed < runs and time.monotonic() < self._deadline:
-            failed_first, runs_first = self._count(start, rate)
+            failed_first, runs_first = self._count(start)
             if failed_first == runs_first:
                 # Shrunk into a race, while the longer one shows the fault every time.
                 self._needed = _TO_BE_SURE
                 surer = self._shrink(start, rate)
-                again = self._count(surer, rate)
+                again = self._count(surer)
                 if again[0] * runs > failed * again[1]:
                     session, (failed, runs) = surer, again
             else:
@@ -145,16 +145,20 @@ class _Reproduction:
                 session = self._shrink(session, rate)
                 if half_close:
                     session = self._with_its_fin(session)
-                failed, runs = self._count(session, rate)
+                failed, runs = self._count(session)
         found = self._failed.get(session, first)
         return Reproduced(session, found, failed, runs, self._runs)
 
-    def _count(self, session: Session, rate: float) -> tuple[int, int]:
+    def _count(self, session: Session) -> tuple[int, int]:
         """How often the session fails, in how many runs."""
         failed = runs = 0
-        wanted = min(_MAX_RUNS_AT_THE_END, max(_RUNS_AT_THE_END, math.ceil(5 / rate)))
         began = time.monotonic()
-        while runs < wanted and (runs < 1 or time.monotonic() < self._deadline):
+        # A flaky one until it has failed often enough for a rate worth telling.
+        while runs < _RUNS_AT_THE_END or (
+            failed < min(runs, _FAILURES_TO_KNOW_THE_RATE) and runs < _MAX_RUNS_AT_THE_END
+        ):
+            if runs and time.monotonic() > self._deadline:
+                break
             if _is_slow_and_sure(failed, runs, began):
                 break
             runs += 1
