@@ -237,7 +237,7 @@ _CASES: tuple[tuple[str, str, str], ...] = (
     # Chunks.
     ("one byte at a time", "; ".join(["send 61"] * 100),
      "A relay that takes each read for a message adds, drops or joins some."),
-    ("ping-pong", "; ".join(["send 61; await"] * 60),
+    ("ping-pong", "; ".join(["send 61; await"] * 130),
      "A relay loses a wake-up between two small writes."),
     ("two quick small writes", "send 61; send 62",
      "A relay keeps only the second of two writes that come before it looks."),

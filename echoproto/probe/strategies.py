@@ -216,6 +216,13 @@ def conversations(
                 steps = (Send(draw(small)), Await()) * draw(_TURNS)
             case "two small":
                 steps = (Send(draw(small)), Send(draw(small)))
+            case "sizes":
+                first = draw(_FIRST_SIZE)
+                steps = tuple(
+                    step
+                    for size in range(first, first + 50)
+                    for step in (Send(fill(size, b"\0")), Await())
+                )
             case "long":
                 steps = draw(_LONG)
             case "slow":
@@ -237,6 +244,7 @@ _SHAPES = (
     + ["small chunks"] * 14
     + ["ping-pong"] * 6
     + ["long"] * 3
+    + ["sizes"] * 2
     + ["late", "idle", "slow", "nothing"]
 )
 _ENDS: Sequence[tuple[Step, ...]] = (
@@ -258,6 +266,8 @@ _BETWEENS = _numbers(4 * 10**5).map(
 _CUT: SearchStrategy[tuple[int, tuple[Step, ...]]] = _evenly(
     [(size, between) for between in _BETWEEN for size in _CHUNKS]
 )
+# One size after the other: a fault at one odd size is met by nothing else.
+_FIRST_SIZE = _evenly(range(1, 1501, 25))
 _TURNS = st.sampled_from((2, 3, 5, 9, 17, 33))
 _MS = st.sampled_from((1, 1, 2, 2, 5, 5, 10, 20, 40))
 
