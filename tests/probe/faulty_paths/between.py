@@ -1,0 +1,110 @@
+"""Faults between two conversations, and those of every so many."""
+
+from __future__ import annotations
+
+from tests.probe.faulty_paths.faults import Fault, MakeRelay
+from tests.probe.faulty_paths.relay import Relay
+
+
+class Crossed(Relay):
+    """The answers of a second conversation go to the one that was open before it."""
+
+    def echo_sent(self, data: bytes) -> None:
+        self.path.relays[0].to_client(data)
+
+
+class Copied(Relay):
+    """Whoever is open hears what the others say."""
+
+    def echo_sent(self, data: bytes) -> None:
+        for relay in list(self.path.relays):
+            relay.to_client(data)
+
+
+class ResetKillsAll(Relay):
+    """A client that resets takes all the others along.
+
+    An orderly end takes a moment, so that a reset is never too late for it.
+    """
+
+    def client_ended(self) -> None:
+        self.later(2, super().client_ended)
+
+    def client_reset(self) -> None:
+        for relay in list(self.path.relays):
+            if relay is not self:
+                relay.reset()
+
+
+class OneAtATime(Relay):
+    """Serves a client when the one before it has gone."""
+
+    def client_sent(self, data: bytes) -> None:
+        if self.path.relays[0] is self:
+            self.to_echo(data)
+        else:
+            self.later(2, lambda: self.client_sent(data))
+
+    def client_ended(self) -> None:
+        if self.path.relays[0] is self:
+            super().client_ended()
+        else:
+            self.later(3, self.client_ended)
+
+
+def at_most(allowed: int) -> MakeRelay:
+    """A proxy with room for a few; the next one is reset."""
+
+    class Full(Relay):
+        def opened(self) -> None:
+            if len(self.path.relays) > allowed:
+                self.reset()
+
+    return Full
+
+
+class Leftover(Relay):
+    """What a client that reset has left in a buffer is flushed by the next one that ends."""
+
+    def client_ended(self) -> None:
+        leftover, self.path.leftover = self.path.leftover, b""
+        self.to_client(leftover)
+        super().client_ended()
+
+    def client_reset(self) -> None:
+        self.path.leftover = b"left over"
+
+
+def every_nth(nth: int, reaction: str) -> MakeRelay:
+    """A balancer one of whose servers is down."""
+
+    class Nth(Relay):
+        def opened(self) -> None:
+            if self.number % nth == nth - 1:
+                if reaction == "refused":
+                    self.reset()
+                else:
+                    self.mute()
+
+    return Nth
+
+
+BETWEEN_FAULTS = [
+    Fault(name, "between", shortest, relay, frozenset(verdicts.split()))
+    for name, shortest, verdicts, relay in [
+        (
+            "answers-crossed",
+            "nothing | send 00",
+            "cross-talk extra corrupt truncated stalled",
+            Crossed,
+        ),
+        ("answers-copied", "nothing | send 00", "cross-talk extra corrupt", Copied),
+        ("reset-kills-all", "nothing | reset", "reset", ResetKillsAll),
+        ("one-at-a-time", "nothing | send 00", "stalled never-closed", OneAtATime),
+        ("at-most-one", "nothing | nothing", "reset refused", at_most(1)),
+        ("at-most-two", "nothing | nothing | nothing", "reset refused", at_most(2)),
+        ("leftover-after-reset", "reset then nothing", "extra cross-talk corrupt", Leftover),
+        ("every-7th-refused", "nothing", "reset refused", every_nth(7, "refused")),
+        ("every-20th-mute", "send 00", "stalled truncated never-closed", every_nth(20, "mute")),
+    ]
+]
