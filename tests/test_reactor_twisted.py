@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +149,21 @@ def _case(suite: type[ReactorBuilder], reactor: Callable[[Any], Any]) -> dict[st
 
 
 @pytest.fixture(autouse=True)
-def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twisted's tests leave sockets in the working directory."""
+def _leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Twisted's tests leave UNIX sockets in the working directory,
     monkeypatch.chdir(tmp_path)
+    # and one leaves a socket open, which Twisted's log remembers for ever.
+    with ExitStack() as sockets:
+
+        def opened(*args: Any) -> socket.socket:
+            return sockets.enter_context(socket.socket(*args))
+
+        monkeypatch.setattr(test_unix, "socket", opened)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nothing_left_for_other_tests() -> Iterator[None]:
+def _leaves_no_garbage() -> Iterator[None]:
     yield
     gc.collect()
 
