@@ -275,6 +275,8 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Set already, so that main() leaves the environment of the other tests as it is.
+    monkeypatch.setenv("HYPOTHESIS_STORAGE_DIRECTORY", "unused")
     monkeypatch.setitem(sys.modules, "echoproto.probe.cli", None)
     with pytest.raises(ModuleNotFoundError):
         __main__.main()
