@@ -419,7 +419,8 @@ class FastLane:
         while served < _BATCH:
             events = self._epoll.poll(0, _BATCH)
             self._serve_batch(events)
-            if len(events) < _WORTH_ANOTHER:
+            # The last conversation of a drain closes the lane.
+            if len(events) < _WORTH_ANOTHER or self._epoll.closed:
                 return
             served += len(events)
 

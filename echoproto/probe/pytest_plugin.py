@@ -37,7 +37,7 @@ __all__ = ["EchoTarget", "echo_target"]
 START_TIMEOUT = 30
 #: What starts our own server on a free port. The path name of a twistd script is not known here,
 #: and twist leaves no pid file behind.
-SERVER = (sys.executable, "-m", "twisted", "echo", "--port", "0")
+SERVER = (sys.executable, "-m", "twisted", "--log-format=text", "echo", "--port", "0")
 
 _LISTENING = re.compile(r"listening on (127\.0\.0\.1:[0-9]+)")
 
