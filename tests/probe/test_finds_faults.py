@@ -27,11 +27,8 @@ QUICK = (
     "iac-swallowed",
     "utf-8-replaced",
     "flipped-at-4095",
-    "4097-zeros",
     "trailer",
     "answers-copied",
-    "leftover-after-reset",
-    "flood-after-ff",
     "iac-one-in-2",
 )
 

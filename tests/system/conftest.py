@@ -11,8 +11,12 @@ from tests.system.server import Server, running, twistd
 
 Serve = Callable[..., Server]
 
-# For modules whose every test is to hold in both lanes.
+# For modules whose every test is to hold in both lanes; and the same where the
+# stock lane's share takes long.
 in_both_lanes = pytest.mark.parametrize("lane", ["fast", "stock"], scope="module")
+in_both_lanes_at_length = pytest.mark.parametrize(
+    "lane", ["fast", pytest.param("stock", marks=pytest.mark.slow)], scope="module"
+)
 
 
 @pytest.fixture(scope="module")
