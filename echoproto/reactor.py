@@ -70,7 +70,7 @@ _LOST = Failure(error.ConnectionLost())
 class _SendsAtOnce:
     """What the lane's transports have in common; mixed into a ``tcp.Server``.
 
-    It reads three attributes that Twisted does not document, because nothing
+    It reads attributes that Twisted does not document, because nothing
     else tells whether a transport has bytes queued, has closed its write side,
     or was aborted: ``_tempDataLen`` and ``_writeDisconnected`` of
     ``abstract.FileDescriptor``, ``_aborting`` of ``tcp.Connection``.
@@ -432,8 +432,9 @@ class FastLane:
         for fd, event in events:
             if fresh and fd in fresh:
                 continue
-            descriptor = descriptors.get(fd)
-            if descriptor is None:
+            try:
+                descriptor = descriptors[fd]
+            except KeyError:
                 # It was closed earlier in the batch.
                 continue
             try:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,59 @@ def test_the_client_asks(serve: Serve) -> None:
         timeout=PATIENCE,
     )
     assert (done.returncode, done.stdout) == (0, "4000000 bytes came back\n"), done.stderr
+
+
+def typed(line: str, old: str, new: str, directory: Path) -> str:
+    """Type a line of a session, with another port; return what it prints."""
+    words = shlex.split(line.removeprefix("$ .venv/bin/").replace(old, new))
+    done = subprocess.run(
+        [str(BIN / words[0]), *words[1:]],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    return done.stdout + done.stderr
+
+
+def test_the_probe_finds_nothing_where_nothing_is(serve: Serve, tmp_path: Path) -> None:
+    _, line, *shown = session("probe").splitlines()
+    port = str(serve().port)
+    assert shape(typed(line, "9999", port, tmp_path)) == shape("\n".join(shown))
+
+
+@needs_client
+def test_the_probe_shows_what_ncat_loses(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    line, *shown = session("broken").splitlines()
+    command = ["ncat", "-l", "-k", "127.0.0.1", port, "-e", "/bin/cat"]
+    with subprocess.Popen(command) as ncat:
+        try:
+            until_it_listens(int(port))
+            assert shape(typed(line, "9998", port, tmp_path)) == shape("\n".join(shown))
+        finally:
+            ncat.kill()
+
+
+def until_it_listens(port: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        else:
+            return
+
+
+def test_a_test_of_ones_own(serve: Serve, tmp_path: Path) -> None:
+    code = next(block for block in blocks("python") if "echo_target" in block)
+    (tmp_path / "test_balancer.py").write_text(code)
+    target = f"127.0.0.1:{serve().port}"
+    printed = typed(f"pytest -q --echo-target {target} test_balancer.py", "", "", tmp_path)
+    assert "1 passed" in printed
 
 
 def test_ci_starts_with_the_test_command_of_the_readme() -> None:
