@@ -7,10 +7,10 @@ here, below the protocol, which stays as it is:
 - :class:`FastLane` has an epoll set of its own, whose descriptor is one
   reader among others for the reactor. When it is ready, a bounded batch of
   connections is served at once.
-- The transports of a port that is taken into the lane send at once when
-  nothing is queued. What the kernel does not take is queued as ever, and the
-  producer is paused until it is gone: a transport holds no more than one read
-  of what its peer pushes.
+- The transports of a port that is taken into the lane
+  (:mod:`echoproto.transport`) send at once when nothing is queued. What the
+  kernel does not take is queued as ever, and the producer is paused until it
+  is gone: a transport holds no more than one read of what its peer pushes.
 
 It works below every reactor that takes readers: epoll, poll, select, asyncio.
 All the rest of a reactor (time, threads, other descriptors) stays with that
@@ -26,24 +26,23 @@ Source: ``epoll(7)``, on epoll sets that are in an epoll set.
 from __future__ import annotations
 
 import functools
-import os
 import select
 import socket
-from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import error, main, tcp, unix
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IListeningPort,
-    IProtocol,
     IReactorFDSet,
     IReadDescriptor,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from echoproto.address import to_address
+from echoproto.transport import SendsAtOnce, TCPTransport, TLSTransport, UNIXTransport
 
 # Connections served for one wake-up. Enough that the reactor's own cost
 # vanishes, and few enough that a batch of bulk reads takes milliseconds.
@@ -53,252 +52,11 @@ _BATCH = 128
 # them costs less than to come back by way of the reactor.
 _WORTH_ANOTHER = 4
 
-# The most that is read at once, in bytes, and so the most that a conversation
-# holds for a peer that does not read.
-_MOST = 224 * 1024
-# What is read at once as long as it suffices: allocating much to receive
-# little costs more than the little does.
-_LEAST = 4 * 1024
-
 _EPOLLIN: int = getattr(select, "EPOLLIN", 0)
 _EPOLLOUT: int = getattr(select, "EPOLLOUT", 0)
 
 _DONE = Failure(error.ConnectionDone())
 _LOST = Failure(error.ConnectionLost())
-
-
-class _SendsAtOnce:
-    """What the lane's transports have in common; mixed into a ``tcp.Server``.
-
-    It reads attributes that Twisted does not document, because nothing
-    else tells whether a transport has bytes queued, has closed its write side,
-    or was aborted: ``_tempDataLen`` and ``_writeDisconnected`` of
-    ``abstract.FileDescriptor``, ``_aborting`` of ``tcp.Connection``.
-    """
-
-    reactor: FastLane
-    dataBuffer: bytes
-    _tempDataLen: int
-    _writeDisconnected: bool
-    _aborting: bool
-    socket: socket.socket
-    connected: int
-    disconnecting: int
-    producer: Any
-    producerPaused: bool
-    streamingProducer: bool
-    TLS: bool
-
-    # Nothing stands between a write and the kernel: the connection is up,
-    # nothing is queued, no TLS layer was started, and no pull producer waits
-    # to be asked for more. One flag, since every write looks at it.
-    _ready: bool
-    # What fileno() returns as long as the connection is up.
-    _fd: int
-
-    def write(self, data: bytes) -> None:
-        """Send what the kernel takes now, and queue the rest."""
-        if not self._ready or not isinstance(data, bytes):
-            super().write(data)  # type: ignore[misc]
-            return
-        try:
-            # os.write, and os.read below, since they parse their arguments at
-            # half the cost of a socket's methods.
-            sent = os.write(self._fd, data)
-        except OSError:
-            # Full, or broken: which it is the reactor will find out, and tell
-            # the protocol from there and not in the middle of its write.
-            sent = 0
-        if sent < len(data):
-            self._ready = False
-            super().write(data[sent:])  # type: ignore[misc]
-            if (
-                self.streamingProducer
-                and self.producer is not None
-                and not self.producerPaused
-                # It may have been dropped: the write side is closed, or just being closed.
-                and self._tempDataLen
-            ):
-                self.producerPaused = True
-                self.producer.pauseProducing()
-
-    def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Send what the kernel takes now, and queue the rest."""
-        chunks = list(iovec)
-        if self._ready and all(isinstance(chunk, bytes) for chunk in chunks):
-            self.write(b"".join(chunks))
-        else:
-            # It refuses what is not bytes.
-            super().writeSequence(chunks)  # type: ignore[misc]
-
-    def startWriting(self) -> None:
-        """Wait until the kernel takes more; or not at all, if there is nothing to take."""
-        if self._nothing_queued():
-            self.reactor.write_soon(self)
-        else:
-            super().startWriting()  # type: ignore[misc]
-
-    def doWrite(self) -> Any:
-        """Send what is queued."""
-        if self._nothing_queued() and self.disconnecting and self.producer is None:
-            return main.CONNECTION_DONE
-        why = super().doWrite()  # type: ignore[misc]
-        if why is None:
-            self._ready = self._is_ready()
-        return why
-
-    def writeSomeData(self, data: bytes) -> Any:
-        """Send something; nothing needs no system call."""
-        return super().writeSomeData(data) if data else 0  # type: ignore[misc]
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """A pull producer is asked for more from ``doWrite``, so its bytes are queued."""
-        if not streaming:
-            self._ready = False
-        super().registerProducer(producer, streaming)  # type: ignore[misc]
-
-    def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        """From here on, what is written goes through a TLS layer."""
-        self._ready = False
-        super().startTLS(ctx, normal)  # type: ignore[misc]
-
-    def abortConnection(self) -> None:
-        """Nothing more is sent."""
-        self._ready = False
-        super().abortConnection()  # type: ignore[misc]
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Nothing more is sent or read: the number will be another descriptor's."""
-        self._ready = False
-        self._fd = -1
-        super().connectionLost(reason)  # type: ignore[misc]
-
-    def _nothing_queued(self) -> bool:
-        return not self.dataBuffer and not self._tempDataLen
-
-    def _is_ready(self) -> bool:
-        return bool(
-            self.connected
-            and not self._aborting
-            and self._nothing_queued()
-            and not self._writeDisconnected
-            and not self.TLS
-            and (self.producer is None or self.streamingProducer)
-        )
-
-
-class _TCPServer(_SendsAtOnce, tcp.Server):  # type: ignore[misc]
-    """A TCP connection in the lane."""
-
-    # Not shutdown(2) before close(2): no other process has the descriptor, so
-    # that the one does what both do. Twisted has no public name for that.
-    _shouldShutdown = False
-
-    _most = _MOST
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        protocol: IProtocol,
-        client: tuple[Any, ...],
-        server: tcp.Port,
-        sessionno: int,
-        reactor: FastLane,
-    ) -> None:
-        # Not tcp.Server's own, which writes two strings for every connection
-        # that most never need; see logPrefix and __repr__.
-        tcp.Connection.__init__(self, sock, protocol, reactor)
-        self.server = server
-        self.client = client
-        self.sessionno = sessionno
-        self._fd = sock.fileno()
-        self._read_size = _LEAST
-        self._ready = True
-        self.startReading()
-        self.connected = 1
-
-    @property
-    def hostname(self) -> str:  # type: ignore[override]
-        """The client's address, as far as it is one of a host."""
-        return self.getPeer().host  # type: ignore[no-any-return]
-
-    @property
-    def logstr(self) -> str:  # type: ignore[override]
-        """The protocol, the number of the connection, and the client."""
-        protocol = getattr(self, "protocol", None)
-        return f"{self._getLogPrefix(protocol)},{self.sessionno},{self.hostname}"
-
-    def __repr__(self) -> str:
-        protocol = getattr(self, "protocol", None)
-        name = type(protocol).__name__ if protocol else "closed"
-        return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"
-
-    def getHost(self) -> Any:
-        """Return our address."""
-        return _address(self.socket.getsockname())
-
-    def getPeer(self) -> Any:
-        """Return the client's address."""
-        return _address(self.client)
-
-    def doRead(self) -> error.ConnectionLost | error.ConnectionDone | None:  # type: ignore[override]
-        """Read once, and hand it on."""
-        size = self._read_size
-        try:
-            data = os.read(self._fd, size)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return main.CONNECTION_LOST
-        length = len(data)
-        if length == size:
-            self._read_size = min(size * 4, self._most)
-        elif not length:
-            return main.CONNECTION_DONE
-        elif length < _LEAST < size:
-            self._read_size = _LEAST
-        self.protocol.dataReceived(data)
-        return None
-
-
-class _TLSServer(_TCPServer):
-    """A TCP connection that carries TLS, whose layer holds what is read three times over."""
-
-    _most = 64 * 1024
-
-
-class _UNIXServer(_SendsAtOnce, unix.Server):  # type: ignore[misc]
-    """A UNIX connection in the lane; it reads as Twisted does, since
-    descriptors may come with the bytes."""
-
-    def __init__(self, sock: socket.socket, *args: Any) -> None:
-        super().__init__(sock, *args)
-        self._fd = sock.fileno()
-        self._ready = True
-
-    def sendFileDescriptor(self, fileno: int) -> None:
-        """Queue a descriptor, and so the bytes that go with it."""
-        self._ready = False
-        super().sendFileDescriptor(fileno)
-
-    def writeSomeData(self, data: bytes) -> Any:
-        """Send something; descriptors without a byte to go with are an error."""
-        return unix.Server.writeSomeData(self, data)
-
-    def _nothing_queued(self) -> bool:
-        return super()._nothing_queued() and not self._sendmsgQueue
-
-
-def _address(sockaddr: Any) -> IPv4Address | IPv6Address | UNIXAddress:
-    if not isinstance(sockaddr, tuple):
-        return UNIXAddress(sockaddr)
-    if len(sockaddr) == 2:
-        return IPv4Address("TCP", *sockaddr)
-    if sockaddr[3]:
-        # Without its scope a link-local address says nothing.
-        host, _ = socket.getnameinfo(sockaddr, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-        return IPv6Address("TCP", host, *sockaddr[1:])
-    return IPv6Address("TCP", *sockaddr)
 
 
 @implementer(IReactorFDSet, IReadDescriptor)
@@ -354,9 +112,9 @@ class FastLane:
         moved.stopReading()
         moved.reactor = self
         if type(port) is unix.Port:
-            moved.transport = _UNIXServer
+            moved.transport = UNIXTransport
         else:
-            moved.transport = _TLSServer if moved._type == "TLS" else _TCPServer
+            moved.transport = TLSTransport if moved._type == "TLS" else TCPTransport
         moved.doRead = functools.partial(self._accept, port)
         moved.startReading()
         return True
@@ -381,7 +139,7 @@ class FastLane:
     def _converse(self, port: Any, sock: socket.socket, client: Any) -> None:
         """Begin a conversation; where that fails, say so, and let nobody wait for it."""
         try:
-            protocol = port.factory.buildProtocol(_address(client))
+            protocol = port.factory.buildProtocol(to_address(client))
             if protocol is None:
                 sock.close()
                 return
@@ -452,7 +210,7 @@ class FastLane:
         if self._soon:
             self._write_now()
 
-    def write_soon(self, transport: _SendsAtOnce) -> None:
+    def write_soon(self, transport: SendsAtOnce) -> None:
         """Call a transport's ``doWrite`` after this batch, not only when it is writable.
 
         It has nothing to send; it wants to close, and that the kernel takes at any time.

@@ -1,0 +1,250 @@
+"""The fast lane's transports: they send at once, and read no more than they can keep.
+
+Each is Twisted's own, with what it costs per write and per connection taken
+out. The lane is :mod:`echoproto.reactor`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import error, main, tcp, unix
+from twisted.internet.interfaces import IProtocol
+from twisted.python.failure import Failure
+
+from echoproto.address import to_address
+
+if TYPE_CHECKING:
+    from echoproto.reactor import FastLane
+
+# The most that is read at once, in bytes, and so the most that a conversation
+# holds for a peer that does not read.
+_MOST = 224 * 1024
+# What is read at once as long as it suffices: allocating much to receive
+# little costs more than the little does.
+_LEAST = 4 * 1024
+
+
+class SendsAtOnce:
+    """What the lane's transports have in common; mixed into a ``tcp.Server``.
+
+    It reads attributes that Twisted does not document, because nothing
+    else tells whether a transport has bytes queued, has closed its write side,
+    or was aborted: ``_tempDataLen`` and ``_writeDisconnected`` of
+    ``abstract.FileDescriptor``, ``_aborting`` of ``tcp.Connection``.
+    """
+
+    reactor: FastLane
+    dataBuffer: bytes
+    _tempDataLen: int
+    _writeDisconnected: bool
+    _aborting: bool
+    socket: socket.socket
+    connected: int
+    disconnecting: int
+    producer: Any
+    producerPaused: bool
+    streamingProducer: bool
+    TLS: bool
+
+    # Nothing stands between a write and the kernel: the connection is up,
+    # nothing is queued, no TLS layer was started, and no pull producer waits
+    # to be asked for more. One flag, since every write looks at it.
+    _ready: bool
+    # What fileno() returns as long as the connection is up.
+    _fd: int
+
+    def write(self, data: bytes) -> None:
+        """Send what the kernel takes now, and queue the rest."""
+        if not self._ready or not isinstance(data, bytes):
+            super().write(data)  # type: ignore[misc]
+            return
+        try:
+            # os.write, and os.read below, since they parse their arguments at
+            # half the cost of a socket's methods.
+            sent = os.write(self._fd, data)
+        except OSError:
+            # Full, or broken: which it is the reactor will find out, and tell
+            # the protocol from there and not in the middle of its write.
+            sent = 0
+        if sent < len(data):
+            self._ready = False
+            super().write(data[sent:])  # type: ignore[misc]
+            if (
+                self.streamingProducer
+                and self.producer is not None
+                and not self.producerPaused
+                # It may have been dropped: the write side is closed, or just being closed.
+                and self._tempDataLen
+            ):
+                self.producerPaused = True
+                self.producer.pauseProducing()
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """Send what the kernel takes now, and queue the rest."""
+        chunks = list(iovec)
+        if self._ready and all(isinstance(chunk, bytes) for chunk in chunks):
+            self.write(b"".join(chunks))
+        else:
+            # It refuses what is not bytes.
+            super().writeSequence(chunks)  # type: ignore[misc]
+
+    def startWriting(self) -> None:
+        """Wait until the kernel takes more; or not at all, if there is nothing to take."""
+        if self._nothing_queued():
+            self.reactor.write_soon(self)
+        else:
+            super().startWriting()  # type: ignore[misc]
+
+    def doWrite(self) -> Any:
+        """Send what is queued."""
+        if self._nothing_queued() and self.disconnecting and self.producer is None:
+            return main.CONNECTION_DONE
+        why = super().doWrite()  # type: ignore[misc]
+        if why is None:
+            self._ready = self._is_ready()
+        return why
+
+    def writeSomeData(self, data: bytes) -> Any:
+        """Send something; nothing needs no system call."""
+        return super().writeSomeData(data) if data else 0  # type: ignore[misc]
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """A pull producer is asked for more from ``doWrite``, so its bytes are queued."""
+        if not streaming:
+            self._ready = False
+        super().registerProducer(producer, streaming)  # type: ignore[misc]
+
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """From here on, what is written goes through a TLS layer."""
+        self._ready = False
+        super().startTLS(ctx, normal)  # type: ignore[misc]
+
+    def abortConnection(self) -> None:
+        """Nothing more is sent."""
+        self._ready = False
+        super().abortConnection()  # type: ignore[misc]
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing more is sent or read: the number will be another descriptor's."""
+        self._ready = False
+        self._fd = -1
+        super().connectionLost(reason)  # type: ignore[misc]
+
+    def _nothing_queued(self) -> bool:
+        return not self.dataBuffer and not self._tempDataLen
+
+    def _is_ready(self) -> bool:
+        return bool(
+            self.connected
+            and not self._aborting
+            and self._nothing_queued()
+            and not self._writeDisconnected
+            and not self.TLS
+            and (self.producer is None or self.streamingProducer)
+        )
+
+
+class TCPTransport(SendsAtOnce, tcp.Server):  # type: ignore[misc]
+    """A TCP connection in the lane."""
+
+    # Not shutdown(2) before close(2): no other process has the descriptor, so
+    # that the one does what both do. Twisted has no public name for that.
+    _shouldShutdown = False
+
+    _most = _MOST
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: IProtocol,
+        client: tuple[Any, ...],
+        server: tcp.Port,
+        sessionno: int,
+        reactor: FastLane,
+    ) -> None:
+        # Not tcp.Server's own, which writes two strings for every connection
+        # that most never need; see logPrefix and __repr__.
+        tcp.Connection.__init__(self, sock, protocol, reactor)
+        self.server = server
+        self.client = client
+        self.sessionno = sessionno
+        self._fd = sock.fileno()
+        self._read_size = _LEAST
+        self._ready = True
+        self.startReading()
+        self.connected = 1
+
+    @property
+    def hostname(self) -> str:  # type: ignore[override]
+        """The client's address, as far as it is one of a host."""
+        return self.getPeer().host  # type: ignore[no-any-return]
+
+    @property
+    def logstr(self) -> str:  # type: ignore[override]
+        """The protocol, the number of the connection, and the client."""
+        protocol = getattr(self, "protocol", None)
+        return f"{self._getLogPrefix(protocol)},{self.sessionno},{self.hostname}"
+
+    def __repr__(self) -> str:
+        protocol = getattr(self, "protocol", None)
+        name = type(protocol).__name__ if protocol else "closed"
+        return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"
+
+    def getHost(self) -> Any:
+        """Return our address."""
+        return to_address(self.socket.getsockname())
+
+    def getPeer(self) -> Any:
+        """Return the client's address."""
+        return to_address(self.client)
+
+    def doRead(self) -> error.ConnectionLost | error.ConnectionDone | None:  # type: ignore[override]
+        """Read once, and hand it on."""
+        size = self._read_size
+        try:
+            data = os.read(self._fd, size)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        length = len(data)
+        if length == size:
+            self._read_size = min(size * 4, self._most)
+        elif not length:
+            return main.CONNECTION_DONE
+        elif length < _LEAST < size:
+            self._read_size = _LEAST
+        self.protocol.dataReceived(data)
+        return None
+
+
+class TLSTransport(TCPTransport):
+    """A TCP connection that carries TLS, whose layer holds what is read three times over."""
+
+    _most = 64 * 1024
+
+
+class UNIXTransport(SendsAtOnce, unix.Server):  # type: ignore[misc]
+    """A UNIX connection in the lane; it reads as Twisted does, since
+    descriptors may come with the bytes."""
+
+    def __init__(self, sock: socket.socket, *args: Any) -> None:
+        super().__init__(sock, *args)
+        self._fd = sock.fileno()
+        self._ready = True
+
+    def sendFileDescriptor(self, fileno: int) -> None:
+        """Queue a descriptor, and so the bytes that go with it."""
+        self._ready = False
+        super().sendFileDescriptor(fileno)
+
+    def writeSomeData(self, data: bytes) -> Any:
+        """Send something; descriptors without a byte to go with are an error."""
+        return unix.Server.writeSomeData(self, data)
+
+    def _nothing_queued(self) -> bool:
+        return super()._nothing_queued() and not self._sendmsgQueue
