@@ -109,12 +109,15 @@ def test_every_fault_is_found_and_shrunk_with_each_seed(
     fault: Fault, tmp_path: File, shrink_seconds: list[float]
 ) -> None:
     for seed in SEEDS:
-        try:
-            found = find(fault, tmp_path / "first", seed)
-        except AssertionError:
-            # Where a fault begins at a time or at a buffer's size, a busy
-            # moment of the machine can hide it or lengthen it. Not twice.
-            found = find(fault, tmp_path / "again", seed)
+        # Where a fault begins at a time or at the size of a kernel's buffer, a
+        # busy moment of the machine can hide it or lengthen it. Not every time.
+        for attempts_left in (2, 1, 0):
+            try:
+                found = find(fault, tmp_path / str(attempts_left), seed)
+                break
+            except AssertionError:
+                if not attempts_left or fault.kind not in ("timing", "flaky"):
+                    raise
         shrink_seconds.append(found.seconds)
         if found.found_by != "fuzz":
             # The catalogue is held before anything is drawn: no seed has a part in it.
