@@ -102,11 +102,20 @@ def shrink_seconds() -> Iterator[list[float]]:
     assert statistics.median(seconds) < 5
 
 
+@pytest.fixture(scope="module")
+def missed() -> Iterator[list[str]]:
+    """The faults that had to be looked for again: few, and named."""
+    names: list[str] = []
+    yield names
+    print(f"\nnot found, or not as short, at the first try: {names or 'none'}")
+    assert len(names) <= 3
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_every_fault_is_found_and_shrunk_with_each_seed(
-    fault: Fault, tmp_path: File, shrink_seconds: list[float]
+    fault: Fault, tmp_path: File, shrink_seconds: list[float], missed: list[str]
 ) -> None:
     for seed in SEEDS:
         # Where a fault begins at a time or at the size of a kernel's buffer, a
@@ -118,6 +127,7 @@ def test_every_fault_is_found_and_shrunk_with_each_seed(
             except AssertionError:
                 if not attempts_left or fault.kind not in ("timing", "flaky"):
                     raise
+                missed.append(f"{fault.name}, seed {seed}")
         shrink_seconds.append(found.seconds)
         if found.found_by != "fuzz":
             # The catalogue is held before anything is drawn: no seed has a part in it.
