@@ -1,7 +1,7 @@
 """One of several processes on one port: ``python -m echoproto.worker SETTINGS``.
 
 It is started by :mod:`echoproto.workers`, from which it inherits its listening
-sockets, and whose orders come on standard input: ``cut`` aborts a drain, and
+sockets, and whose orders come on standard input (:mod:`echoproto.control`);
 the end of input means that the parent is gone. SIGTERM begins the drain, and
 sent again changes nothing: a service manager may send it to every process of a
 service, and the parent sends it too. SIGINT, which a terminal sends to all, is
@@ -10,6 +10,7 @@ the parent's.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import (
-    FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
@@ -34,7 +34,9 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
+from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
 from echoproto.factory import EchoFactory
+from echoproto.log_format import fields
 from echoproto.service import EchoService
 
 
@@ -53,18 +55,20 @@ class InheritedEndpoint(AdoptedStreamServerEndpoint):
 
 
 @implementer(IReadDescriptor)
-class Orders:
-    """What the parent says on standard input."""
+class Parent:
+    """The parent, as a worker hears it and tells it things."""
 
     def __init__(self, reactor: Any, service: EchoService) -> None:
         self._reactor = reactor
         self._service = service
         self._stopping = False
         self._cut = False
+        self.messages = Messages()
+        self.messages.on("cut", self._cut_short)
 
     def fileno(self) -> int:
-        """Return standard input."""
-        return 0
+        """Return where it speaks."""
+        return TO_WORKER
 
     def logPrefix(self) -> str:  # noqa: N802
         """Return what the reactor names a line after."""
@@ -72,9 +76,9 @@ class Orders:
 
     def doRead(self) -> None:  # noqa: N802
         """Take an order."""
-        if os.read(0, 4096):
-            self._cut = True
-            self._service.cut()
+        data = os.read(TO_WORKER, 65536)
+        if data:
+            self.messages.receive(data)
         else:
             self._reactor.removeReader(self)
             self.stop()
@@ -96,25 +100,48 @@ class Orders:
             self._stopping = True
             self._reactor.stop()
 
+    def _cut_short(self) -> None:
+        self._cut = True
+        self._service.cut()
+
+
+def tell(kind: str, **members: Any) -> None:
+    """Send a message to the parent.
+
+    :param kind: what it is about.
+    :param members: what it says.
+    """
+    # A parent that is gone has ended standard input too.
+    with contextlib.suppress(BrokenPipeError):
+        message = memoryview(encode(kind, **members))
+        while message:
+            message = message[os.write(FROM_WORKER, message) :]
+
+
+@implementer(ILogObserver)
+def _tell_of(event: LogEvent) -> None:
+    tell(
+        "log",
+        level=event["log_level"].name,
+        system=event["log_namespace"],
+        text=eventAsText(event, includeTimestamp=False, includeSystem=False),
+        fields=fields(event),
+    )
+
 
 def _observer() -> ILogObserver:
-    """Return what writes for the parent, which relays each line with a time."""
+    """Return what has the parent log what is logged here."""
     # That Twisted has opened a port or ended a loop, the parent says too.
     levels = LogLevelFilterPredicate(LogLevel.warn)
     levels.setLogLevelForNamespace("echoproto", LogLevel.info)
-
-    def line(event: LogEvent) -> str:
-        return eventAsText(event, includeTimestamp=False, includeSystem=False) + "\n"
-
-    return FilteringLogObserver(FileLogObserver(sys.stdout, line), [levels])
+    return FilteringLogObserver(_tell_of, [levels])
 
 
 def main(settings: dict[str, Any]) -> None:
     """Serve until told to stop.
 
-    :param settings: ``reactor``, a module that installs one; ``first_socket``,
-        the number of the first inherited descriptor; ``backlogs``, what was
-        asked for each of the sockets; ``log``, ``drain_timeout`` in seconds,
+    :param settings: ``reactor``, a module that installs one; ``backlogs``,
+        what was asked for each of the sockets; ``log``, ``drain_timeout`` in seconds,
         and ``fast_lane``, as for :class:`echoproto.EchoService`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -122,10 +149,9 @@ def main(settings: dict[str, Any]) -> None:
     from twisted.internet import reactor
 
     globalLogBeginner.beginLoggingTo([_observer()])
-    first = settings["first_socket"]
     service = EchoService(
         [
-            InheritedEndpoint(reactor, first + n, backlog)
+            InheritedEndpoint(reactor, FIRST_SOCKET + n, backlog)
             for n, backlog in enumerate(settings["backlogs"])
         ],
         EchoFactory(settings["log"]),
@@ -133,13 +159,13 @@ def main(settings: dict[str, Any]) -> None:
         reactor=reactor,
         fast_lane=settings["fast_lane"],
     )
-    orders = Orders(reactor, service)
+    parent = Parent(reactor, service)
     running: Any = reactor
     # Before anybody is told that this one listens.
-    signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(orders.stop))
+    signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(parent.stop))
     service.startService()
-    running.addSystemEventTrigger("before", "shutdown", orders.drain)
-    running.addReader(orders)
+    running.addSystemEventTrigger("before", "shutdown", parent.drain)
+    running.addReader(parent)
     running.run(installSignalHandlers=False)
 
 

@@ -10,6 +10,7 @@ accept queue of a worker that dies are served by the one that replaces it.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -27,16 +28,14 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import ServerFactory
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
+from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
 from echoproto.drain import watch_signals
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import LogDetail
-
-# A worker's listening sockets come after its standard streams.
-_FIRST_SOCKET = 3
 
 # Seconds that a worker gets beyond its own drain before it is killed.
 _GRACE = 5.0
@@ -145,8 +144,19 @@ class WorkersService(Service):
 
     def cut(self) -> None:
         """Abort what is left of a drain."""
-        for protocol in self._monitor.protocols.values():
-            protocol.transport.write(b"cut\n")
+        for name in self._monitor.protocols:
+            self.tell(name, "cut")
+
+    def tell(self, name: str, kind: str, **members: Any) -> None:
+        """Send a message to a worker.
+
+        :param name: the worker's.
+        :param kind: what the message is about.
+        :param members: what it says.
+        """
+        protocol = self._monitor.protocols.get(name)
+        if protocol is not None:
+            protocol.transport.write(encode(kind, **members))
 
     def _listen(self) -> None:
         if self._reactor is None:
@@ -194,7 +204,6 @@ class WorkersService(Service):
         settings = {
             **self._settings,
             "backlogs": backlogs,
-            "first_socket": _FIRST_SOCKET,
             "reactor": type(self._reactor).__module__,
         }
         return [sys.executable, "-m", "echoproto.worker", json.dumps(settings)]
@@ -220,7 +229,7 @@ class WorkersService(Service):
         name: str = protocol.name
         index = int(name.split()[1]) - 1
         sockets = {
-            _FIRST_SOCKET + n: ports[index % len(ports)].fileno()  # type: ignore[attr-defined]
+            FIRST_SOCKET + n: ports[index % len(ports)].fileno()  # type: ignore[attr-defined]
             for n, ports in enumerate(self._ports)
         }
         tell_monitor = protocol.processEnded
@@ -229,13 +238,34 @@ class WorkersService(Service):
             tell_monitor(reason)
             self._worker_ended(name, reason)
 
+        messages = Messages()
+        messages.on("log", functools.partial(self._relay, name))
+        relay_output = protocol.childDataReceived
+
+        def received(descriptor: int, data: bytes) -> None:
+            if descriptor == FROM_WORKER:
+                messages.receive(data)
+            else:
+                relay_output(descriptor, data)
+
         protocol.processEnded = ended
+        protocol.childDataReceived = received
+        streams = {TO_WORKER: "w", 1: "r", 2: "r", FROM_WORKER: "r"}
         process = self._reactor.spawnProcess(
-            protocol, *args, childFDs={0: "w", 1: "r", 2: "r", **sockets}, **named
+            protocol, *args, childFDs={**streams, **sockets}, **named
         )
         self._running.add(name)
         self._log.info("{name} started, pid {pid}", name=name, pid=process.pid)
         return process
+
+    @staticmethod
+    def _relay(worker: str, level: str, system: str, text: str, fields: dict[str, Any]) -> None:
+        """Log what a worker has logged, as from where it did."""
+        event = {**fields, "worker": worker, "text": text}
+        # What emit() calls its own arguments.
+        for taken in ("self", "level", "format"):
+            event.pop(taken, None)
+        Logger(namespace=system).emit(LogLevel.lookupByName(level), "[{worker}] {text}", **event)
 
     def _worker_ended(self, name: str, reason: Failure) -> None:
         self._running.discard(name)

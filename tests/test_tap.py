@@ -1,192 +1,27 @@
-"""The command line: its words, its defaults, and how it refuses."""
+"""The service that a command line makes, and how its start is refused."""
 
 from __future__ import annotations
 
 import errno
-import re
 import socket
 import sys
 from io import StringIO
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
-from twisted.python import usage
 
 from echoproto.endpoint import TCPEndpoint
-from echoproto.factory import LogDetail
+from echoproto.options import CannotStartError, Options
 from echoproto.service import EchoService
-from echoproto.tap import CannotStartError, Options, makeService
-
-OPTIONS = ["port", "interface", "backlog", "drain-timeout", "log", "lane", "reuse-address"]
+from echoproto.tap import makeService
 
 
 def parsed(*arguments: str) -> Options:
     options = Options()
     options.parseOptions(list(arguments))
     return options
-
-
-def test_the_defaults() -> None:
-    assert dict(parsed()) == {
-        "port": 9999,
-        "interface": "127.0.0.1",
-        "reuse-address": True,
-        "backlog": 1024,
-        "drain-timeout": 10,
-        "log": LogDetail.LISTENING,
-        "lane": "fast",
-        "workers": 1,
-        "reuse-port": False,
-    }
-
-
-@pytest.mark.parametrize(
-    ("arguments", "option", "value"),
-    [
-        (["--port", "0"], "port", 0),
-        (["-p", "65535"], "port", 65535),
-        (["--port=07"], "port", 7),
-        (["--interface", "::"], "interface", "::"),
-        (["-i", "localhost"], "interface", "localhost"),
-        (["--backlog", "0"], "backlog", 0),
-        (["-b", "-7"], "backlog", -7),
-        (["-b", "9" * 30], "backlog", int("9" * 30)),
-        (["--drain-timeout", "0"], "drain-timeout", 0.0),
-        (["--drain-timeout", ".5"], "drain-timeout", 0.5),
-        (["--drain-timeout", "1.25"], "drain-timeout", 1.25),
-        (["--log", "chunks"], "log", LogDetail.CHUNKS),
-        (["--reuse-address"], "reuse-address", True),
-        (["--no-reuse-address"], "reuse-address", False),
-        (["--reuse-address", "--no-reuse-address"], "reuse-address", False),
-        (["--no-reuse-address", "--reuse-address"], "reuse-address", True),
-        (["--port", "1", "--port", "2"], "port", 2),
-    ],
-)
-def test_options(arguments: list[str], option: str, value: object) -> None:
-    assert parsed(*arguments)[option] == value
-
-
-WHOLE = "not a whole number"
-REFUSED = [
-    (["--port", "70000"], "--port 70000: out of range; allowed: 0 to 65535; 0 takes a free one"),
-    (["--port", "-1"], "--port -1: out of range; allowed: 0 to 65535; 0 takes a free one"),
-    (["--port", "x"], f"--port x: {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
-    (["--port", ""], f"--port '': {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
-    (["--port", " 1"], f"--port ' 1': {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
-    (["--port", "1_0"], f"--port 1_0: {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
-    (["--port", "٣"], f"--port ٣: {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
-    (["--backlog", "many"], f"--backlog many: {WHOLE}; allowed: a whole number of connections"),
-    (["--backlog", "1e3"], f"--backlog 1e3: {WHOLE}; allowed: a whole number of connections"),
-    (
-        ["--backlog", "9" * 5000],
-        f"--backlog {'9' * 60}...{'9' * 17}: {WHOLE}; allowed: a whole number of connections",
-    ),
-    *(
-        (
-            ["--drain-timeout", value],
-            f"--drain-timeout {value}: not a number of seconds; allowed: "
-            "a number of seconds, 0 or more; 0 cuts at once",
-        )
-        for value in ("-1", "nan", "inf", "1e3", "soon")
-    ),
-    (
-        ["--log", "all"],
-        "--log all: no such detail; allowed: listening, connections, chunks",
-    ),
-    (["--log", "a\nb"], r"--log a\nb: no such detail; allowed: listening, connections, chunks"),
-    (["--nonsense"], "option --nonsense not recognized; allowed: what --help lists"),
-    (["-z"], "option -z not recognized; allowed: what --help lists"),
-    (["--port"], "option --port requires argument; allowed: what --help lists"),
-    (["9999"], "unexpected argument '9999'; allowed: options only"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_bad_input_is_refused_in_one_line(arguments: list[str], message: str) -> None:
-    with pytest.raises(usage.UsageError) as caught:
-        parsed(*arguments)
-    assert str(caught.value) == message
-    # On twistd's own command line the line is all that is printed.
-    options = Options()
-    options.parent = usage.Options()
-    with pytest.raises(CannotStartError) as refused:
-        options.parseOptions(arguments)
-    assert refused.value.code == message
-    assert isinstance(refused.value, SystemExit)
-
-
-values = (
-    st.text()
-    | st.integers().map(str)
-    | st.floats().map(str)
-    | st.sampled_from(["listening", "connections", "chunks", "::", "0.0.0.0", ""])
-)
-words = st.lists(
-    values
-    | st.sampled_from([f"--{option}" for option in [*OPTIONS, "no-reuse-address", "help"]])
-    | st.sampled_from(["-p", "-i", "-b", "--", "--version"])
-    | st.builds("--{}={}".format, st.sampled_from(OPTIONS) | st.text(), values)
-    | st.builds("-{}{}".format, st.sampled_from("pib") | st.characters(), values),
-    max_size=6,
-)
-
-
-@given(arguments=words, has_parent=st.booleans())
-@example(arguments=["--nonsense\nsecond line"], has_parent=True)
-@example(arguments=["-\n"], has_parent=False)
-@example(arguments=["\udcff" * 1000], has_parent=True)
-@example(arguments=["--" + "x" * 5000], has_parent=True)
-def test_any_arguments_are_taken_or_refused_in_one_line(
-    arguments: list[str], has_parent: bool
-) -> None:
-    options = Options()
-    if has_parent:
-        options.parent = usage.Options()
-        options.parent.subCommand = "echo"
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "stdout", StringIO())
-            options.parseOptions(arguments)
-    except usage.UsageError as error:
-        assert not has_parent
-        message = str(error)
-    except CannotStartError as error:
-        assert has_parent
-        message = str(error.code)
-    except SystemExit as end:
-        code = end.code
-        assert any(each.startswith(("--h", "--v")) for each in arguments)
-        assert not code
-        return
-    else:
-        assert 0 <= options["port"] <= 65535
-        assert options["drain-timeout"] >= 0
-        assert isinstance(options["backlog"], int)
-        assert isinstance(options["log"], LogDetail)
-        return
-    assert len(message) < 300
-    assert message.isprintable()
-    assert "allowed: " in message
-
-
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        parsed("--version")
-    assert not end.value.code
-    shown = capsys.readouterr().out
-    assert re.match(r"echoproto \d+\.\d+\.\d+\nTwisted version: \d+", shown)
-
-
-def test_help_shows_every_option_with_its_default() -> None:
-    text = " ".join(str(Options()).split())
-    for option in (*OPTIONS, "no-reuse-address"):
-        assert f"--{option}" in text
-    for default in ("9999", "127.0.0.1", "1024", "10", "listening"):
-        assert f"[default: {default}]" in text
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One worker: its orders; what it does with them is shown in tests/system."""
+"""One worker: what its parent says; what it does with them is shown in tests/system."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from echoproto.control import encode
 from echoproto.factory import EchoFactory
-from echoproto.worker import InheritedEndpoint, Orders
+from echoproto.worker import InheritedEndpoint, Parent
 from tests.reactors import run
 
 
@@ -51,27 +52,27 @@ def standard_input() -> Iterator[int]:
 
 def test_cut_and_the_end_of_input(standard_input: int) -> None:
     played: Any = Played()
-    orders = Orders(played, played)
-    assert verifyObject(IReadDescriptor, orders)
-    assert (orders.fileno(), orders.logPrefix()) == (0, "-")
-    os.write(standard_input, b"cut\n")
-    orders.doRead()
+    parent = Parent(played, played)
+    assert verifyObject(IReadDescriptor, parent)
+    assert (parent.fileno(), parent.logPrefix()) == (0, "-")
+    os.write(standard_input, encode("cut"))
+    parent.doRead()
     assert played.told == ["cut"]
     os.close(standard_input)
-    orders.doRead()
+    parent.doRead()
     assert played.told == ["cut", "removeReader", "stop"]
-    orders.connectionLost(Failure(ConnectionDone()))
+    parent.connectionLost(Failure(ConnectionDone()))
     assert played.told == ["cut", "removeReader", "stop"]
 
 
 def test_a_cut_that_comes_before_the_drain_is_not_lost(standard_input: int) -> None:
     played: Any = Played()
-    orders = Orders(played, played)
-    orders.drain()
+    parent = Parent(played, played)
+    parent.drain()
     assert played.told == ["stopService"]
-    os.write(standard_input, b"cut\n")
-    orders.doRead()
-    orders.drain()
+    os.write(standard_input, encode("cut"))
+    parent.doRead()
+    parent.drain()
     assert played.told == ["stopService", "cut", "stopService", "cut"]
     os.close(standard_input)
 

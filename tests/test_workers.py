@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echoproto import TCPEndpoint, workers
+from echoproto.control import encode
 from echoproto.workers import WorkersService
 from tests.logs import logged
 
@@ -118,7 +119,7 @@ def test_each_worker_inherits_a_socket_of_its_own(
 ) -> None:
     assert [port.reading for port in reactor.ports] == [False] * 3
     assert [process.descriptors for process in reactor.processes] == [
-        {0: "w", 1: "r", 2: "r", 3: descriptor} for descriptor in (100, 101, 102)
+        {0: "w", 1: "r", 2: "r", 3: "r", 4: descriptor} for descriptor in (100, 101, 102)
     ]
     for process in reactor.processes:
         assert process.settings == {
@@ -126,7 +127,6 @@ def test_each_worker_inherits_a_socket_of_its_own(
             "drain_timeout": 2,
             "fast_lane": True,
             "backlogs": [5],
-            "first_socket": 3,
             "reactor": "tests.test_workers",
         }
 
@@ -136,7 +136,7 @@ def test_an_endpoint_of_another_kind_has_one_socket_for_all(reactor: PlayedReact
     endpoints = [TCPEndpoint(reactor, 0), PlayedEndpoint(succeed(shared))]
     service = WorkersService(endpoints, 2, reactor=reactor)
     service.startService()
-    assert [process.descriptors[4] for process in reactor.processes] == [55, 55]
+    assert [process.descriptors[5] for process in reactor.processes] == [55, 55]
     assert reactor.processes[0].settings["backlogs"] == [1024, None]
 
 
@@ -152,7 +152,7 @@ def test_a_worker_that_dies_is_replaced_with_a_growing_delay(
         count = len(reactor.processes)
         reactor.advance(delay)
         assert len(reactor.processes) == count + 1
-        assert reactor.processes[-1].descriptors[3] == 102
+        assert reactor.processes[-1].descriptors[4] == 102
 
 
 def test_one_that_lived_is_replaced_at_once(
@@ -194,7 +194,7 @@ def test_a_cut_is_passed_on(reactor: PlayedReactor, started: WorkersService) -> 
     started.stopService()
     reactor.processes[1].end(ProcessDone(0))
     started.cut()
-    assert [process.told for process in reactor.processes] == [b"cut\n", b"", b"cut\n"]
+    assert [process.told for process in reactor.processes] == [encode("cut"), b"", encode("cut")]
 
 
 def test_start_stop_start_again(reactor: PlayedReactor, started: WorkersService) -> None:

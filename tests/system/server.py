@@ -77,8 +77,11 @@ class Server:
     def port(self) -> int:
         return int(self.wait_for(LISTENING)["port"])
 
-    def connect(self, host: str = "127.0.0.1", timeout: float = PATIENCE) -> socket.socket:
-        return socket.create_connection((host, self.port), timeout=timeout)
+    def connect(
+        self, host: str = "127.0.0.1", timeout: float = PATIENCE, port: int | None = None
+    ) -> socket.socket:
+        where = (host, self.port if port is None else port)
+        return socket.create_connection(where, timeout=timeout)
 
     def ready(self) -> Server:
         """Wait until the reactor runs: it listens before it handles signals."""

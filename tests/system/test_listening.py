@@ -252,7 +252,7 @@ def test_help_teaches_the_options() -> None:
     words = " ".join(shown.stdout.split())
     for option in (
         "-p, --port= TCP port, 0 to 65535; 0 takes a free one, and the log says which. "
-        "[default: 9999]",
+        "With --listen, only when given too. [default: 9999]",
         "-i, --interface=",
         "[default: 127.0.0.1]",
         "-b, --backlog= Length of the accept queue, in connections",
