@@ -11,6 +11,7 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from enum import Enum
 from typing import IO, Any
 
@@ -20,7 +21,6 @@ from twisted.logger import (
     LogEvent,
     eventAsText,
     formatEvent,
-    formatTime,
 )
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
@@ -62,10 +62,16 @@ def _told(value: object) -> Any:
         return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+
+
 def event_as_json(event: LogEvent) -> str:
     """Write an event as one line.
 
-    Its members are ``time`` (RFC 3339, with an offset), ``level``, ``system``
+    Its members are ``time`` (RFC 3339, UTC), ``level``, ``system``
     (the module, as a rule), ``message`` (the line as people see it),
     ``traceback`` if there is one, and the event's own, as ``client``.
 
@@ -74,12 +80,13 @@ def event_as_json(event: LogEvent) -> str:
     """
     level = event.get("log_level")
     line = {
-        **fields(event),
-        "time": formatTime(event.get("log_time")),
+        "time": _time(event.get("log_time")),
         "level": "info" if level is None else level.name,
         "system": event.get("log_namespace") or str(event.get("system", "-")),
         "message": formatEvent(event),
     }
+    for name, value in fields(event).items():
+        line.setdefault(name, value)
     if event.get("log_failure") is not None:
         line["traceback"] = eventAsText(event, includeTimestamp=False, includeSystem=False)
     return json.dumps(line) + "\n"

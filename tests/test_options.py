@@ -195,6 +195,14 @@ def test_bad_input_is_refused_in_one_line(arguments: list[str], message: str) ->
     assert isinstance(refused.value, SystemExit)
 
 
+def test_json_does_not_go_to_syslog() -> None:
+    options = Options()
+    options.parent = usage.Options()
+    options.parent["syslog"] = True
+    with pytest.raises(CannotStartError, match="--log-format json: the log goes to syslog"):
+        options.parseOptions(["--log-format", "json"])
+
+
 values = (
     st.text()
     | st.integers().map(str)
