@@ -6,7 +6,7 @@ import getopt
 import importlib.metadata
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TypeVar
 
@@ -294,7 +294,8 @@ class Options(usage.Options):
         """Settle what depends on more than one option."""
         if self["port"] is None and not self["listen"]:
             self["port"] = _DEFAULT_PORT
-        if self["log-format"] is LogFormat.JSON and (self.parent or {}).get("syslog"):
+        program: Mapping[str, Any] = self.parent or {}
+        if self["log-format"] is LogFormat.JSON and program.get("syslog"):
             raise _bad("log-format", "json", "the log goes to syslog", "text, or without --syslog")
         if self["proxy-from"] and self["proxy-protocol"] is ProxyMode.OFF:
             raise _bad(
