@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+from collections import Counter
 from enum import Enum
 
 from twisted.internet.defer import Deferred, succeed
@@ -12,8 +14,11 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from echoproto.address import format_address
+from echoproto.address import format_address, source
 from echoproto.protocol import Echo
+
+# The upper bounds of the histogram of durations, in seconds.
+DURATION_BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
 
 # A chunk's first bytes tell what it is; the whole would drown the log.
 _PREVIEW = 32
@@ -25,7 +30,7 @@ class LogDetail(str, Enum):
     LISTENING = "listening"
     """Nothing of conversations."""
     CONNECTIONS = "connections"
-    """Each one opened and closed."""
+    """Each one opened and closed, if it says anything."""
     CHUNKS = "chunks"
     """Also each chunk received and each end of input."""
 
@@ -37,18 +42,38 @@ class _Conversation(Echo):
     """An Echo that its factory knows of; nothing is added per message."""
 
     factory: EchoFactory
+    client: IAddress | None
     opened: float
+    # Whether it has said anything worth a line in the log.
+    told = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.opened = time.monotonic()
+        if self.client is None:
+            self.client = self.transport.getPeer()
         self.factory._opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.factory._closed(self, reason)
 
 
-class _LoggedConversation(_Conversation):
+class _ToldConversation(_Conversation):
+    """One whose beginning and end are logged, unless it says nothing, as health probes do."""
+
+    def connectionMade(self) -> None:
+        # Until the first byte, and so at no cost to all that follow.
+        self.dataReceived = self._first_received  # type: ignore[method-assign]
+        super().connectionMade()
+
+    def _first_received(self, data: bytes) -> None:
+        del self.dataReceived
+        self.told = True
+        self.factory._log.info("opened {client}", client=self.factory._client(self))
+        self.dataReceived(data)
+
+
+class _LoggedConversation(_ToldConversation):
     """One that is also logged chunk by chunk."""
 
     def dataReceived(self, data: bytes) -> None:
@@ -61,7 +86,8 @@ class _LoggedConversation(_Conversation):
         super().dataReceived(data)
 
     def readConnectionLost(self) -> None:
-        self.factory._log.info("end of input from {client}", client=self.factory._client(self))
+        if self.told:
+            self.factory._log.info("end of input from {client}", client=self.factory._client(self))
         super().readConnectionLost()
 
 
@@ -72,6 +98,13 @@ class EchoFactory(ServerFactory):
     :ivar accepted: how many there have been, with the live ones.
     :ivar failed: how many of those that are over ended in an error: a reset, a
         time-out, an abort.
+    :ivar silent: how many of those that are over never sent a byte, as health
+        probes do.
+    :ivar refused: how many clients were turned away, by reason.
+    :ivar durations: how many of those that are over lasted up to each of
+        :data:`DURATION_BOUNDS` and longer than the one before; last, those that
+        lasted longer than all.
+    :ivar seconds: how long those lasted, in all.
     :ivar bytes_discarded: bytes that came too late in a drain to be returned.
     """
 
@@ -85,13 +118,16 @@ class EchoFactory(ServerFactory):
         :raises ValueError: when there is no such detail.
         """
         detail = LogDetail(log)
-        self.conversations: set[Echo] = set()
+        self.conversations: set[_Conversation] = set()
         self.accepted = 0
         self.failed = 0
+        self.silent = 0
+        self.refused: Counter[str] = Counter()
+        self.durations = [0] * (len(DURATION_BOUNDS) + 1)
+        self.seconds = 0.0
         self.bytes_discarded = 0
         self._bytes_of_closed = 0
-        self._log_connections = detail is not LogDetail.LISTENING
-        self._conversation = _LoggedConversation if detail is LogDetail.CHUNKS else _Conversation
+        self._conversation = _CONVERSATIONS[detail]
         self._waiting_for_empty: list[Deferred[None]] = []
 
     @property
@@ -108,7 +144,17 @@ class EchoFactory(ServerFactory):
         """Make the server's end of a new conversation."""
         conversation = self._conversation()
         conversation.factory = self
+        conversation.client = addr
         return conversation
+
+    def top_sources(self, count: int) -> list[tuple[str, int]]:
+        """Return the sources with the most live conversations, and how many each has.
+
+        :param count: how many sources at the most.
+        """
+        sources = Counter(source(each.client) for each in self.conversations)
+        del sources[None]
+        return [(name, live) for name, live in sources.most_common(count) if name is not None]
 
     def when_empty(self) -> Deferred[None]:
         """Return a Deferred that fires once no conversation is live."""
@@ -121,8 +167,6 @@ class EchoFactory(ServerFactory):
     def _opened(self, conversation: _Conversation) -> None:
         self.accepted += 1
         self.conversations.add(conversation)
-        if self._log_connections:
-            self._log.info("opened {client}", client=self._client(conversation))
 
     def _closed(self, conversation: _Conversation, reason: Failure) -> None:
         self.conversations.discard(conversation)
@@ -130,12 +174,17 @@ class EchoFactory(ServerFactory):
         self.bytes_discarded += conversation.bytes_discarded
         failed = not isinstance(reason.value, ConnectionDone)
         self.failed += failed
-        if self._log_connections:
+        if not conversation.bytes_echoed and not conversation.bytes_discarded:
+            self.silent += 1
+        seconds = time.monotonic() - conversation.opened
+        self.seconds += seconds
+        self.durations[bisect_left(DURATION_BOUNDS, seconds)] += 1
+        if conversation.told:
             self._log.info(
                 "closed {client}: {bytes} bytes in {seconds:.3f} s{error}",
                 client=self._client(conversation),
                 bytes=conversation.bytes_echoed,
-                seconds=time.monotonic() - conversation.opened,
+                seconds=seconds,
                 error=f", {reason.getErrorMessage()}" if failed else "",
             )
         if not self.conversations:
@@ -144,5 +193,13 @@ class EchoFactory(ServerFactory):
                 each.callback(None)
 
     @staticmethod
-    def _client(conversation: Echo) -> str:
-        return format_address(conversation.transport.getPeer())
+    def _client(conversation: _Conversation) -> str:
+        assert conversation.client is not None
+        return format_address(conversation.client)
+
+
+_CONVERSATIONS = {
+    LogDetail.LISTENING: _Conversation,
+    LogDetail.CONNECTIONS: _ToldConversation,
+    LogDetail.CHUNKS: _LoggedConversation,
+}

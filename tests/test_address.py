@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-from echoproto.address import format_address
+from echoproto.address import format_address, source
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,25 @@ from echoproto.address import format_address
 )
 def test_format(address: IAddress, text: str) -> None:
     assert format_address(address) == text
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("::1", "::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        # All of IPv4 would be one source otherwise.
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+    ],
+)
+def test_source(host: str, expected: str) -> None:
+    kind = IPv6Address if ":" in host else IPv4Address
+    assert source(kind("TCP", host, 7)) == expected
+
+
+def test_a_unix_client_has_no_source() -> None:
+    assert source(UNIXAddress(b"/run/x")) is None
+    assert source(None) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.failure import Failure
@@ -124,8 +124,46 @@ def test_log_of_chunks() -> None:
 
 def test_an_error_is_logged_with_its_reason() -> None:
     with logged() as lines:
-        leave(enter(EchoFactory("connections")), ConnectionAborted())
+        conversation = enter(EchoFactory("connections"))
+        conversation.dataReceived(b"x")
+        leave(conversation, ConnectionAborted())
     assert lines.lines[-1].endswith(f" s, {Failure(ConnectionAborted()).getErrorMessage()}")
+
+
+@pytest.mark.parametrize("log", ["connections", "chunks"])
+def test_who_says_nothing_is_counted_and_not_logged(log: str) -> None:
+    factory = EchoFactory(log)
+    with logged() as lines:
+        conversation = enter(factory)
+        conversation.readConnectionLost()
+        leave(conversation)
+        leave(enter(factory), ConnectionAborted())
+    assert lines.lines == []
+    assert (factory.accepted, factory.silent) == (2, 2)
+
+
+def test_durations(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("echoproto.factory.time.monotonic", lambda: now)
+    factory = EchoFactory()
+    for seconds in (0.0005, 0.001, 0.5, 4000.0):
+        conversation = enter(factory)
+        now += seconds
+        leave(conversation)
+    assert factory.durations == [2, 0, 0, 1, 0, 0, 0, 0, 1]
+    assert factory.seconds == pytest.approx(4000.5015)
+
+
+def test_top_sources() -> None:
+    factory = EchoFactory()
+    for host in ("192.0.2.1", "192.0.2.2", "192.0.2.2"):
+        factory.buildProtocol(IPv4Address("TCP", host, 7)).makeConnection(TCPLikeTransport())
+    for last in ("1", "2", "3"):
+        peer = IPv6Address("TCP", f"2001:db8::{last}", 7)
+        factory.buildProtocol(peer).makeConnection(TCPLikeTransport())
+    factory.buildProtocol(UNIXAddress(None)).makeConnection(TCPLikeTransport())
+    assert factory.top_sources(2) == [("2001:db8::/64", 3), ("192.0.2.2", 2)]
+    assert len(factory.top_sources(10)) == 3
 
 
 def test_there_is_no_such_detail() -> None:
