@@ -12,6 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python.components import Componentized
 
 from echoproto import log_format, workers
+from echoproto.clock import count_steadily
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import EchoFactory
 from echoproto.options import CannotStartError, Options, told
@@ -105,6 +106,8 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
     """
     if reactor is None:
         from twisted.internet import reactor
+
+        count_steadily(reactor)
     endpoint = TCPEndpoint(
         reactor,
         port=options["port"],

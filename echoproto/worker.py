@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
+from echoproto.clock import count_steadily
 from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
 from echoproto.factory import EchoFactory
 from echoproto.log_format import fields
@@ -148,6 +149,7 @@ def main(settings: dict[str, Any]) -> None:
     namedAny(settings["reactor"]).install()
     from twisted.internet import reactor
 
+    count_steadily(reactor)
     globalLogBeginner.beginLoggingTo([_observer()])
     service = EchoService(
         [

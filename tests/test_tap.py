@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+import time
 from io import StringIO
 from typing import Any
 
@@ -50,6 +51,8 @@ def test_the_global_reactor_is_the_default(
     monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
     makeService(parsed()).privilegedStartService()
     assert len(reactor.tcpServers) == 1
+    # Deadlines hold although the clock on the wall may be set.
+    assert reactor.seconds is time.monotonic
 
 
 def refused(
