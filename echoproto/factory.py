@@ -6,6 +6,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from enum import Enum
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
@@ -16,6 +17,8 @@ from twisted.python.failure import Failure
 
 from echoproto.address import format_address, source
 from echoproto.protocol import Echo
+from echoproto.proxy_protocol import ProxyHeaders
+from echoproto.tally import Tally
 
 # The upper bounds of the histogram of durations, in seconds.
 DURATION_BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
@@ -38,14 +41,18 @@ class LogDetail(str, Enum):
         return self.value
 
 
-class _Conversation(Echo):
+class Conversation(Echo):
     """An Echo that its factory knows of; nothing is added per message."""
 
     factory: EchoFactory
+    # Who made the connection, and by way of which balancer.
     client: IAddress | None
+    via: IAddress | None = None
     opened: float
     # Whether it has said anything worth a line in the log.
     told = False
+    # Why it was turned away, if it was.
+    refused: str | None = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -58,7 +65,7 @@ class _Conversation(Echo):
         self.factory._closed(self, reason)
 
 
-class _ToldConversation(_Conversation):
+class _ToldConversation(Conversation):
     """One whose beginning and end are logged, unless it says nothing, as health probes do."""
 
     def connectionMade(self) -> None:
@@ -69,7 +76,7 @@ class _ToldConversation(_Conversation):
     def _first_received(self, data: bytes) -> None:
         del self.dataReceived
         self.told = True
-        self.factory._log.info("opened {client}", client=self.factory._client(self))
+        self.factory._tell_opened(self)
         self.dataReceived(data)
 
 
@@ -111,14 +118,23 @@ class EchoFactory(ServerFactory):
     noisy = False
     _log = Logger()
 
-    def __init__(self, log: LogDetail | str = LogDetail.LISTENING) -> None:
+    def __init__(
+        self,
+        log: LogDetail | str = LogDetail.LISTENING,
+        proxy_headers: ProxyHeaders | None = None,
+        clock: Any = None,
+    ) -> None:
         """Make a factory without conversations.
 
         :param log: how much to log of each conversation.
+        :param proxy_headers: takes the headers off conversations that a
+            balancer passes on; ``None`` if none does.
+        :param clock: an ``IReactorTime``, for what has to come in time; the
+            global reactor if none is given.
         :raises ValueError: when there is no such detail.
         """
         detail = LogDetail(log)
-        self.conversations: set[_Conversation] = set()
+        self.conversations: set[Conversation] = set()
         self.accepted = 0
         self.failed = 0
         self.silent = 0
@@ -128,6 +144,9 @@ class EchoFactory(ServerFactory):
         self.bytes_discarded = 0
         self._bytes_of_closed = 0
         self._conversation = _CONVERSATIONS[detail]
+        self._proxy_headers = proxy_headers
+        self._clock = clock
+        self._tally: Tally | None = None
         self._waiting_for_empty: list[Deferred[None]] = []
 
     @property
@@ -140,7 +159,7 @@ class EchoFactory(ServerFactory):
         """Bytes returned in all, those of the live conversations included."""
         return self._bytes_of_closed + sum(each.bytes_echoed for each in self.conversations)
 
-    def buildProtocol(self, addr: IAddress | None) -> Echo:
+    def buildProtocol(self, addr: IAddress | None) -> Conversation:
         """Make the server's end of a new conversation."""
         conversation = self._conversation()
         conversation.factory = self
@@ -164,17 +183,65 @@ class EchoFactory(ServerFactory):
         self._waiting_for_empty.append(waiting)
         return waiting
 
-    def _opened(self, conversation: _Conversation) -> None:
+    def refuse(self, conversation: Conversation, reason: str, why: str) -> None:
+        """Turn a client away, and say so at most once a second for each reason.
+
+        :param conversation: what it has begun.
+        :param reason: what it is counted under in ``refused``.
+        :param why: the same for people.
+        """
+        conversation.refused = reason
+        self.refused[reason] += 1
+        if self._tally is None:
+            self._tally = Tally(self._log, self._time())
+        self._tally.tell(
+            reason, "refused {client}: {why}", client=self._client(conversation), why=why
+        )
+        transport = conversation.transport
+        transport.unregisterProducer()
+        transport.pauseProducing()
+        transport.loseConnection()
+
+    def _time(self) -> Any:
+        if self._clock is None:
+            from twisted.internet import reactor
+
+            self._clock = reactor
+        return self._clock
+
+    def _opened(self, conversation: Conversation) -> None:
         self.accepted += 1
         self.conversations.add(conversation)
+        if self._proxy_headers is not None:
+            self._proxy_headers.take(
+                conversation, self._time(), self._identified, self._refuse_header
+            )
 
-    def _closed(self, conversation: _Conversation, reason: Failure) -> None:
+    def _identified(self, conversation: Conversation, payload: bytes) -> None:
+        """It is known whose the conversation is; what has come of its payload is taken now."""
+        if payload:
+            conversation.dataReceived(payload)
+
+    def _refuse_header(self, conversation: Conversation, why: str) -> None:
+        self.refuse(conversation, "proxy", why)
+
+    def _tell_opened(self, conversation: Conversation) -> None:
+        if conversation.via is None:
+            self._log.info("opened {client}", client=self._client(conversation))
+        else:
+            self._log.info(
+                "opened {client} via {via}",
+                client=self._client(conversation),
+                via=format_address(conversation.via),
+            )
+
+    def _closed(self, conversation: Conversation, reason: Failure) -> None:
         self.conversations.discard(conversation)
         self._bytes_of_closed += conversation.bytes_echoed
         self.bytes_discarded += conversation.bytes_discarded
-        failed = not isinstance(reason.value, ConnectionDone)
+        failed = not (conversation.refused or isinstance(reason.value, ConnectionDone))
         self.failed += failed
-        if not conversation.bytes_echoed and not conversation.bytes_discarded:
+        if not (conversation.bytes_echoed or conversation.bytes_discarded or conversation.refused):
             self.silent += 1
         seconds = time.monotonic() - conversation.opened
         self.seconds += seconds
@@ -193,13 +260,13 @@ class EchoFactory(ServerFactory):
                 each.callback(None)
 
     @staticmethod
-    def _client(conversation: _Conversation) -> str:
+    def _client(conversation: Conversation) -> str:
         assert conversation.client is not None
         return format_address(conversation.client)
 
 
 _CONVERSATIONS = {
-    LogDetail.LISTENING: _Conversation,
+    LogDetail.LISTENING: Conversation,
     LogDetail.CONNECTIONS: _ToldConversation,
     LogDetail.CHUNKS: _LoggedConversation,
 }

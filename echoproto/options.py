@@ -297,6 +297,15 @@ class Options(usage.Options):
         program: Mapping[str, Any] = self.parent or {}
         if self["log-format"] is LogFormat.JSON and program.get("syslog"):
             raise _bad("log-format", "json", "the log goes to syslog", "text, or without --syslog")
+        over_tls = [each for each in self["listen"] if each.startswith(("ssl:", "tls:"))]
+        if over_tls and self["proxy-protocol"] is not ProxyMode.OFF:
+            raise _bad(
+                "proxy-protocol",
+                self["proxy-protocol"],
+                f"a balancer sends its header before TLS begins, and {over_tls[0]} sees only "
+                "what is within",
+                "listeners without TLS",
+            )
         if self["proxy-from"] and self["proxy-protocol"] is ProxyMode.OFF:
             raise _bad(
                 "proxy-from",

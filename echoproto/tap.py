@@ -16,6 +16,7 @@ from echoproto.clock import count_steadily
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import EchoFactory
 from echoproto.options import CannotStartError, Options, told
+from echoproto.proxy_protocol import ProxyHeaders
 from echoproto.service import EchoService
 from echoproto.workers import WorkersService
 
@@ -117,11 +118,12 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
         reuse_port=options["reuse-port"],
     )
     fast_lane = options["lane"] == "fast"
+    proxy_headers = ProxyHeaders.of(options["proxy-protocol"], options["proxy-from"])
     service: CommandLineService | CommandLineWorkersService
     if options["workers"] == 1:
         service = CommandLineService(
             endpoint,
-            EchoFactory(options["log"]),
+            EchoFactory(options["log"], proxy_headers, reactor),
             drain_timeout=options["drain-timeout"],
             reactor=reactor,
             fast_lane=fast_lane,
@@ -131,6 +133,7 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
             endpoint,
             options["workers"] or workers.cores(),
             log=options["log"],
+            proxy_headers=proxy_headers,
             drain_timeout=options["drain-timeout"],
             reactor=reactor,
             fast_lane=fast_lane,

@@ -38,6 +38,7 @@ from echoproto.clock import count_steadily
 from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
 from echoproto.factory import EchoFactory
 from echoproto.log_format import fields
+from echoproto.proxy_protocol import ProxyHeaders
 from echoproto.service import EchoService
 
 
@@ -142,8 +143,9 @@ def main(settings: dict[str, Any]) -> None:
     """Serve until told to stop.
 
     :param settings: ``reactor``, a module that installs one; ``backlogs``,
-        what was asked for each of the sockets; ``log``, ``drain_timeout`` in seconds,
-        and ``fast_lane``, as for :class:`echoproto.EchoService`.
+        what was asked for each of the sockets; ``log``, ``proxy_headers``,
+        ``drain_timeout`` in seconds, and ``fast_lane``, as for
+        :class:`echoproto.WorkersService`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     namedAny(settings["reactor"]).install()
@@ -151,12 +153,13 @@ def main(settings: dict[str, Any]) -> None:
 
     count_steadily(reactor)
     globalLogBeginner.beginLoggingTo([_observer()])
+    proxy_headers = ProxyHeaders.from_settings(settings["proxy_headers"])
     service = EchoService(
         [
             InheritedEndpoint(reactor, FIRST_SOCKET + n, backlog)
             for n, backlog in enumerate(settings["backlogs"])
         ],
-        EchoFactory(settings["log"]),
+        EchoFactory(settings["log"], proxy_headers, reactor),
         drain_timeout=settings["drain_timeout"],
         reactor=reactor,
         fast_lane=settings["fast_lane"],

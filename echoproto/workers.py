@@ -36,6 +36,7 @@ from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, en
 from echoproto.drain import watch_signals
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import LogDetail
+from echoproto.proxy_protocol import ProxyHeaders
 
 # Seconds that a worker gets beyond its own drain before it is killed.
 _GRACE = 5.0
@@ -67,6 +68,7 @@ class WorkersService(Service):
         endpoints: IStreamServerEndpoint | Sequence[IStreamServerEndpoint],
         count: int,
         log: LogDetail = LogDetail.LISTENING,
+        proxy_headers: ProxyHeaders | None = None,
         drain_timeout: float = 10.0,
         fast_lane: bool = True,
         reactor: Any = None,
@@ -77,6 +79,7 @@ class WorkersService(Service):
             from the socket: an endpoint that adds a layer, as TLS, does not fit.
         :param count: how many workers; at least 1.
         :param log: how much a worker logs of its conversations.
+        :param proxy_headers: see :class:`echoproto.EchoFactory`.
         :param drain_timeout: seconds that running conversations get to finish
             when the service stops; 0 aborts them at once.
         :param fast_lane: see :class:`echoproto.EchoService`.
@@ -88,6 +91,7 @@ class WorkersService(Service):
         self._count = count
         self._settings = {
             "log": log.value,
+            "proxy_headers": proxy_headers and proxy_headers.settings(),
             "drain_timeout": drain_timeout,
             "fast_lane": fast_lane,
         }

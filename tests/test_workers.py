@@ -124,6 +124,7 @@ def test_each_worker_inherits_a_socket_of_its_own(
     for process in reactor.processes:
         assert process.settings == {
             "log": "listening",
+            "proxy_headers": None,
             "drain_timeout": 2,
             "fast_lane": True,
             "backlogs": [5],
