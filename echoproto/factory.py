@@ -159,7 +159,7 @@ class EchoFactory(ServerFactory):
         """Bytes returned in all, those of the live conversations included."""
         return self._bytes_of_closed + sum(each.bytes_echoed for each in self.conversations)
 
-    def buildProtocol(self, addr: IAddress | None) -> Conversation:
+    def buildProtocol(self, addr: IAddress | None) -> Conversation:  # type: ignore[override]
         """Make the server's end of a new conversation."""
         conversation = self._conversation()
         conversation.factory = self
