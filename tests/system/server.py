@@ -171,3 +171,16 @@ def _send_and_close(sock: socket.socket, payload: bytes) -> None:
         sock.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # the reader sees what was lost
+
+
+def fill(client: socket.socket, payload: bytes = bytes(1 << 26)) -> int:
+    """Send without reading until the path is full; return the bytes sent."""
+    client.setblocking(False)
+    sent = 0
+    try:
+        while sent < len(payload):
+            sent += client.send(payload[sent : sent + 65536])
+    except BlockingIOError:
+        pass
+    client.settimeout(PATIENCE)
+    return sent
