@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import Serve, in_both_lanes_at_length
+from tests.system.conftest import Report, Serve, in_both_lanes_at_length
 from tests.system.server import PATIENCE, Server, eventually, say
 
 pytestmark = in_both_lanes_at_length
@@ -100,7 +100,7 @@ def test_connections_reset_at_once_leave_nothing(serve: Serve) -> None:
 
 
 @needs_proc
-def test_more_clients_than_descriptors(serve: Serve, lane: str) -> None:
+def test_more_clients_than_descriptors(serve: Serve, lane: str, report: Report) -> None:
     def few_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
@@ -136,8 +136,10 @@ def test_more_clients_than_descriptors(serve: Serve, lane: str) -> None:
             # Who waits is served when others leave.
             for client in answered:
                 client.close()
+            left = time.monotonic()
             for client in clients[:30]:
                 assert client.recv(4) == b"data"
+            report("30 who waited served after", f"{time.monotonic() - left:.3f} s")
     with connected_again(server) as client:
         assert say(client, b"data") == b"data"
     assert "Traceback" not in server.log
