@@ -18,13 +18,16 @@ reactor. A port is moved by what Twisted leaves open for it: its ``reactor``,
 and its ``transport`` (see ``twisted.internet.tcp.Port``).
 
 What differs from the stock lane: there is no log context per event, so that
-the legacy ``twisted.python.log`` names no connection as the system of a line.
+the legacy ``twisted.python.log`` names no connection as the system of a line;
+and who comes when no descriptor is left waits in the accept queue, where the
+stock lane closes him.
 
 Source: ``epoll(7)``, on epoll sets that are in an epoll set.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import select
 import socket
@@ -51,6 +54,16 @@ _BATCH = 128
 # While so many were served, others have become ready as a rule, and to look for
 # them costs less than to come back by way of the reactor.
 _WORTH_ANOTHER = 4
+
+# What accept(2) fails with while the process or the system has no room for one
+# more connection. Who waits in the accept queue meanwhile can go on waiting.
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+# Seconds until it is tried again.
+_REST = 0.1
+
+# Seconds between two log lines about it, however many clients wait.
+_SAID_FOR = 10.0
 
 _EPOLLIN: int = getattr(select, "EPOLLIN", 0)
 _EPOLLOUT: int = getattr(select, "EPOLLOUT", 0)
@@ -92,6 +105,9 @@ class FastLane:
         # A dict for a set in order.
         self._soon: dict[Any, None] = {}
         self._in_batch = False
+        # Ports that take nobody in for a moment, and since when the log says so.
+        self._resting: set[Any] = set()
+        self._said = -_SAID_FOR
         reactor.addReader(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -127,14 +143,40 @@ class FastLane:
                 sock, client = port.socket.accept()
             except BlockingIOError:
                 break
-            except OSError:
-                # No descriptor is left, perhaps: Twisted has an answer to that.
-                tcp.Port.doRead(port)
+            except OSError as failed:
+                if failed.errno in _NO_ROOM:
+                    self._rest(port, failed)
+                else:
+                    # Twisted has an answer to each.
+                    tcp.Port.doRead(port)
                 return
             accepted += 1
             self._converse(port, sock, client)
         # More at once if so many came, as Twisted does.
         port.numberAccepts = accepted + 20 if accepted == port.numberAccepts else max(1, accepted)
+
+    def _rest(self, port: Any, why: OSError) -> None:
+        """Leave who waits in the accept queue, and try again in a moment.
+
+        Twisted closes them instead, each with three lines in the log.
+        """
+        if port in self._resting:
+            return
+        self._resting.add(port)
+        port.stopReading()
+        self._reactor.callLater(_REST, self._wake, port)
+        now = self._reactor.seconds()
+        if now - self._said >= _SAID_FOR:
+            self._said = now
+            self._log.warn(
+                "no room for one more connection ({why}): clients wait in the accept queue",
+                why=why.strerror,
+            )
+
+    def _wake(self, port: Any) -> None:
+        self._resting.discard(port)
+        if port.connected and not port.disconnecting:
+            port.startReading()
 
     def _converse(self, port: Any, sock: socket.socket, client: Any) -> None:
         """Begin a conversation; where that fails, say so, and let nobody wait for it."""

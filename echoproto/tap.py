@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.error import CannotListenError
@@ -99,12 +101,39 @@ def _explain(error: CannotListenError, options: Options) -> str:
     return told("interface", interface, f"cannot listen on port {port} ({reason})", "another one")
 
 
+def _check_pid_file(program: Mapping[str, Any]) -> None:
+    """Write twistd's pid file and remove it, to refuse in one line where that cannot be done.
+
+    twistd writes it after it has made the service, as a daemon's first act,
+    and has a traceback for a failure.
+
+    :param program: the options of the program that runs this; only twistd's has a pid file.
+    :raises CannotStartError: when it cannot be written.
+    """
+    path = program.get("pidfile")
+    # In another root, the path is that of another file.
+    if not path or program.get("chroot") or os.path.lexists(path):
+        return
+    try:
+        with open(path, "x") as file:
+            file.write(str(os.getpid()))
+    except OSError as error:
+        allowed = "a path with room for a file of a few bytes; or --pidfile= for none"
+        reason = f"cannot be written ({error.strerror})"
+        raise CannotStartError(told("pidfile", path, reason, allowed)) from None
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+
+
 def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersService:
     """Make the service that the command line describes.
 
     :param options: parsed.
     :param reactor: the one to listen with; the global one if none is given.
+    :raises CannotStartError: when twistd could not write its pid file.
     """
+    _check_pid_file(options.parent or {})
     if reactor is None:
         from twisted.internet import reactor
 

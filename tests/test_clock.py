@@ -50,9 +50,8 @@ def reactor(request: pytest.FixtureRequest, wall: WallClock) -> Iterator[Any]:
         made._asyncioEventloop.close()
 
 
-# A delay that the jump reaches would last an hour, or none.
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+# A delay that the jump reaches would last half a minute, or nothing.
+@pytest.mark.parametrize("jump", [-30.0, 30.0])
 def test_a_delay_lasts_as_long_though_the_wall_clock_is_set(
     reactor: Any, wall: WallClock, jump: float
 ) -> None:
@@ -64,7 +63,7 @@ def test_a_delay_lasts_as_long_though_the_wall_clock_is_set(
         return time.monotonic() - began
 
     count_steadily(reactor)
-    assert run(main, reactor) >= 0.1
+    assert 0.1 <= run(main, reactor) < 20.0
 
 
 def test_a_call_that_is_being_delayed_keeps_its_clock() -> None:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
@@ -447,6 +447,60 @@ def test_a_client_that_gets_no_protocol_is_closed(unix: bool, answer: str) -> No
     with logged("") as log:
         assert run(main) == b"next"
     assert log.text.count("ZeroDivisionError: on purpose") == (answer == "an error")
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Let this process open nothing meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+def test_who_comes_when_no_descriptor_is_left_waits_and_is_served(unix: bool) -> None:
+    async def main(reactor: Any) -> None:
+        async with serving(reactor, Recorders(data=returns), unix=unix) as served:
+            inside, _ = await served.connected()
+            waiting = [served.connect() for _ in range(30)]
+            with no_descriptor_left():
+                await served.until(lambda: log.lines)
+                # Who is in has nothing of it; the port is tried anew meanwhile.
+                inside.sendall(b"inside")
+                assert await served.receive(inside, 6) == b"inside"
+                await deferLater(reactor, 0.3)
+                assert len(served.factory.made) == 1
+            answers = []
+            for client in waiting:
+                client.sendall(b"waited")
+                answers.append(await served.receive(client, 6))
+            assert answers == [b"waited"] * 30
+
+    with logged() as log:
+        run(main)
+    assert log.lines_of("warn") == [
+        "no room for one more connection (Too many open files): clients wait in the accept queue"
+    ]
+
+
+def test_a_port_that_is_closed_while_it_rests_stays_closed() -> None:
+    async def main(reactor: Any) -> None:
+        async with serving(reactor, Recorders()) as served:
+            served.connect()
+            with no_descriptor_left():
+                await served.until(lambda: log.lines)
+            await maybeDeferred(served.port.stopListening)
+            await deferLater(reactor, 0.3)
+            assert served.lane.getReaders() == []
+
+    with logged() as log:
+        run(main)
+    assert len(log.lines) == 1
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])

@@ -62,6 +62,14 @@ EXCEPTIONS = {
     ),
 }
 
+# What cannot even be tried, since it would be waited for in vain.
+LEFT_OUT = {
+    "test_closePeerOnEMFILE": (
+        "who comes when no descriptor is left is not closed in the lane, but waits in the "
+        "accept queue; tests/test_reactor.py shows it"
+    ),
+}
+
 
 class _InLane:
     """Mixed into a reactor: what listens is in a lane."""
@@ -145,6 +153,9 @@ def _case(suite: type[ReactorBuilder], reactor: Callable[[Any], Any]) -> dict[st
     for test, reason in EXCEPTIONS.items():
         if hasattr(suite, test):
             case[test] = _fails(getattr(suite, test), reason)
+    for test in LEFT_OUT:
+        if hasattr(suite, test):
+            case[test] = None
     return case
 
 

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,3 +141,26 @@ def test_the_line_is_on_the_terminal_once(
 def test_a_refusal_is_met_by_those_who_meet_exceptions() -> None:
     # twistd removes its pid file only after these.
     assert issubclass(CannotStartError, Exception)
+
+
+def test_a_pid_file_that_cannot_be_written_is_refused(
+    reactor: MemoryReactorClock, tmp_path: Path
+) -> None:
+    options: Any = parsed()
+    options.parent = {"pidfile": str(tmp_path / "no-such-folder" / "twistd.pid")}
+    with pytest.raises(CannotStartError, match=r"--pidfile .*: cannot be written \(No such file"):
+        makeService(options, reactor)
+    # In another root the path may well be there.
+    options.parent["chroot"] = str(tmp_path)
+    makeService(options, reactor)
+
+
+def test_a_pid_file_is_left_to_twistd(reactor: MemoryReactorClock, tmp_path: Path) -> None:
+    options: Any = parsed()
+    path = tmp_path / "twistd.pid"
+    options.parent = {"pidfile": str(path)}
+    makeService(options, reactor)
+    assert not path.exists()
+    path.write_text("of another")
+    makeService(options, reactor)
+    assert path.read_text() == "of another"

@@ -10,6 +10,7 @@ import pytest
 from tests.system.server import Server, running, twistd
 
 Serve = Callable[..., Server]
+Report = Callable[[str, str], None]
 
 # For modules whose every test is to hold in both lanes; and the same where the
 # stock lane's share takes long.
@@ -35,3 +36,16 @@ def serve(lane: str) -> Iterator[Serve]:
             return servers.enter_context(running(command, **popen))
 
         yield start
+
+
+@pytest.fixture
+def report(
+    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Report:
+    """Note a figure that a test has measured: in the JUnit report, and on the terminal with -s."""
+
+    def note(what: str, value: str) -> None:
+        record_property(what, value)
+        print(f"\n{request.node.name}: {what}: {value}", end="")
+
+    return note

@@ -155,6 +155,14 @@ def receive_all(sock: socket.socket) -> bytes:
     return b"".join(chunks)
 
 
+def receive_exactly(sock: socket.socket, size: int) -> bytes:
+    """Read so many bytes, or fewer if the end of input comes first."""
+    received = b""
+    while len(received) < size and (chunk := sock.recv(size - len(received))):
+        received += chunk
+    return received
+
+
 def say(sock: socket.socket, payload: bytes) -> bytes:
     """Send a payload and our FIN at once, and return what comes back."""
     sender = threading.Thread(target=_send_and_close, args=(sock, payload))
@@ -171,3 +179,16 @@ def _send_and_close(sock: socket.socket, payload: bytes) -> None:
         sock.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # the reader sees what was lost
+
+
+def fill(client: socket.socket, payload: bytes = bytes(1 << 26)) -> int:
+    """Send without reading until the path is full; return the bytes sent."""
+    client.setblocking(False)
+    sent = 0
+    try:
+        while sent < len(payload):
+            sent += client.send(payload[sent : sent + 65536])
+    except BlockingIOError:
+        pass
+    client.settimeout(PATIENCE)
+    return sent

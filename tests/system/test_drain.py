@@ -11,26 +11,13 @@ from contextlib import ExitStack
 import pytest
 
 from tests.system.conftest import Serve, in_both_lanes
-from tests.system.server import PATIENCE, receive_all, say
+from tests.system.server import fill, receive_all, say
 
 pytestmark = in_both_lanes
 
 MIB = 1 << 20
 # What a busy machine may add to a time, in seconds.
 SLACK = 5.0
-
-
-def fill(client: socket.socket, payload: bytes = bytes(1 << 26)) -> int:
-    """Send without reading until the path is full; return the bytes sent."""
-    client.setblocking(False)
-    sent = 0
-    try:
-        while sent < len(payload):
-            sent += client.send(payload[sent : sent + 65536])
-    except BlockingIOError:
-        pass
-    client.settimeout(PATIENCE)
-    return sent
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

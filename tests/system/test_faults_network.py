@@ -1,0 +1,241 @@
+"""What a network can do to conversations: each comes back whole, and the service stays well.
+
+Each test reports how long it took until all was normal; with ``-s`` the figures
+are shown. docs/reliability.rst has those of one machine.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+
+from tests.system.conftest import Report
+from tests.system.link import SERVER, Link, Weather, linked, syn
+from tests.system.server import Server, eventually, fill, running, say, twistd
+
+KIB = 1 << 10
+MIB = 1 << 20
+# Seconds for what a link has made slow. It bounds a hang and measures nothing.
+PATIENCE = 90.0
+
+# Where the flood pretends to come from: addresses for tests of this kind (RFC 2544).
+FLOOD_NETWORK = "198.18.0.0/15"
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    with linked() as made:
+        yield made
+
+
+@pytest.fixture
+def serve(link: Link) -> Iterator[Callable[..., Server]]:
+    """Start a server at one end of the link."""
+    with ExitStack() as servers:
+
+        def start(*arguments: str) -> Server:
+            command = [*link.server.inside, *twistd("--interface", SERVER, *arguments)]
+            return servers.enter_context(running(command))
+
+        yield start
+
+
+def seconds_of_one(link: Link, server: Server) -> float:
+    """Hold a conversation of a round trip; return how long it took, from the first SYN."""
+    began = time.monotonic()
+    with link.client.connect(server.port, PATIENCE) as client:
+        assert say(client, b"data") == b"data"
+    return time.monotonic() - began
+
+
+class Conversations:
+    """Conversations of a payload each, held at once from the far end of a link."""
+
+    def __init__(self, link: Link, server: Server, count: int, size: int) -> None:
+        self._payloads = [bytes([n]) * size for n in range(count)]
+        self._link = link
+        self._port = server.port
+        self._pool = ThreadPoolExecutor(count)
+        self._backs = [self._pool.submit(self._hold, payload) for payload in self._payloads]
+
+    def _hold(self, payload: bytes) -> bytes:
+        with self._link.client.connect(self._port, PATIENCE) as client:
+            return say(client, payload)
+
+    def whole(self) -> bool:
+        """Wait for all of them; tell whether every byte came back, in order."""
+        with self._pool:
+            return [each.result() for each in self._backs] == self._payloads
+
+
+WEATHERS = {
+    "loss 5%": Weather(loss=0.05),
+    "delay 50 ms": Weather(delay=0.05),
+    "reorder 25%": Weather(reorder=0.25),
+    "duplicate 10%": Weather(duplicate=0.10),
+    "all of it": Weather(loss=0.05, delay=0.05, reorder=0.25, duplicate=0.10),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weather", WEATHERS)
+def test_conversations_are_whole_in_any_weather(
+    link: Link, serve: Callable[..., Server], weather: str, report: Report
+) -> None:
+    server = serve()
+    began = time.monotonic()
+    assert Conversations(link, server, count=20, size=256 * KIB).whole()
+    clear = time.monotonic() - began
+    link.weather = WEATHERS[weather]
+    began = time.monotonic()
+    assert Conversations(link, server, count=20, size=256 * KIB).whole()
+    report(
+        "20 conversations of 256 KiB",
+        f"{time.monotonic() - began:.2f} s, {clear:.2f} s in clear weather",
+    )
+    link.weather = Weather()
+    report("until normal", f"{seconds_of_one(link, server):.3f} s")
+    assert "Traceback" not in server.log
+
+
+def test_conversations_are_whole_in_the_worst_weather(
+    link: Link, serve: Callable[..., Server]
+) -> None:
+    server = serve()
+    link.weather = WEATHERS["all of it"]
+    assert Conversations(link, server, count=4, size=16 * KIB).whole()
+    assert link.lost
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size"), [(0.3, 2 * MIB), pytest.param(10.0, 8 * MIB, marks=pytest.mark.slow)]
+)
+def test_a_link_that_was_cut_and_healed(
+    link: Link, serve: Callable[..., Server], seconds: float, size: int, report: Report
+) -> None:
+    server = serve()
+    # So much is on its way that the cut comes in the middle.
+    link.weather = Weather(delay=0.02)
+    conversations = Conversations(link, server, count=4, size=size)
+    assert eventually(lambda: link.carried > 500)
+    link.weather = replace(link.weather, cut=True)
+    time.sleep(seconds)
+    link.weather = Weather()
+    healed = time.monotonic()
+    report("a new conversation after", f"{seconds_of_one(link, server):.3f} s")
+    assert conversations.whole()
+    report(f"4 conversations of {size // MIB} MiB over after", f"{time.monotonic() - healed:.2f} s")
+    assert link.lost
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count", "size"),
+    [(0.5, 3, MIB), pytest.param(60.0, 10, 4 * MIB, marks=pytest.mark.slow)],
+)
+def test_zero_windows_held(
+    link: Link, serve: Callable[..., Server], seconds: float, count: int, size: int, report: Report
+) -> None:
+    server = serve()
+    assert seconds_of_one(link, server) < PATIENCE
+    memory = server.rss()
+    payload = bytes(range(256)) * (size // 256)
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(link.client.connect(server.port, PATIENCE, receive_buffer=2048))
+            for _ in range(count)
+        ]
+        # Until nothing more is taken: their windows are closed, and so are the server's.
+        sent = [fill(client, payload) for client in clients]
+        before = link.server.counters()
+        time.sleep(seconds)
+        probes = link.server.counters()["TCPWinProbe"] - before["TCPWinProbe"]
+        assert probes > 0
+        grown = (server.rss() - memory) // len(clients)
+        assert grown <= 256 * KIB
+        report("others meanwhile", f"{seconds_of_one(link, server):.3f} s a conversation")
+        for client in clients:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
+        opened = time.monotonic()
+        with ThreadPoolExecutor(len(clients)) as pool:
+            rests = [payload[done:] for done in sent]
+            assert list(pool.map(say, clients, rests)) == [payload] * len(clients)
+    report("window probes", str(probes))
+    report("memory", f"{grown // KIB} KiB a client")
+    report(
+        f"{count} conversations of {size // MIB} MiB over after",
+        f"{time.monotonic() - opened:.2f} s",
+    )
+
+
+def flood(link: Link, port: int, syns: int) -> None:
+    """Send SYNs from addresses that nobody has."""
+    for n in range(syns):
+        link.to_server(syn(f"198.18.{n >> 8}.{n & 255}", 40000, port))
+
+
+def round_trips(client: Callable[[], None], until: threading.Event) -> list[float]:
+    """Repeat until told to stop; return the seconds of each."""
+    times = []
+    while not until.is_set():
+        began = time.monotonic()
+        client()
+        times.append(time.monotonic() - began)
+    return times
+
+
+@pytest.mark.parametrize("cookies", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_syn_flood_hurts_nobody_who_is_in(
+    link: Link, serve: Callable[..., Server], cookies: int, report: Report
+) -> None:
+    link.server.set("net.ipv4.tcp_syncookies", cookies)
+    link.server.ip("route", "add", FLOOD_NETWORK, "dev", "tun0")
+    server = serve("--backlog", "16")
+    port = server.port
+    with link.client.connect(port, PATIENCE) as inside:
+
+        def ping() -> None:
+            inside.sendall(b"x" * KIB)
+            received = 0
+            while received < KIB:
+                received += len(inside.recv(KIB))
+
+        ping()
+        before = link.server.counters()
+        over = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            pinging = pool.submit(round_trips, ping, over)
+            try:
+                flood(link, port, syns=5000)
+                newcomer = seconds_of_one(link, server)
+            finally:
+                over.set()
+        times = sorted(pinging.result())
+    after = link.server.counters()
+    counted = {name: after[name] - before[name] for name in after}
+    report("a newcomer", f"{newcomer:.3f} s")
+    report(
+        "round trips meanwhile",
+        f"{len(times)}, median {times[len(times) // 2] * 1000:.2f} ms, "
+        f"worst {times[-1] * 1000:.1f} ms",
+    )
+    for name in ("SyncookiesSent", "TCPReqQFullDoCookies", "TCPReqQFullDrop", "ListenDrops"):
+        report(name, str(counted[name]))
+    assert len(times) > 10
+    if cookies:
+        # All but those that filled the queue; a newcomer is in at once.
+        assert counted["SyncookiesSent"] == counted["TCPReqQFullDoCookies"] > 4000
+        assert counted["ListenDrops"] == 0
+    else:
+        # He gets in when the kernel has given some of them up.
+        assert counted["TCPReqQFullDrop"] == counted["ListenDrops"] > 4000
+        assert counted["SyncookiesSent"] == 0
+    report("until normal", f"{seconds_of_one(link, server):.3f} s")
+    assert "Traceback" not in server.log
