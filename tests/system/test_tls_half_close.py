@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from echoproto.probe.preflight import preflight
+from echoproto.probe.target import Target
 from tests.system.conftest import in_both_lanes
 from tests.system.server import BIN, PATIENCE, Server, eventually, running
 from tests.system.test_endpoints import TAC
@@ -175,6 +177,11 @@ def test_socat_gets_all(server: Server, size: int) -> None:
         check=True,
     )
     assert done.stdout == payload
+
+
+def test_the_probe_sees_it(server: Server) -> None:
+    _, known = preflight(Target.parse(f"tls:127.0.0.1:{server.port}", insecure=True))
+    assert known.half_close_in_words == "half-close (TLSv1.3 close_notify) survives"
 
 
 def test_strangers_and_failures_leave_no_line(server: Server) -> None:
