@@ -76,20 +76,21 @@ class Echo(Protocol):
         """Return what has come so far, then end: nothing that comes later is returned.
 
         Where the transport has half-close, our FIN follows the last byte, and
-        input is read and dropped until the other side closes too: closing a
-        socket with unread input makes the kernel send a reset, which may
-        destroy what is still on its way to the other side (RFC 2525, 2.17).
+        over TLS our close_notify. Then input is read and dropped until the other
+        side closes too: closing a socket with unread input makes the kernel send
+        a reset, which may destroy what is still on its way to the other side
+        (RFC 2525, 2.17).
         """
         if self._finishing:
             return
         self._finishing = True
+        self.dataReceived = self._discard  # type: ignore[method-assign]
         transport = self.transport
         transport.unregisterProducer()
+        # Reading was paused if the transport's buffer was full.
+        transport.resumeProducing()
         if has_half_close(transport):
-            self.dataReceived = self._discard  # type: ignore[method-assign]
             transport.loseWriteConnection()
-            # Reading was paused if the transport's buffer was full.
-            transport.resumeProducing()
         else:
             transport.loseConnection()
 

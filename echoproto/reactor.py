@@ -45,6 +45,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echoproto.address import to_address
+from echoproto.tls import tls_factory
 from echoproto.transport import SendsAtOnce, TCPTransport, TLSTransport, UNIXTransport
 
 # Connections served for one wake-up. Enough that the reactor's own cost
@@ -130,7 +131,7 @@ class FastLane:
         if type(port) is unix.Port:
             moved.transport = UNIXTransport
         else:
-            moved.transport = TLSTransport if moved._type == "TLS" else TCPTransport
+            moved.transport = TLSTransport if tls_factory(port) else TCPTransport
         moved.doRead = functools.partial(self._accept, port)
         moved.startReading()
         return True

@@ -16,6 +16,7 @@ from echoproto.address import format_address
 from echoproto.drain import Drain, watch_signals
 from echoproto.factory import EchoFactory
 from echoproto.reactor import FastLane
+from echoproto.tls import let_half_close
 
 
 class EchoService(Service):
@@ -151,6 +152,7 @@ class EchoService(Service):
 
     def _opened(self, port: IListeningPort, endpoint: IStreamServerEndpoint) -> None:
         self.ports.append(port)
+        let_half_close(port)
         if self._lane is not None:
             self._lane.take(port)
         # Who reads that it listens may count on all of it: on the handlers of

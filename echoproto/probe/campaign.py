@@ -142,10 +142,9 @@ class Campaign:
         self._connector, self._known = preflight(self._target, self._settings.rate)
         self.result.preflight = self._known
         trips = sorted(self._known.round_trips)
-        half_close = "survives" if self._known.half_close else "does not survive"
         self._observer.note(
             f"{self._known.address}: round trip {1000 * trips[len(trips) // 2]:.3g} ms, "
-            f"half-close {half_close}"
+            f"{self._known.half_close_in_words}"
         )
         if not self._settings.cases:
             self._replay_saved()

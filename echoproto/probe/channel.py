@@ -9,7 +9,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from echoproto.probe.target import Address, Target, TargetError, is_loopback
 
@@ -77,8 +77,15 @@ class TlsChannel(Channel):
 
     whole_reads = False
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        name: str,
+        agreed: Callable[[str], None],
+    ) -> None:
         super().__init__(sock)
+        self._agreed = agreed
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
@@ -101,6 +108,7 @@ class TlsChannel(Channel):
             self.flush()  # the alert tells the other side why
             raise
         self.flush()
+        self._agreed(self._tls.version() or "")
         return True
 
     def flush(self) -> None:
@@ -169,6 +177,7 @@ class Connector:
         self.context = target.tls_context
         if rate is None and not self.local:
             rate = REMOTE_RATE
+        self.tls_version = ""  # what the last handshake agreed on, as ssl has it: TLSv1.3
         self.round_trip = 0.0  # what connecting took, in seconds; set by connect()
         self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
@@ -242,7 +251,11 @@ class Connector:
             sock.send(header)
         if self.context is None:
             return Channel(sock)
-        return TlsChannel(sock, self.context, self.target.server_name or self.target.host)
+        name = self.target.server_name or self.target.host
+        return TlsChannel(sock, self.context, name, self._agreed)
+
+    def _agreed(self, version: str) -> None:
+        self.tls_version = version
 
 
 def _loopback_sources() -> Iterator[str]:

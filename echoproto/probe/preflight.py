@@ -57,12 +57,14 @@ def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Pre
     p99 = percentile(sorted(round_trips), 99)
     timeout = max(ROUND_TRIPS_A_TIMEOUT * p99, MIN_TIMEOUT)
     patience = max(FIRST_STALLS * timeout, MIN_PATIENCE)
+    half_close = _half_close(connector, FIRST_STALLS * timeout)
     return connector, Preflight(
         address=place(connector),
         round_trips=tuple(round_trips),
         timeout=timeout,
         patience=patience,
-        half_close=_half_close(connector, FIRST_STALLS * timeout),
+        half_close=half_close,
+        tls_version=connector.tls_version,
     )
 
 
@@ -173,7 +175,10 @@ def _round_trips(connector: Connector) -> list[float]:
 
 
 def _half_close(connector: Connector, stall: float) -> bool:
-    """Whether a FIN leaves the way back open until all is back, and is answered by EOF."""
+    """Whether a FIN leaves the way back open until all is back, and is answered by EOF.
+
+    Over TLS it is close_notify that is sent; the TCP connection stays open both ways.
+    """
     limits = Limits(stall=stall, half_close=False)
     for size in (1, 100, 5000, 1, 50_000, 1):
         payload = Send(b"e" * size)

@@ -375,6 +375,8 @@ def _settings(result: CampaignResult) -> ET.Element:
     pair("target", " ".join(result.target))
     if result.preflight is not None:
         pair("address", result.preflight.address)
+        if result.preflight.tls_version:
+            pair("TLS", f"{result.preflight.tls_version}, whose half-close is close_notify")
         pair("half-close survives", "yes" if result.preflight.half_close else "no")
         pair("stall timeout", _seconds(result.preflight.timeout))
     for name, value in settings_json(result.settings).items():

@@ -80,7 +80,9 @@ class Preflight:
             shrinking: 20 times the 99th percentile of the round trips, at least 50 ms.
         patience: the same where it matters that a busy machine on either side is not taken for
             a fault: six times as long, at least 1 s.
-        half_close: whether what was sent before a FIN comes back after it, and then EOF.
+        half_close: whether what was sent before a FIN comes back after it, and then EOF; over
+            TLS, where close_notify says what a FIN says, the same of that.
+        tls_version: that the handshakes agreed on, as ``TLSv1.3``; empty without TLS.
     """
 
     address: str
@@ -88,6 +90,18 @@ class Preflight:
     timeout: float
     patience: float
     half_close: bool
+    tls_version: str = ""
+
+    @property
+    def half_close_in_words(self) -> str:
+        """What was tried, and how it went."""
+        tried = f" ({self.tls_version} close_notify)" if self.tls_version else ""
+        if self.half_close:
+            return f"half-close{tried} survives"
+        if self.tls_version and self.tls_version < "TLSv1.3":
+            # RFC 5246, 7.2.1: who is sent close_notify discards what is pending.
+            return f"half-close{tried} does not survive, as it need not before TLSv1.3"
+        return f"half-close{tried} does not survive"
 
 
 @dataclass(frozen=True)

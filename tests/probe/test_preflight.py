@@ -6,6 +6,7 @@ import time
 import pytest
 
 from echoproto.probe.preflight import NotAnEchoError, percentile, preflight
+from echoproto.probe.result import Preflight
 from echoproto.probe.target import Target
 from tests.probe.conftest import Certificates, Handler, echo, serving
 from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Path
@@ -98,6 +99,26 @@ def test_no_tls_where_it_was_given() -> None:
 def test_tls(tls_port: int, certificates: Certificates) -> None:
     _, known = preflight(Target.parse(f"tls:localhost:{tls_port}", ca=certificates.cert))
     assert known.round_trips
+    assert known.half_close_in_words == "half-close (TLSv1.3 close_notify) survives"
+
+
+@pytest.mark.parametrize(
+    ("tls_version", "half_close", "words"),
+    [
+        ("", True, "half-close survives"),
+        ("", False, "half-close does not survive"),
+        ("TLSv1.2", True, "half-close (TLSv1.2 close_notify) survives"),
+        (
+            "TLSv1.2",
+            False,
+            "half-close (TLSv1.2 close_notify) does not survive, as it need not before TLSv1.3",
+        ),
+        ("TLSv1.3", False, "half-close (TLSv1.3 close_notify) does not survive"),
+    ],
+)
+def test_half_close_in_words(tls_version: str, half_close: bool, words: str) -> None:
+    known = Preflight("a", (1e-4,), 0.05, 1.0, half_close, tls_version)
+    assert known.half_close_in_words == words
 
 
 @pytest.mark.parametrize("name", sorted(NOT_AN_ECHO))

@@ -1,8 +1,7 @@
-"""Conversations over TLS, which in Twisted has no half-close."""
+"""Conversations over TLS with Twisted's own client, which has no half-close."""
 
 from __future__ import annotations
 
-import datetime
 import random
 from typing import Any
 
@@ -15,6 +14,7 @@ from twisted.python.failure import Failure
 
 from echoproto import EchoService, echo
 from tests.reactors import run
+from tests.tls import make_certificate
 
 pytest.importorskip("OpenSSL", reason="needs Twisted[tls]")
 # Twisted hands pyOpenSSL what newer versions of that no longer want.
@@ -24,33 +24,9 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def certificate() -> bytes:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A key and a certificate for localhost, in one PEM."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    day = datetime.timedelta(days=1)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem: bytes = signed.public_bytes(serialization.Encoding.PEM)
-    return pem + key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    return make_certificate(tmp_path_factory.mktemp("tls") / "both.pem").read_bytes()
 
 
 def serving(
