@@ -192,7 +192,8 @@ class Container:
 
     def _children(self) -> list[str]:
         outer = self.server.pid
-        return Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+        children = Path(f"/proc/{outer}/task/{outer}/children")
+        return children.read_text().split() if children.exists() else []
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside it, as its user."""
@@ -202,6 +203,10 @@ class Container:
         return subprocess.run(
             ["nsenter", *where, *who, *command], capture_output=True, text=True, env={}
         )
+
+    def kill(self) -> None:
+        if self._children():
+            os.kill(self.pid, signal.SIGKILL)
 
     def stop(self) -> int:
         """Send the image's stop signal; return how process 1 ended."""
@@ -225,8 +230,12 @@ def container(image: Image, *args: str) -> Iterator[Container]:
     ]
     command = [*image.entrypoint, *(args or image.cmd)]
     chroot = ["env", "-i", CHROOT, f"--userspec={image.user}", "--groups="]
-    namespaces = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child"]
-    with running(
-        [*namespaces, "sh", "-ec", script(mounts), "sh", *chroot, root, *command]
-    ) as server:
-        yield Container(image, server)
+    namespaces = ["unshare", "--mount", "--pid", "--net", "--fork"]
+    shell = ["sh", "-ec", script(mounts), "sh"]
+    with running([*namespaces, *shell, *chroot, root, *command]) as server:
+        echo = Container(image, server)
+        try:
+            yield echo
+        finally:
+            # unshare leaves it alone when it ends.
+            echo.kill()
