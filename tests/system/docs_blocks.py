@@ -16,7 +16,7 @@ network of its own. A comment right before it says what it needs::
 ``saves NAME``            the block is a file, which a block that continues uses
 ``serves ADDRESS``        the command goes on until it is stopped, and echoes there
 ``exit N``                the last command ends with this code, not with 0
-``short OPTIONS``         the command takes long: try it with these options more
+``short LONG => SHORT``   the command takes long: try it with this in place of that
 ``exactly``               what is printed is what is shown, numbers included
 ``roughly``               only the first and the last line are compared: what is between
                           is a matter of timing

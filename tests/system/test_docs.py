@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ NEEDED = {
     "ncat": "ncat",
     "openssl": "openssl",
     "haproxy": "haproxy",
+    "systemctl": "systemd",
     "curl": "curl",
 }
 
@@ -78,7 +79,7 @@ def test_block(group: list[Block] | AssertionError, tmp_path: Path) -> None:
                 hold_session(block, net, folder)
 
 
-def needed(block: Block, net: Network, folder: Path) -> Iterator[object]:
+def needed(block: Block, net: Network, folder: Path) -> Iterator[AbstractContextManager[Server]]:
     """The servers that a block needs."""
     if "with server" in block.how:
         options = block.how["with server"].split()
@@ -97,7 +98,13 @@ def listening(net: Network, folder: Path, *options: str) -> Iterator[Server]:
 
 def environment(folder: Path) -> dict[str, str]:
     """What a reader's shell has after the installation."""
-    return {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(folder)}
+    # There is a systemctl, but no systemd that it could speak to.
+    return {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "SYSTEMD_OFFLINE": "1",
+    }
 
 
 def execute(block: Block, net: Network, folder: Path) -> None:
@@ -140,7 +147,9 @@ def hold_session(block: Block, net: Network, folder: Path) -> None:
     else:
         commands = docs_blocks.typed(block.text)
     if "short" in block.how:
-        commands[-1].command += f" {block.how['short']}"
+        long, short = block.how["short"].split(" => ")
+        assert long in commands[-1].command
+        commands[-1].command = commands[-1].command.replace(long, short)
     printed = type_in([each.command for each in commands], block, net, folder)
     assert len(printed) == len(commands), printed
     for typed, (text, code), last in zip(
@@ -171,18 +180,32 @@ def type_in(commands: list[str], block: Block, net: Network, folder: Path) -> li
     if "installs" in block.how:
         copy_project(folder / "project")
         lines.append(f"cd project && {sys.executable} -m venv .venv && . .venv/bin/activate")
+        lines += writable("/opt", folder) + writable("/etc/systemd/system", folder)
     for command in commands:
         lines += [command, f'printf "\\n{END} %s\\n" $?']
     # What is left running in the background ends with the shell.
     lines.append("kill $(jobs -p) 2>/dev/null; wait")
     shell = ["bash", "-c", "\n".join(lines)]
-    if "installs" not in block.how:
-        shell = net.command(*shell)
+    shell = ["unshare", "--mount", *shell] if "installs" in block.how else net.command(*shell)
     with running(shell, cwd=folder, env=environment(folder)) as session:
         session.wait(540)
         text = session.log
     found = re.findall(rf"(.*?){END} (\d+)(?:\n|$)", text, re.DOTALL)
     return [(printed, int(code)) for printed, code in found]
+
+
+def writable(path: str, folder: Path) -> list[str]:
+    """Commands after which all that is written to a folder of this machine is the test's alone."""
+    if not Path(path).is_dir():
+        return []
+    own = folder / path.replace("/", "-")
+    own.mkdir()
+    lines = []
+    for entry in Path(path).iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            (own / entry.name).mkdir()
+            lines.append(f"mount --rbind '{entry}' '{own / entry.name}'")
+    return [*lines, f"mount --rbind '{own}' '{path}'"]
 
 
 def copy_project(goal: Path) -> None:
