@@ -1,0 +1,240 @@
+"""HAProxy in front of three of ours, as docs/deploy has it, through a bad day.
+
+One is killed with -9, one restarted, one drained, under a load of conversations.
+What an instance has accepted comes back whole, unless it is the one killed.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.system.server import BIN, PATIENCE, Server, eventually, running
+from tests.system.test_probe_findings import free_port
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(not shutil.which("haproxy"), reason="needs haproxy"),
+]
+
+RECIPE = (Path(__file__).parents[2] / "docs" / "deploy" / "haproxy.cfg").read_text()
+CLIENTS = 40
+# One of these in ten stays for longer than a drain delay.
+LONG, LONG_SECONDS = 0.1, 7.0
+
+
+def instance_command(port: int, status: int) -> list[str]:
+    """The command line that the recipe says an instance is started with."""
+    lines = re.findall(r"(?m)^#   +(.*?)\\?$", RECIPE)
+    words = " ".join(lines).split()
+    assert words[:3] == ["twistd", "-n", "echo"], words
+    said = " ".join(words[3:])
+    for old, new in (
+        ("--interface 0.0.0.0", "--interface 127.0.0.1"),
+        ("--port 9999", f"--port {port}"),
+        ("192.0.2.0/24", "127.0.0.0/8"),
+        ("tcp:9998:interface=0.0.0.0", f"tcp:{status}:interface=127.0.0.1"),
+    ):
+        assert old in said
+        said = said.replace(old, new)
+    more = ["--log", "connections", "--drain-timeout", "30"]
+    return [str(BIN / "twistd"), "-n", "--pidfile=", "echo", *said.split(), *more]
+
+
+class Instance:
+    """One echo behind HAProxy, which can be started again on the same ports."""
+
+    def __init__(self, name: str, stack: ExitStack) -> None:
+        self.name = name
+        self.port, self.status = free_port(), free_port()
+        self._stack = stack
+        self.server = self._start()
+
+    def _start(self) -> Server:
+        command = instance_command(self.port, self.status)
+        server = self._stack.enter_context(running(command))
+        server.wait_for(f"listening on 127.0.0.1:{self.port};")
+        return server
+
+    def kill(self) -> None:
+        self.server.signal(signal.SIGKILL)
+        self.server.wait()
+
+    def drain(self) -> None:
+        """Ask it to end, and wait until it has."""
+        self.server.signal(signal.SIGTERM)
+        assert self.server.wait(60) == -signal.SIGTERM
+
+    def restart(self) -> None:
+        self.drain()
+        self.server = self._start()
+
+
+def configuration(port: int, instances: list[Instance]) -> str:
+    """The recipe, with the ports of this test."""
+    text, bound = re.subn(r"(?m)^    bind :7$", f"    bind 127.0.0.1:{port}", RECIPE)
+    text, served = re.subn(r"(?m)^    server .*\n", "", text)
+    assert (bound, served) == (1, len(instances))
+    for each in instances:
+        text += f"    server {each.name} 127.0.0.1:{each.port} port {each.status}\n"
+    return text
+
+
+@contextmanager
+def haproxy(port: int, instances: list[Instance], folder: Path) -> Iterator[Server]:
+    file = folder / "haproxy.cfg"
+    file.write_text(configuration(port, instances))
+    with running(["haproxy", "-db", "-f", str(file)]) as server:
+        assert eventually(lambda: answers(port)), server.log
+        yield server
+
+
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            client.sendall(b"x")
+            return client.recv(1) == b"x"
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Held:
+    """One conversation, as its client saw it."""
+
+    source: int
+    began: float
+    ended: float
+    whole: bool
+    what: str
+
+
+class Load:
+    """Clients that hold one conversation after another, until they are told to stop."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.held: list[Held] = []
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._client, args=(seed,)) for seed in range(CLIENTS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def wait_for_more(self, count: int) -> None:
+        goal = len(self.held) + count
+        assert eventually(lambda: len(self.held) >= goal)
+
+    def _client(self, seed: int) -> None:
+        chance = random.Random(seed)
+        while not self._over.is_set():
+            self.held.append(self._conversation(chance))
+
+    def _conversation(self, chance: random.Random) -> Held:
+        payload = chance.randbytes(int(2 ** chance.uniform(0, 18)))
+        pieces = [payload]
+        if len(payload) > 4:
+            cuts = sorted(chance.sample(range(1, len(payload)), 3))
+            pieces = [payload[a:b] for a, b in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
+        length = LONG_SECONDS if chance.random() < LONG else chance.uniform(0, 0.2)
+        began = time.monotonic()
+        source, received, error = 0, b"", ""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as client:
+                source = client.getsockname()[1]
+                reader = Reader(client)
+                for piece in pieces:
+                    client.sendall(piece)
+                    time.sleep(length / len(pieces))
+                client.shutdown(socket.SHUT_WR)
+                received = reader.result()
+                error = reader.error
+        except OSError as problem:
+            error = repr(problem)
+        whole = received == payload and not error
+        what = f"{len(received)} of {len(payload)} bytes {error}"
+        return Held(source, began, time.monotonic(), whole, what)
+
+
+class Reader(threading.Thread):
+    """Reads to the end while another thread sends."""
+
+    def __init__(self, client: socket.socket) -> None:
+        super().__init__()
+        self._client = client
+        self._chunks: list[bytes] = []
+        self.error = ""
+        self.start()
+
+    def run(self) -> None:
+        try:
+            while chunk := self._client.recv(1 << 16):
+                self._chunks.append(chunk)
+        except OSError as problem:
+            self.error = repr(problem)
+
+    def result(self) -> bytes:
+        self.join()
+        return b"".join(self._chunks)
+
+
+def served_by(balancer: Server) -> dict[int, list[str]]:
+    """Which server each client port was given, as HAProxy's log says; ports are used again."""
+    found: dict[int, list[str]] = {}
+    for source, server in re.findall(r"127\.0\.0\.1:(\d+) (\S+) \d+ bytes", balancer.log):
+        found.setdefault(int(source), []).append(server)
+    return found
+
+
+def test_only_the_killed_ones_conversations_are_lost(tmp_path: Path) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+        killed, restarted, drained = instances = [Instance(f"echo-{n}", stack) for n in (1, 2, 3)]
+        balancer = stack.enter_context(haproxy(port, instances, tmp_path))
+        load = Load(port)
+        stack.callback(load.stop)
+        load.wait_for_more(200)
+        killed.kill()
+        load.wait_for_more(200)
+        restarted.restart()
+        load.wait_for_more(200)
+        # HAProxy has found it again: the next one to go leaves it alone with the load.
+        balancer.wait_for(rf"Server echoes/{restarted.name} is UP")
+        drained.drain()
+        load.wait_for_more(200)
+        load.stop()
+        assert eventually(lambda: len(served_by(balancer)) >= len({h.source for h in load.held}))
+
+        servers = served_by(balancer)
+        lost = [held for held in load.held if not held.whole]
+        print(len(load.held), "held,", len(lost), "lost;", Counter(map(str, servers.values())))
+        for held in lost:
+            assert servers[held.source] == [killed.name], held
+        # Every one of them had its fair share, and the two were drained amid conversations.
+        shares = Counter(name for names in servers.values() for name in names)
+        assert all(shares[each.name] > 20 for each in instances), shares
+        assert 0 < len(lost) <= CLIENTS
+        # PROXY v2 has told the instance who the client is.
+        for held in load.held[-20:]:
+            if servers[held.source] == [restarted.name]:
+                restarted.server.wait_for(rf"closed 127\.0\.0\.1:{held.source}: ")
