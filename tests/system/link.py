@@ -153,7 +153,8 @@ class Link:
         self._tuns = [server.open_tun(), client.open_tun()]
         for namespace, here, there in ((server, SERVER, CLIENT), (client, CLIENT, SERVER)):
             namespace.ip("address", "add", here, "peer", there, "dev", _DEVICE)
-            namespace.ip("link", "set", _DEVICE, "up")
+            # Enough that only the weather loses packets.
+            namespace.ip("link", "set", _DEVICE, "txqueuelen", "20000", "up")
             namespace.ip("link", "set", "lo", "up")
         # Packets on their way: when they arrive, their order, where, and what.
         self._flying: list[tuple[float, int, int, bytes]] = []
