@@ -81,8 +81,9 @@ def how(text: str, place: str) -> dict[str, str]:
     """Parse what a ``.. run:`` comment says."""
     said = {}
     for part in text.split(", "):
-        (word,) = [each for each in WORDS if f"{part} ".startswith(f"{each} ")] or [None]
-        assert word is not None, f"{place}: nobody knows how to run {part!r}"
+        words = [each for each in WORDS if f"{part} ".startswith(f"{each} ")]
+        assert words, f"{place}: nobody knows how to run {part!r}"
+        word = words[0]
         value = part[len(word) :].strip()
         assert WORDS[word] is None or WORDS[word] == bool(value), f"{place}: {part!r}"
         said[word] = value

@@ -6,6 +6,7 @@ What an instance has accepted comes back whole, unless it is the one killed.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import shutil
@@ -115,7 +116,7 @@ def answers(port: int) -> bool:
 class Held:
     """One conversation, as its client saw it."""
 
-    source: int
+    source: str
     began: float
     ended: float
     whole: bool
@@ -128,6 +129,7 @@ class Load:
     def __init__(self, port: int) -> None:
         self.port = port
         self.held: list[Held] = []
+        self._numbers = itertools.count()
         self._over = threading.Event()
         self._threads = [
             threading.Thread(target=self._client, args=(seed,)) for seed in range(CLIENTS)
@@ -145,6 +147,11 @@ class Load:
         goal = len(self.held) + count
         assert eventually(lambda: len(self.held) >= goal)
 
+    def _address(self) -> str:
+        """Return a loopback address that no other conversation has."""
+        number = next(self._numbers)
+        return f"127.{1 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
+
     def _client(self, seed: int) -> None:
         chance = random.Random(seed)
         while not self._over.is_set():
@@ -158,10 +165,11 @@ class Load:
             pieces = [payload[a:b] for a, b in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
         length = LONG_SECONDS if chance.random() < LONG else chance.uniform(0, 0.2)
         began = time.monotonic()
-        source, received, error = 0, b"", ""
+        source, received, error = self._address(), b"", ""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as client:
-                source = client.getsockname()[1]
+            with socket.create_connection(
+                ("127.0.0.1", self.port), timeout=PATIENCE, source_address=(source, 0)
+            ) as client:
                 reader = Reader(client)
                 for piece in pieces:
                     client.sendall(piece)
@@ -198,43 +206,50 @@ class Reader(threading.Thread):
         return b"".join(self._chunks)
 
 
-def served_by(balancer: Server) -> dict[int, list[str]]:
-    """Which server each client port was given, as HAProxy's log says; ports are used again."""
-    found: dict[int, list[str]] = {}
-    for source, server in re.findall(r"127\.0\.0\.1:(\d+) (\S+) \d+ bytes", balancer.log):
-        found.setdefault(int(source), []).append(server)
-    return found
+def served_by(balancer: Server) -> dict[str, str]:
+    """The server that each client was given in the end, as HAProxy's log says."""
+    return dict(re.findall(r"(127\.[1-9]\d*\.\d+\.\d+):\d+ (\S+) \d+ bytes", balancer.log))
 
 
 def test_only_the_killed_ones_conversations_are_lost(tmp_path: Path) -> None:
     port = free_port()
     with ExitStack() as stack:
-        killed, restarted, drained = instances = [Instance(f"echo-{n}", stack) for n in (1, 2, 3)]
+        killed, restarted, drained = instances = [
+            Instance(f"echo-{number}", stack) for number in (1, 2, 3)
+        ]
         balancer = stack.enter_context(haproxy(port, instances, tmp_path))
         load = Load(port)
         stack.callback(load.stop)
-        load.wait_for_more(200)
+        load.wait_for_more(100)
         killed.kill()
-        load.wait_for_more(200)
+        # Until then it has the fewest connections, so every new one is tried there first.
+        balancer.wait_for(rf"Server echoes/{killed.name} is DOWN")
+        load.wait_for_more(100)
         restarted.restart()
-        load.wait_for_more(200)
-        # HAProxy has found it again: the next one to go leaves it alone with the load.
+        # The next one to go leaves it alone with the load, so HAProxy has to have found it.
         balancer.wait_for(rf"Server echoes/{restarted.name} is UP")
+        load.wait_for_more(100)
         drained.drain()
-        load.wait_for_more(200)
+        load.wait_for_more(100)
         load.stop()
-        assert eventually(lambda: len(served_by(balancer)) >= len({h.source for h in load.held}))
-
+        sources = {held.source for held in load.held}
+        assert eventually(lambda: sources <= set(served_by(balancer)))
         servers = served_by(balancer)
+
         lost = [held for held in load.held if not held.whole]
-        print(len(load.held), "held,", len(lost), "lost;", Counter(map(str, servers.values())))
-        for held in lost:
-            assert servers[held.source] == [killed.name], held
-        # Every one of them had its fair share, and the two were drained amid conversations.
-        shares = Counter(name for names in servers.values() for name in names)
-        assert all(shares[each.name] > 20 for each in instances), shares
-        assert 0 < len(lost) <= CLIENTS
-        # PROXY v2 has told the instance who the client is.
-        for held in load.held[-20:]:
-            if servers[held.source] == [restarted.name]:
-                restarted.server.wait_for(rf"closed 127\.0\.0\.1:{held.source}: ")
+        wrong = [
+            (servers[held.source], held) for held in lost if servers[held.source] != killed.name
+        ]
+        assert lost
+        assert not wrong, f"{wrong}\n{balancer.log}\n{restarted.server.log}"
+        assert len(lost) <= CLIENTS
+        # Each had its share.
+        shares = Counter(servers.values())
+        assert all(shares[each.name] >= 20 for each in instances), shares
+        for each in (restarted, drained):
+            # HAProxy was told of the drain by /readyz, and not by a closed port.
+            balancer.wait_for(rf"Server echoes/{each.name} is DOWN.*503")
+        # PROXY v2 tells the instance who the client is.
+        known = set(re.findall(r"closed (127\.[\d.]+):\d+", restarted.server.log))
+        assert known == {held.source for held in load.held} & known
+        assert len(known) >= 20
