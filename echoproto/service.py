@@ -108,8 +108,24 @@ class EchoService(Service):
     def _close(self, port: IListeningPort) -> Deferred[Any]:
         # A port closes in the reactor's next turn. Those who wait to be
         # accepted then would be reset, so they are let in right before.
-        self._reactor.callLater(0, _accept_waiting, port)
+        self._reactor.callLater(0, self._accept_waiting, port)
         return maybeDeferred(port.stopListening)
+
+    def _accept_waiting(self, port: IListeningPort) -> None:
+        queue = listen_queue.accept_queue(port)
+        if queue is None or not IReadDescriptor.providedBy(port):
+            return
+        # A port may accept only one at a time.
+        for _ in range(queue.queued):
+            port.doRead()
+        # There may be no descriptor for them.
+        left = listen_queue.accept_queue(port)
+        if left is not None and left.queued:
+            self._log.warn(
+                "{address} closes while {left} clients still wait to be accepted",
+                address=format_address(port.getHost()),
+                left=left.queued,
+            )
 
     def _listen(self) -> None:
         if self._drain is not None:
@@ -196,12 +212,3 @@ class EchoService(Service):
         if self._shutdown_trigger is not None:
             self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
             self._shutdown_trigger = None
-
-
-def _accept_waiting(port: IListeningPort) -> None:
-    """Accept those who wait in the accept queue."""
-    queue = listen_queue.accept_queue(port)
-    if queue is not None and IReadDescriptor.providedBy(port):
-        # A port may accept only one at a time.
-        for _ in range(queue.queued):
-            port.doRead()

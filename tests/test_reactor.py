@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
@@ -32,6 +32,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from echoproto.reactor import FastLane
+from tests.descriptors import no_descriptor_left
 from tests.logs import logged
 from tests.reactors import run
 
@@ -447,19 +448,6 @@ def test_a_client_that_gets_no_protocol_is_closed(unix: bool, answer: str) -> No
     with logged("") as log:
         assert run(main) == b"next"
     assert log.text.count("ZeroDivisionError: on purpose") == (answer == "an error")
-
-
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """Let this process open nothing meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.dup(0)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])

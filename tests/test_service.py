@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from zope.interface.verify import verifyObject
 
 from echoproto import EchoService, TCPEndpoint, echo
 from echoproto.protocol import Echo
+from tests.descriptors import no_descriptor_left
 from tests.logs import logged
 from tests.reactors import run
 from tests.transports import TCPLikeTransport
@@ -438,3 +440,22 @@ def test_those_who_wait_to_be_accepted_are_let_in_before_the_port_closes() -> No
                 client.close()
 
     assert run(main) == ([b"data"] * 30, 30)
+
+
+def test_those_who_cannot_be_let_in_are_told_of() -> None:
+    async def main(reactor: Any) -> int:
+        service = EchoService(TCPEndpoint(reactor, 0), reactor=reactor)
+        service.startService()
+        port = tcp_port(service)
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            with no_descriptor_left():
+                await service.stopService()
+        return port
+
+    with logged("echoproto.service") as log:
+        port = run(main)
+    assert log.lines_of("warn") == [
+        f"127.0.0.1:{port} closes while 3 clients still wait to be accepted"
+    ]
