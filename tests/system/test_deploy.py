@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.system import container
+from tests.system.network import Network, needs_network, network
 from tests.system.server import BIN, PATIENCE, Server, running
 
 PROJECT = Path(__file__).parents[2]
@@ -32,10 +33,6 @@ PROGRAM = 128 * MIB
 needs_systemd = pytest.mark.skipif(
     not (shutil.which("systemd-analyze") and shutil.which("systemd-socket-activate")),
     reason="needs systemd-analyze and systemd-socket-activate (systemd)",
-)
-needs_namespaces = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(map(shutil.which, ["unshare", "nsenter", "ip"])),
-    reason="needs root, unshare, nsenter (util-linux) and ip (iproute2)",
 )
 
 
@@ -105,31 +102,27 @@ def test_the_service_has_time_to_drain_and_room_for_what_it_takes_in() -> None:
     assert most + 256 <= int(files)
 
 
-def in_a_network_of_its_own(*command: str) -> list[str]:
-    up = 'ip link set lo up && exec "$@"'
-    return ["unshare", "--net", "sh", "-c", up, "sh", *command]
-
-
 class Activated:
     """The service, started by systemd-socket-activate with the unit's own words.
 
     It has a network of its own, so that every port is the one in the unit.
     """
 
-    def __init__(self, folder: Path, *tracer: str) -> None:
+    def __init__(self, net: Network, folder: Path, *tracer: str) -> None:
+        self._net = net
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.settimeout(PATIENCE)
         self.notify.bind(str(folder / "notify"))
         (start,) = settings(SERVICE, "ExecStart")
         (listen,) = settings(SOCKET, "ListenStream")
         words = shlex.split(start.replace("/opt/echoproto/bin", str(BIN)))
-        activate = ["systemd-socket-activate", f"--listen={listen}"]
+        activate = ["systemd-socket-activate", f"--listen={listen}", "--fdname=echoproto.socket"]
         environment = [f"--setenv=NOTIFY_SOCKET={folder}/notify"]
-        self.command = in_a_network_of_its_own(*activate, *environment, *tracer, *words)
+        self.command = net.command(*activate, *environment, *tracer, *words)
         self.server: Server
 
     def run(self, *command: str) -> str:
-        return run("nsenter", f"--target={self.server.pid}", "--net", *command)
+        return run(*self._net.command(*command))
 
     def states(self, last: str) -> list[str]:
         """Return what systemd is told, up to some state."""
@@ -139,26 +132,41 @@ class Activated:
         return told
 
 
+FIRST = "exec 3<>/dev/tcp/::1/7 && echo first >&3 && read -u 3 line && echo $line"
+
+
 def activated(folder: Path, *tracer: str) -> Iterator[Activated]:
-    service = Activated(folder, *tracer)
-    with service.notify, running(service.command, cwd=folder) as service.server:
-        service.server.wait_for("Listening on")
-        yield service
+    with network(folder) as net:
+        service = Activated(net, folder, *tracer)
+        with service.notify, running(service.command) as service.server:
+            service.server.wait_for("Listening on")
+            # The first connection is what starts it, and is served as soon as that is done.
+            assert service.run("bash", "-c", FIRST) == "first\n"
+            yield service
+
+
+# What MemoryDenyWriteExecute= does, where the kernel (Linux 6.3) can do it without systemd.
+DENY_WRITE_EXECUTE = """
+import ctypes, os, sys
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Activated]:
-    yield from activated(tmp_path)
+    assert settings(SERVICE, "MemoryDenyWriteExecute") == ["yes"]
+    yield from activated(tmp_path, sys.executable, "-c", DENY_WRITE_EXECUTE)
 
 
 READY = "from urllib.request import urlopen; print(urlopen('{}').status)"
 
 
 @needs_systemd
-@needs_namespaces
+@needs_network
 def test_the_service_starts_on_its_socket_and_tells_systemd(service: Activated) -> None:
     for address in ("[::1]:7", "127.0.0.1:7"):
-        # The first connection is what starts it.
         assert "0% loss" in service.run(str(BIN / "echoproto"), "ping", "-c", "2", address)
     assert "READY=1" in service.states("READY=1")
     ready = READY.format("http://127.0.0.1:9998/readyz")
@@ -192,8 +200,9 @@ def calls_allowed() -> set[str]:
 
 
 @needs_systemd
-@needs_namespaces
+@needs_network
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+@pytest.mark.slow
 def test_the_service_calls_nothing_that_its_filter_forbids(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     # -D leaves the service the number that it has to have for LISTEN_PID.
@@ -211,7 +220,7 @@ def test_the_service_calls_nothing_that_its_filter_forbids(tmp_path: Path) -> No
 # Containers
 
 
-@needs_namespaces
+@needs_network
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_image_builds_and_serves_without_a_shell(tmp_path: Path) -> None:
