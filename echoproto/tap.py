@@ -8,8 +8,9 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.python.components import Componentized
 
@@ -22,7 +23,15 @@ from echoproto.proxy_protocol import ProxyHeaders
 from echoproto.service import EchoService
 from echoproto.workers import WorkersService
 
+if TYPE_CHECKING:
+    from echoproto.status.server import StatusServer
+
 __all__ = ["Options", "makeService"]
+
+_STATUS_ALLOWED = (
+    "a TCP port, or a Twisted endpoint, as tcp:9998, tcp:9998:interface=192.0.2.1 or "
+    "unix:/run/echo-status.sock"
+)
 
 
 class _FromCommandLine:
@@ -33,6 +42,7 @@ class _FromCommandLine:
     """
 
     _options: Options
+    _status: StatusServer | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Stand under a parent, which is the application if a program runs this."""
@@ -40,19 +50,44 @@ class _FromCommandLine:
             log_format.choose(self._options["log-format"], parent, self._options.parent)
         super().setServiceParent(parent)  # type: ignore[misc]
 
+    def stopService(self) -> Deferred[None]:
+        """Drain; the status is told until that is over."""
+        over: Deferred[None] = super().stopService()  # type: ignore[misc]
+        if self._status is not None:
+            over.addBoth(self._close_status)
+        return over
+
+    def _close_status(self, outcome: Any) -> Deferred[Any]:
+        assert self._status is not None
+        return self._status.close().addCallback(lambda _: outcome)
+
     def _listen(self) -> None:
+        if self._status is not None:
+            # First, so that nothing else is open when it cannot be had.
+            try:
+                self._status.open()
+            except (CannotListenError, OSError, OverflowError, RuntimeError) as error:
+                raise self._refusal(_explain_status(error, self._options["status"])) from None
         try:
             super()._listen()  # type: ignore[misc]
-        except CannotListenError as error:
-            refusal = CannotStartError(_explain(error, self._options))
-            if sys.stderr is not sys.__stderr__:
-                # twistd has taken standard error for its log, where the line
-                # will stand, unless the log is on the terminal anyway.
-                print(refusal, file=sys.__stderr__)
-                parent: Mapping[str, Any] = self._options.parent or {}
-                if parent.get("nodaemon") and parent.get("logfile") in (None, "-"):
-                    refusal.code = 1
-            raise refusal from None
+        except BaseException as error:
+            if self._status is not None:
+                self._status.close()
+            if isinstance(error, CannotListenError):
+                raise self._refusal(_explain(error, self._options)) from None
+            raise
+
+    def _refusal(self, line: str) -> CannotStartError:
+        """Tell why it cannot start, where twistd would not."""
+        refusal = CannotStartError(line)
+        if sys.stderr is not sys.__stderr__:
+            # twistd has taken standard error for its log, where the line
+            # will stand, unless the log is on the terminal anyway.
+            print(refusal, file=sys.__stderr__)
+            parent: Mapping[str, Any] = self._options.parent or {}
+            if parent.get("nodaemon") and parent.get("logfile") in (None, "-"):
+                refusal.code = 1
+        return refusal
 
 
 class CommandLineService(_FromCommandLine, EchoService):
@@ -126,6 +161,54 @@ def _check_pid_file(program: Mapping[str, Any]) -> None:
             os.unlink(path)
 
 
+def _explain_status(error: Exception, endpoint: str) -> str:
+    """Say why the status cannot be served where it should be."""
+    why = getattr(error, "socketError", error)
+    reason = getattr(why, "strerror", None) or str(why)
+    return told("status", endpoint, f"cannot be opened ({reason})", _STATUS_ALLOWED)
+
+
+def _status_of(
+    service: EchoService | WorkersService, options: Options, reactor: Any
+) -> StatusServer:
+    """Make what serves the status of a service.
+
+    :raises CannotStartError: when there is no such endpoint, or something is
+        not installed.
+    """
+    where = options["status"]
+    try:
+        # Both cost memory, and one of them is an extra.
+        from echoproto.status.collector import ProcessCollector, WorkersCollector
+        from echoproto.status.endpoint import status_endpoint
+        from echoproto.status.server import StatusServer
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "prometheus_client":
+            raise
+        needs = "needs prometheus-client: pip install 'echoproto[metrics]'"
+        raise CannotStartError(f"--status {where}: {needs}") from None
+    try:
+        endpoint = status_endpoint(reactor, where)
+    except ValueError as error:
+        raise CannotStartError(told("status", where, str(error), _STATUS_ALLOWED)) from None
+    kind = ProcessCollector if isinstance(service, EchoService) else WorkersCollector
+    collector = kind(service, reactor, _settings(options), options["max-connections"])
+    return StatusServer(endpoint, collector, reactor)
+
+
+def _settings(options: Options) -> dict[str, str]:
+    """Return the options as the status shows them."""
+    shown = {}
+    for name, value in options.items():
+        if value is None or value == []:
+            continue
+        if isinstance(value, bool):
+            value = "on" if value else "off"
+        words = value if isinstance(value, list) else [value]
+        shown[name] = " ".join(str(each) for each in words)
+    return shown
+
+
 def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersService:
     """Make the service that the command line describes.
 
@@ -166,6 +249,9 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
             drain_timeout=options["drain-timeout"],
             reactor=reactor,
             fast_lane=fast_lane,
+            reports=options["status"] is not None,
         )
     service._options = options
+    if options["status"] is not None:
+        service._status = _status_of(service, options, reactor)
     return service

@@ -40,6 +40,8 @@ from echoproto.factory import EchoFactory
 from echoproto.log_format import fields
 from echoproto.proxy_protocol import ProxyHeaders
 from echoproto.service import EchoService
+from echoproto.status.lag import LoopLag
+from echoproto.status.report import Report
 
 
 class InheritedEndpoint(AdoptedStreamServerEndpoint):
@@ -139,12 +141,25 @@ def _observer() -> ILogObserver:
     return FilteringLogObserver(_tell_of, [levels])
 
 
+def _report_on(factory: EchoFactory, parent: Parent, reactor: Any) -> None:
+    """Tell the parent of the conversations when it asks, and at the end."""
+    lag = LoopLag(reactor)
+    lag.start()
+
+    def report(sources: bool = False) -> None:
+        tell("report", **Report.of(factory, lag, sources).as_message())
+
+    parent.messages.on("report", report)
+    # The last word, when the drain is over and nobody can ask any more.
+    reactor.addSystemEventTrigger("during", "shutdown", report)
+
+
 def main(settings: dict[str, Any]) -> None:
     """Serve until told to stop.
 
     :param settings: ``reactor``, a module that installs one; ``backlogs``,
         what was asked for each of the sockets; ``log``, ``proxy_headers``,
-        ``drain_timeout`` in seconds, and ``fast_lane``, as for
+        ``drain_timeout`` in seconds, ``fast_lane``, and ``reports``, as for
         :class:`echoproto.WorkersService`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -170,6 +185,8 @@ def main(settings: dict[str, Any]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(parent.stop))
     service.startService()
     running.addSystemEventTrigger("before", "shutdown", parent.drain)
+    if settings["reports"]:
+        _report_on(service.factory, parent, running)
     running.addReader(parent)
     running.run(installSignalHandlers=False)
 

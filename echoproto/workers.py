@@ -32,7 +32,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
-from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
+from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Handler, Messages, encode
 from echoproto.drain import watch_signals
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import LogDetail
@@ -59,6 +59,9 @@ class WorkersService(Service):
 
     Twisted's process monitor starts a worker anew when it dies: at once, or,
     if it lived for less than a second, after a delay that doubles each time.
+
+    :ivar count: how many workers there should be.
+    :ivar pids: the process of each worker that runs, by its name, as ``worker 1``.
     """
 
     _log = Logger()
@@ -72,6 +75,7 @@ class WorkersService(Service):
         drain_timeout: float = 10.0,
         fast_lane: bool = True,
         reactor: Any = None,
+        reports: bool = False,
     ) -> None:
         """Describe a service; it listens when it is started.
 
@@ -84,23 +88,27 @@ class WorkersService(Service):
             when the service stops; 0 aborts them at once.
         :param fast_lane: see :class:`echoproto.EchoService`.
         :param reactor: an ``IReactorProcess``; the global one if none is given.
+        :param reports: let workers measure how late their event loops are, and
+            send a ``report`` as they end; see :meth:`on`.
         """
         if IStreamServerEndpoint.providedBy(endpoints):
             endpoints = [endpoints]
         self._endpoints: Sequence[IStreamServerEndpoint] = endpoints
-        self._count = count
+        self.count = count
+        self.pids: dict[str, int] = {}
         self._settings = {
             "log": log.value,
             "proxy_headers": proxy_headers and proxy_headers.settings(),
             "drain_timeout": drain_timeout,
             "fast_lane": fast_lane,
+            "reports": reports,
         }
         self._reactor = reactor
         self._kill_time = drain_timeout + _GRACE
         # For each endpoint its sockets: one for each worker, or one for all.
         self._ports: list[list[IListeningPort]] = []
         self._monitor: Any = None
-        self._running: set[str] = set()
+        self._handlers: dict[str, Handler] = {"log": self._relay}
         self._all_ended: Deferred[None] | None = None
         self._shutdown_trigger: Any = None
         self._end_watch: Callable[[], None] | None = None
@@ -127,7 +135,7 @@ class WorkersService(Service):
         # What it lives for less than a second counts as an instant death.
         self._monitor.minRestartDelay = 0.1
         self._monitor.maxRestartDelay = 30
-        for number in range(self._count):
+        for number in range(self.count):
             self._monitor.addProcess(f"worker {number + 1}", self._command(), env=os.environ)
         self._monitor.startService()
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
@@ -141,7 +149,7 @@ class WorkersService(Service):
         """
         super().stopService()
         # Ours first: as long as one is open, its queue takes clients.
-        ports = [port for each in self._ports for port in each]
+        ports = self.ports
         self._ports = []
         closed = gatherResults([maybeDeferred(port.stopListening) for port in ports])
         return closed.addCallback(self._stop_workers).addCallback(self._stopped)
@@ -161,6 +169,20 @@ class WorkersService(Service):
         protocol = self._monitor.protocols.get(name)
         if protocol is not None:
             protocol.transport.write(encode(kind, **members))
+
+    def on(self, kind: str, handler: Handler) -> None:
+        """Name who handles what workers say of a kind; to be called before the start.
+
+        :param kind: of the message.
+        :param handler: called with the worker's name, and the message's
+            members as named arguments.
+        """
+        self._handlers[kind] = handler
+
+    @property
+    def ports(self) -> list[IListeningPort]:
+        """The sockets that are open, all those of an endpoint in turn."""
+        return [port for each in self._ports for port in each]
 
     def _listen(self) -> None:
         if self._reactor is None:
@@ -184,7 +206,7 @@ class WorkersService(Service):
         factory = ServerFactory()
         factory.noisy = False
         if isinstance(endpoint, TCPEndpoint):
-            return endpoint.listen_often(factory, self._count)
+            return endpoint.listen_often(factory, self.count)
         outcome: list[Any] = []
         endpoint.listen(factory).addBoth(outcome.append)
         if not outcome:
@@ -243,7 +265,8 @@ class WorkersService(Service):
             self._worker_ended(name, reason)
 
         messages = Messages()
-        messages.on("log", functools.partial(self._relay, name))
+        for kind, handler in self._handlers.items():
+            messages.on(kind, functools.partial(handler, name))
         relay_output = protocol.childDataReceived
 
         def received(descriptor: int, data: bytes) -> None:
@@ -258,7 +281,7 @@ class WorkersService(Service):
         process = self._reactor.spawnProcess(
             protocol, *args, childFDs={**streams, **sockets}, **named
         )
-        self._running.add(name)
+        self.pids[name] = process.pid
         self._log.info("{name} started, pid {pid}", name=name, pid=process.pid)
         return process
 
@@ -272,7 +295,7 @@ class WorkersService(Service):
         Logger(namespace=system).emit(LogLevel.lookupByName(level), "[{worker}] {text}", **event)
 
     def _worker_ended(self, name: str, reason: Failure) -> None:
-        self._running.discard(name)
+        self.pids.pop(name, None)
         restart = self._monitor.restart.get(name)
         if self.running and restart is not None and restart.active():
             self._log.warn(
@@ -281,12 +304,12 @@ class WorkersService(Service):
                 why=_why(reason),
                 delay=max(0.0, restart.getTime() - self._reactor.seconds()),
             )
-        if self._all_ended is not None and not self._running:
+        if self._all_ended is not None and not self.pids:
             self._all_ended.callback(None)
 
     def _stop_workers(self, _: object) -> Deferred[None]:
         self._all_ended = Deferred()
-        if not self._running:
+        if not self.pids:
             self._all_ended.callback(None)
         if self._monitor is not None:
             self._monitor.stopService()

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.error import CannotListenError
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from echoproto.endpoint import TCPEndpoint
 from echoproto.options import CannotStartError, Options
 from echoproto.service import EchoService
-from echoproto.tap import makeService
+from echoproto.tap import _settings, makeService
 
 
 def parsed(*arguments: str) -> Options:
@@ -164,3 +164,86 @@ def test_a_pid_file_is_left_to_twistd(reactor: MemoryReactorClock, tmp_path: Pat
     path.write_text("of another")
     makeService(options, reactor)
     assert path.read_text() == "of another"
+
+
+def test_the_status_is_opened_first_and_closed_last(reactor: MemoryReactorClock) -> None:
+    service: Any = makeService(parsed("--status", "9998"), reactor)
+    service.privilegedStartService()
+    service.startService()
+    assert [
+        (type(factory).__name__, interface) for _, factory, _, interface in reactor.tcpServers
+    ] == [
+        ("StatusSite", "127.0.0.1"),
+        ("EchoFactory", "127.0.0.1"),
+    ]
+    status = service._status
+    assert status is not None
+    conversation = service.factory.buildProtocol(None)
+    conversation.makeConnection(StringTransport())
+    over: list[object] = []
+    service.stopService().addCallback(over.append)
+    reactor.advance(0)
+    assert status._port is not None
+    conversation.connectionLost()
+    assert status._port is None
+    assert len(over) == 1
+
+
+@pytest.mark.parametrize("taken", ["status", "port"])
+def test_where_one_of_both_is_taken_none_is_left_open(taken: str) -> None:
+    opened: list[Any] = []
+
+    class Refusing(MemoryReactorClock):
+        def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+            if (port == 9998) == (taken == "status"):
+                raise CannotListenError(interface, port, os_error(errno.EADDRINUSE))
+            opened.append(super().listenTCP(port, factory, backlog, interface))
+            opened[-1].closed = False
+            opened[-1].stopListening = lambda this=opened[-1]: setattr(this, "closed", True)
+            return opened[-1]
+
+    service = makeService(parsed("--status", "9998"), Refusing())
+    with pytest.raises(CannotStartError) as caught:
+        service.privilegedStartService()
+    assert str(caught.value).startswith(f"--{taken} ")
+    assert all(port.closed for port in opened)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("x", "--status x: not an endpoint (Unknown endpoint type: 'x'); allowed: a TCP port, "),
+        ("", "--status '': not an endpoint (Unknown endpoint type: ''); allowed: a TCP port, "),
+        ("tcp:a:b:c:d", "--status tcp:a:b:c:d: an argument is missing, unknown, or there twice; "),
+    ],
+)
+def test_a_status_that_is_no_endpoint(
+    reactor: MemoryReactorClock, endpoint: str, message: str
+) -> None:
+    with pytest.raises(CannotStartError) as caught:
+        makeService(parsed("--status", endpoint), reactor)
+    assert str(caught.value).startswith(message)
+    assert reactor.tcpServers == []
+
+
+def test_the_status_needs_an_extra(
+    reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in list(sys.modules):
+        if name.startswith(("prometheus_client", "echoproto.status.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(CannotStartError) as caught:
+        makeService(parsed("--status", "9998"), reactor)
+    assert str(caught.value) == (
+        "--status 9998: needs prometheus-client: pip install 'echoproto[metrics]'"
+    )
+
+
+def test_the_settings_that_the_status_shows() -> None:
+    shown = _settings(parsed("--workers", "2", "--listen", "tcp:1", "--listen", "tcp:2"))
+    assert shown["workers"] == "2"
+    assert shown["listen"] == "tcp:1 tcp:2"
+    assert (shown["reuse-address"], shown["reuse-port"]) == ("on", "off")
+    assert "port" not in shown
+    assert "status" not in shown

@@ -127,6 +127,7 @@ def test_each_worker_inherits_a_socket_of_its_own(
             "proxy_headers": None,
             "drain_timeout": 2,
             "fast_lane": True,
+            "reports": False,
             "backlogs": [5],
             "reactor": "tests.test_workers",
         }
@@ -253,3 +254,25 @@ def test_the_port_must_be_free(reactor: PlayedReactor) -> None:
 
 def test_cores() -> None:
     assert workers.cores() >= 1
+
+
+def test_who_runs_and_what_is_open_can_be_seen(
+    reactor: PlayedReactor, started: WorkersService
+) -> None:
+    assert started.count == 3
+    assert started.pids == {f"worker {n}": 4711 for n in (1, 2, 3)}
+    assert list(started.ports) == list[Any](reactor.ports)
+    reactor.processes[1].end(ProcessTerminated(signal=9))
+    assert set(started.pids) == {"worker 1", "worker 3"}
+    started.stopService()
+    assert started.ports == []
+
+
+def test_other_messages_go_to_whom_they_concern(reactor: PlayedReactor) -> None:
+    service = WorkersService(TCPEndpoint(reactor, 0), 2, reactor=reactor, reports=True)
+    heard: list[tuple[str, int]] = []
+    service.on("report", lambda name, live: heard.append((name, live)))
+    service.startService()
+    assert reactor.processes[0].settings["reports"]
+    reactor.processes[1].protocol.childDataReceived(3, encode("report", live=5))
+    assert heard == [("worker 2", 5)]

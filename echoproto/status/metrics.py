@@ -1,0 +1,200 @@
+"""A snapshot as Prometheus reads it.
+
+Names follow https://prometheus.io/docs/practices/naming/. What workers have in
+common is summed; what makes sense for one process alone has a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from echoproto.factory import DURATION_BOUNDS
+from echoproto.status.report import Report
+from echoproto.status.snapshot import Listener, Process, Snapshot
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+
+def exposition(snapshot: Snapshot) -> bytes:
+    """Write a snapshot, and what is known of the processes, in Prometheus' text format 0.0.4.
+
+    :param snapshot: what to tell.
+    """
+    return generate_latest(_Families(snapshot))
+
+
+class _Families(Collector):
+    """Plays a registry with one snapshot in it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        snapshot = self._snapshot
+        yield InfoMetricFamily(
+            "echoproto_build",
+            "Versions.",
+            {
+                "version": snapshot.build.version,
+                "twisted": snapshot.build.twisted,
+                "python": snapshot.build.python,
+            },
+        )
+        yield from _conversations(snapshot.total, snapshot.most_live)
+        yield from _state(snapshot)
+        yield from _queues(snapshot.listeners)
+        if snapshot.drops is not None:
+            yield CounterMetricFamily(
+                "echoproto_listen_overflows",
+                "Handshakes dropped because an accept queue was full (ListenOverflows), since "
+                "the start, in the whole network namespace.",
+                snapshot.drops.overflows,
+            )
+            yield CounterMetricFamily(
+                "echoproto_listen_drops",
+                "Handshakes that a listening socket dropped for any reason (ListenDrops), since "
+                "the start, in the whole network namespace.",
+                snapshot.drops.drops,
+            )
+        yield from _lag(snapshot)
+        yield from ProcessCollector(registry=None).collect()
+        if snapshot.workers:
+            yield from _workers(snapshot.processes)
+
+
+def _conversations(total: Report, most_live: int) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "echoproto_conversations_accepted",
+        "Conversations accepted, with the live ones.",
+        total.accepted,
+    )
+    yield GaugeMetricFamily(
+        "echoproto_conversations_live", "Conversations that there are now.", total.live
+    )
+    if most_live:
+        yield GaugeMetricFamily(
+            "echoproto_conversations_limit",
+            "Conversations that there may be at once (--max-connections).",
+            most_live,
+        )
+    yield CounterMetricFamily(
+        "echoproto_conversations_failed",
+        "Conversations that ended in an error: a reset, a time-out, an abort.",
+        total.failed,
+    )
+    yield CounterMetricFamily(
+        "echoproto_conversations_silent",
+        "Conversations that ended without a byte, as health probes do.",
+        total.silent,
+    )
+    refused = CounterMetricFamily(
+        "echoproto_conversations_refused", "Clients turned away.", labels=["reason"]
+    )
+    for reason, count in sorted(total.refused.items()):
+        refused.add_metric([reason], count)
+    yield refused
+    yield CounterMetricFamily("echoproto_echoed_bytes", "Bytes returned.", total.bytes_echoed)
+    yield CounterMetricFamily(
+        "echoproto_discarded_bytes",
+        "Bytes that came after the end of a drain and were not returned.",
+        total.bytes_discarded,
+    )
+    running = 0
+    buckets = []
+    for bound, count in zip((*DURATION_BOUNDS, "+Inf"), total.durations, strict=True):
+        running += count
+        buckets.append((str(bound), running))
+    yield HistogramMetricFamily(
+        "echoproto_conversation_duration_seconds",
+        "How long the conversations that are over took.",
+        buckets=buckets,
+        sum_value=total.seconds,
+    )
+
+
+def _state(snapshot: Snapshot) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "echoproto_ready", "1 while /readyz answers 200.", snapshot.not_ready is None
+    )
+    yield GaugeMetricFamily("echoproto_draining", "1 during a drain.", snapshot.draining)
+
+
+def _queues(listeners: Iterable[Listener]) -> Iterator[Metric]:
+    length = GaugeMetricFamily(
+        "echoproto_accept_queue_length",
+        "Connections that wait to be accepted.",
+        labels=["listener", "socket"],
+    )
+    limit = GaugeMetricFamily(
+        "echoproto_accept_queue_limit",
+        "Connections that may wait before handshakes are dropped, as the kernel gave it.",
+        labels=["listener", "socket"],
+    )
+    for each in listeners:
+        if each.queued is not None and each.limit is not None:
+            labels = [each.address, str(each.socket)]
+            length.add_metric(labels, each.queued)
+            limit.add_metric(labels, each.limit)
+    yield length
+    yield limit
+
+
+def _lag(snapshot: Snapshot) -> Iterator[Metric]:
+    last = GaugeMetricFamily(
+        "echoproto_event_loop_lag_seconds",
+        "How late the event loop of a process was when last looked at.",
+        labels=["process"],
+    )
+    most = GaugeMetricFamily(
+        "echoproto_event_loop_lag_max_seconds",
+        "The latest that the event loop of a process was in the last minute.",
+        labels=["process"],
+    )
+    lags = [("main", snapshot.lag, snapshot.most_lag)]
+    if snapshot.workers:
+        lags += [(each.name, each.report.lag, each.report.most_lag) for each in snapshot.processes]
+    for name, lag, most_lag in lags:
+        last.add_metric([name], lag)
+        most.add_metric([name], most_lag)
+    yield last
+    yield most
+
+
+def _workers(processes: Iterable[Process]) -> Iterator[Metric]:
+    up = GaugeMetricFamily(
+        "echoproto_worker_up", "1 for a worker that answered in time.", labels=["process"]
+    )
+    families: dict[str, Metric] = {}
+    for each in processes:
+        up.add_metric([each.name], each.answering)
+        for family in _of_process(each):
+            families.setdefault(family.name, family)
+            if families[family.name] is not family:
+                families[family.name].samples += family.samples
+    yield up
+    yield from families.values()
+
+
+def _of_process(process: Process) -> Iterator[Metric]:
+    """Return what /proc tells of a worker."""
+    if not process.pid:
+        return
+    pid = str(process.pid)
+    for family in ProcessCollector("echoproto_worker", pid=lambda: pid, registry=None).collect():
+        family.samples = [
+            sample._replace(labels={**sample.labels, "process": process.name})
+            for sample in family.samples
+        ]
+        yield family

@@ -1,0 +1,148 @@
+"""What there is to tell of a server at one moment, whatever processes it has."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort
+
+from echoproto.address import format_address
+from echoproto.factory import DURATION_BOUNDS
+from echoproto.listen_queue import accept_queue
+from echoproto.status.kernel import ListenDrops
+from echoproto.status.report import Report
+
+# As many sources as a screen shows.
+_SHOWN_SOURCES = 10
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A listening socket and its accept queue.
+
+    :ivar address: where it listens.
+    :ivar socket: its number, from 1, among those that share the address.
+    :ivar queued: connections that wait to be accepted; ``None`` where that
+        cannot be read (outside Linux, and for a UNIX socket).
+    :ivar limit: how many may wait; see :class:`echoproto.listen_queue.AcceptQueue`.
+    """
+
+    address: str
+    socket: int
+    queued: int | None
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that serves conversations.
+
+    :ivar name: which one.
+    :ivar pid: its number; 0 for a worker that waits to be started again.
+    :ivar answering: whether it answered in time; if not, the report is the
+        last one that it gave.
+    :ivar report: what it told.
+    """
+
+    name: str
+    pid: int
+    answering: bool
+    report: Report
+
+
+@dataclass(frozen=True)
+class Build:
+    """What it is made of: versions."""
+
+    version: str = importlib.metadata.version("echoproto")
+    twisted: str = importlib.metadata.version("Twisted")
+    python: str = platform.python_version()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there is to tell at one moment.
+
+    :ivar started: when the service began to listen, in seconds since 1970.
+    :ivar uptime: seconds since then, by a clock that never jumps.
+    :ivar listening: whether a port is open.
+    :ivar draining: whether the end has been ordered.
+    :ivar total: all processes together, those included that are gone.
+    :ivar processes: those that serve.
+    :ivar workers: whether these are workers, and not the process itself.
+    :ivar listeners: the open ports.
+    :ivar drops: what the kernel dropped since the start; ``None`` outside Linux.
+    :ivar lag: seconds that the event loop of the process that is asked was late.
+    :ivar most_lag: the most of the last minute.
+    :ivar settings: the options, as text.
+    :ivar most_live: how many conversations there may be at once; 0 for any number.
+    """
+
+    started: float
+    uptime: float
+    listening: bool
+    draining: bool
+    total: Report
+    processes: tuple[Process, ...]
+    workers: bool
+    listeners: tuple[Listener, ...]
+    drops: ListenDrops | None
+    lag: float
+    most_lag: float
+    settings: Mapping[str, str]
+    most_live: int
+    build: Build = Build()
+
+    @property
+    def answering(self) -> int:
+        """How many processes answered."""
+        return sum(each.answering for each in self.processes)
+
+    @property
+    def not_healthy(self) -> str | None:
+        """Why the process should be killed, in words; ``None`` if it should not."""
+        if self.answering or self.draining:
+            return None
+        return "no worker answers"
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why no client should be sent here, in words; ``None`` if it is ready."""
+        if self.draining:
+            return "draining"
+        if not self.listening:
+            return "not listening"
+        return self.not_healthy
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for the page, which shows the busiest sources only."""
+        busiest = sorted(self.total.sources.items(), key=lambda each: (-each[1], each[0]))
+        told = asdict(self)
+        told["total"]["sources"] = busiest[:_SHOWN_SOURCES]
+        for each in told["processes"]:
+            del each["report"]["sources"], each["report"]["durations"]
+        return {**told, "duration_bounds": DURATION_BOUNDS, "not_ready": self.not_ready}
+
+
+def read_listeners(ports: Iterable[IListeningPort]) -> tuple[Listener, ...]:
+    """Read the accept queues of open ports.
+
+    :param ports: several may share an address (``SO_REUSEPORT``).
+    """
+    found: list[Listener] = []
+    for port in ports:
+        address = format_address(port.getHost())
+        queue = accept_queue(port)
+        found.append(
+            Listener(
+                address,
+                1 + sum(each.address == address for each in found),
+                None if queue is None else queue.queued,
+                None if queue is None else queue.limit,
+            )
+        )
+    return tuple(found)

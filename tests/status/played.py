@@ -1,0 +1,66 @@
+"""What there is to tell, as the tests of the status make it up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from echoproto.status.report import Report
+from echoproto.status.snapshot import Listener, Process, Snapshot
+
+REPORT = Report(
+    pid=7,
+    accepted=10,
+    live=3,
+    failed=1,
+    silent=2,
+    refused={"source": 4},
+    bytes_echoed=1000,
+    bytes_discarded=5,
+    durations=(1, 2, 3, 1, 0, 0, 0, 0, 0),
+    seconds=1.5,
+    sources={"192.0.2.1": 2, "2001:db8::/64": 1},
+    lag=0.25,
+    most_lag=0.5,
+)
+
+
+def snapshot(**changed: Any) -> Snapshot:
+    """A server of one process that serves."""
+    members: dict[str, Any] = {
+        "started": 1e9,
+        "uptime": 60.0,
+        "listening": True,
+        "draining": False,
+        "total": REPORT,
+        "processes": (Process("echo", 7, True, REPORT),),
+        "workers": False,
+        "listeners": (Listener("127.0.0.1:9999", 1, 2, 1024),),
+        "drops": None,
+        "lag": 0.25,
+        "most_lag": 0.5,
+        "settings": {"port": "9999"},
+        "most_live": 0,
+    }
+    return Snapshot(**{**members, **changed})
+
+
+class PlayedCollector:
+    """Tells what it was given, and how it was asked."""
+
+    def __init__(self, told: Snapshot | None = None) -> None:
+        self.answer: Deferred[Snapshot] | None = None
+        self.told = told or snapshot()
+        self.asked: list[bool] = []
+        self.running = False
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+    def collect(self, sources: bool = False) -> Deferred[Snapshot]:
+        self.asked.append(sources)
+        return succeed(self.told) if self.answer is None else self.answer

@@ -1,0 +1,100 @@
+"""A snapshot as Prometheus reads it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from echoproto.status.kernel import ListenDrops
+from echoproto.status.metrics import exposition
+from echoproto.status.snapshot import Listener, Process, Snapshot
+from tests.status.played import REPORT, snapshot
+
+
+def read(told: Snapshot) -> dict[tuple[str, ...], float]:
+    """Return the value of each sample by its name and labels."""
+    found: dict[tuple[str, ...], float] = {}
+    for family in text_string_to_metric_families(exposition(told).decode()):
+        assert family.documentation
+        for sample in family.samples:
+            name = (sample.name, *(f"{k}={v}" for k, v in sorted(sample.labels.items())))
+            assert name not in found
+            found[name] = sample.value
+    return found
+
+
+def one(told: Snapshot, *name: str) -> float:
+    return read(told)[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (("echoproto_conversations_accepted_total",), 10),
+        (("echoproto_conversations_live",), 3),
+        (("echoproto_conversations_failed_total",), 1),
+        (("echoproto_conversations_silent_total",), 2),
+        (("echoproto_conversations_refused_total", "reason=source"), 4),
+        (("echoproto_echoed_bytes_total",), 1000),
+        (("echoproto_discarded_bytes_total",), 5),
+        (("echoproto_ready",), 1),
+        (("echoproto_draining",), 0),
+        (("echoproto_accept_queue_length", "listener=127.0.0.1:9999", "socket=1"), 2),
+        (("echoproto_accept_queue_limit", "listener=127.0.0.1:9999", "socket=1"), 1024),
+        (("echoproto_event_loop_lag_seconds", "process=main"), 0.25),
+        (("echoproto_event_loop_lag_max_seconds", "process=main"), 0.5),
+        (("echoproto_conversation_duration_seconds_count",), 7),
+        (("echoproto_conversation_duration_seconds_sum",), 1.5),
+        (("echoproto_conversation_duration_seconds_bucket", "le=0.001"), 1),
+        (("echoproto_conversation_duration_seconds_bucket", "le=0.01"), 3),
+        (("echoproto_conversation_duration_seconds_bucket", "le=+Inf"), 7),
+    ],
+)
+def test_the_numbers(name: tuple[str, ...], value: float) -> None:
+    assert one(snapshot(), *name) == value
+
+
+def test_what_is_not_known_is_not_there() -> None:
+    names = {name for name, *_ in read(snapshot(listeners=(Listener("unix:", 1, None, None),)))}
+    absent = {"listen_overflows_total", "listen_drops_total", "accept_queue_length"}
+    absent |= {"conversations_limit", "worker_up"}
+    assert not names.intersection(f"echoproto_{each}" for each in absent)
+
+
+def test_what_only_some_have() -> None:
+    told = read(snapshot(drops=ListenDrops(3, 4), most_live=5))
+    assert told["echoproto_listen_overflows_total",] == 3
+    assert told["echoproto_listen_drops_total",] == 4
+    assert told["echoproto_conversations_limit",] == 5
+
+
+def test_labels_are_escaped() -> None:
+    hostile = 'a"b\\c\nd'
+    assert one(
+        snapshot(total=replace(REPORT, refused={hostile: 1})),
+        "echoproto_conversations_refused_total",
+        f"reason={hostile}",
+    )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_the_processes() -> None:
+    assert read(snapshot())["process_open_fds",] > 0
+    processes: Any = (
+        Process("worker 1", os.getpid(), True, REPORT),
+        Process("worker 2", os.getppid(), False, REPORT),
+        Process("worker 3", 0, False, REPORT),
+    )
+    told = read(snapshot(workers=True, processes=processes))
+    assert told["echoproto_worker_up", "process=worker 1"] == 1
+    assert told["echoproto_worker_up", "process=worker 2"] == 0
+    assert told["echoproto_worker_up", "process=worker 3"] == 0
+    assert told["echoproto_event_loop_lag_seconds", "process=worker 3"] == 0.25
+    for name in ("worker 1", "worker 2"):
+        assert told["echoproto_worker_process_resident_memory_bytes", f"process={name}"] > 0
+    assert ("echoproto_worker_process_resident_memory_bytes", "process=worker 3") not in told

@@ -1,0 +1,80 @@
+"""What there is to tell of a server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, UNIXAddress
+
+from echoproto.status.kernel import ListenDrops
+from echoproto.status.snapshot import Listener, Process, Snapshot, read_listeners
+from tests.status.played import REPORT, snapshot
+
+HUNG = Process("worker 1", 8, False, REPORT)
+WELL = Process("worker 2", 9, True, REPORT)
+
+
+@pytest.mark.parametrize(
+    ("told", "not_healthy", "not_ready"),
+    [
+        (snapshot(), None, None),
+        (snapshot(draining=True), None, "draining"),
+        (snapshot(listening=False), None, "not listening"),
+        (snapshot(processes=(HUNG, WELL)), None, None),
+        (snapshot(processes=(HUNG,)), "no worker answers", "no worker answers"),
+        # The last worker may end before its parent does.
+        (snapshot(processes=(HUNG,), draining=True), None, "draining"),
+    ],
+)
+def test_health(told: Snapshot, not_healthy: str | None, not_ready: str | None) -> None:
+    assert (told.not_healthy, told.not_ready) == (not_healthy, not_ready)
+
+
+def test_the_page_gets_the_ten_busiest_sources() -> None:
+    many = {f"192.0.2.{n}": 1 + n % 12 for n in range(24)}
+    told = json.loads(
+        json.dumps(snapshot(total=replace(REPORT, sources=many), drops=ListenDrops(1, 2)).as_json())
+    )
+    sources = told["total"]["sources"]
+    assert len(sources) == 10
+    assert sources[:3] == [["192.0.2.11", 12], ["192.0.2.23", 12], ["192.0.2.10", 11]]
+    assert told["drops"] == {"overflows": 1, "drops": 2}
+    assert len(told["duration_bounds"]) + 1 == len(told["total"]["durations"])
+    assert "sources" not in told["processes"][0]["report"]
+    assert told["not_ready"] is None
+
+
+class PlayedPort:
+    def __init__(self, address: Any, sock: socket.socket | None = None) -> None:
+        self._address = address
+        self.socket = sock
+
+    def getHost(self) -> Any:
+        return self._address
+
+
+def test_sockets_that_share_an_address_are_numbered() -> None:
+    ports: Any = [
+        PlayedPort(IPv4Address("TCP", "192.0.2.1", 7)),
+        PlayedPort(UNIXAddress(b"/run/echo.sock")),
+        PlayedPort(IPv4Address("TCP", "192.0.2.1", 7)),
+    ]
+    assert read_listeners(ports) == (
+        Listener("192.0.2.1:7", 1, None, None),
+        Listener("unix:/run/echo.sock", 1, None, None),
+        Listener("192.0.2.1:7", 2, None, None),
+    )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+def test_the_accept_queue_is_read() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=3) as listener:
+        address = IPv4Address("TCP", *listener.getsockname())
+        with socket.create_connection(listener.getsockname()):
+            (found,) = read_listeners([PlayedPort(address, listener)])  # type: ignore[list-item]
+    assert (found.queued, found.limit) == (1, 3)
