@@ -141,7 +141,9 @@ def activated(folder: Path, *tracer: str) -> Iterator[Activated]:
         with service.notify, running(service.command) as service.server:
             service.server.wait_for("Listening on")
             # The first connection is what starts it, and is served as soon as that is done.
-            assert service.run("bash", "-c", FIRST) == "first\n"
+            command = net.command("bash", "-c", FIRST)
+            first = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+            assert first.stdout == "first\n", first.stderr + service.server.log
             yield service
 
 
