@@ -13,8 +13,7 @@ _HYPOTHESIS = "HYPOTHESIS_STORAGE_DIRECTORY"
 
 def main() -> None:
     """Run the command line; say which extra is missing if it is."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    os.environ.setdefault(_HYPOTHESIS, str(Path(cache, "echoproto", "hypothesis")))
+    os.environ.setdefault(_HYPOTHESIS, str(Path(_cache(), "echoproto", "hypothesis")))
     try:
         from echoproto.probe.cli import run
     except ModuleNotFoundError as error:
@@ -22,6 +21,15 @@ def main() -> None:
             raise
         sys.exit(f"echoproto: {error.name} is missing: pip install 'echoproto[probe]'")
     sys.exit(run())
+
+
+def _cache() -> str:
+    """Return where this user's programs keep what they can do without."""
+    home = os.path.expanduser("~")
+    if home == "~":
+        # A user without a name, as in a container, may have no home; nothing is kept then.
+        home = os.sep
+    return os.environ.get("XDG_CACHE_HOME") or str(Path(home, ".cache"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -272,6 +273,19 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "fuzz", "--help")
     assert code == 0
     assert "--send-proxy" in out
+
+
+def test_a_user_without_a_home_can_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HYPOTHESIS_STORAGE_DIRECTORY", raising=False)
+    monkeypatch.setattr(sys, "argv", ["echoproto", "--version"])
+    # As os.path.expanduser has it for a user that no file of users knows.
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 0
+    assert os.environ.pop("HYPOTHESIS_STORAGE_DIRECTORY") == "/.cache/echoproto/hypothesis"
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def add_python(root: Path) -> list[str]:
     binaries = root / str(BASE / "bin")[1:]
     binaries.mkdir(parents=True, exist_ok=True)
     for python in (BASE / "bin").glob("python3*"):
-        if not python.name.endswith("config"):
+        if not python.name.endswith("config") and not os.path.lexists(binaries / python.name):
             shutil.copy(python, binaries, follow_symlinks=False)
     mounts = []
     system = [Path(each) for each in ("/usr/lib", "/usr/lib64", "/lib", "/lib64")]
@@ -198,7 +198,7 @@ class Container:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside it, as its user."""
         user, _, group = self._image.user.partition(":")
-        where = [f"--target={self.pid}", "--mount", "--net", "--pid", "--root", "--wd=/"]
+        where = [f"--target={self.pid}", "--mount", "--net", "--pid", "--root", "--wd"]
         who = [f"--setuid={user}", f"--setgid={group}"]
         return subprocess.run(
             ["nsenter", *where, *who, *command], capture_output=True, text=True, env={}

@@ -141,7 +141,9 @@ def activated(folder: Path, *tracer: str) -> Iterator[Activated]:
         with service.notify, running(service.command) as service.server:
             service.server.wait_for("Listening on")
             # The first connection is what starts it, and is served as soon as that is done.
-            assert service.run("bash", "-c", FIRST) == "first\n"
+            command = net.command("bash", "-c", FIRST)
+            first = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+            assert first.stdout == "first\n", first.stderr + service.server.log
             yield service
 
 
@@ -230,6 +232,8 @@ def test_the_image_builds_and_serves_without_a_shell(tmp_path: Path) -> None:
         assert "No such file" in echo.run("/bin/sh", "-c", "").stderr
         ping = echo.run("/opt/echoproto/bin/echoproto", "ping", "-c", "3", "127.0.0.1:9999")
         assert "0% loss" in ping.stdout, ping.stderr
+        smoke = echo.run("/opt/echoproto/bin/echoproto", "fuzz", "127.0.0.1:9999", "-n", "20")
+        assert "no failure" in smoke.stdout, smoke.stderr
         healthy = echo.run(*image.healthcheck)
         assert healthy.returncode == 0, healthy.stderr
         user = Path(f"/proc/{echo.pid}/status").read_text()

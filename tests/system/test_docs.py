@@ -233,6 +233,11 @@ def test_each_file_that_a_page_shows_is_tried() -> None:
         assert f'"{file.name}"' in tried
 
 
+def test_ci_installs_every_program_that_a_block_needs() -> None:
+    packages = (PROJECT / ".ci" / "run").read_text().split()
+    assert set(NEEDED.values()) <= set(packages)
+
+
 # The collector itself
 
 
