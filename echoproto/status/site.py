@@ -232,7 +232,10 @@ class StatusSite(http.HTTPFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make room for one more, and make it."""
         if len(self._channels) >= _MOST_CONNECTIONS:
-            next(iter(self._channels)).transport.abortConnection()
+            oldest = next(iter(self._channels))
+            # It is closed in the reactor's next turn, before which more may come.
+            self.closed(oldest)
+            oldest.transport.abortConnection()
         return super().buildProtocol(addr)
 
     def opened(self, channel: _Channel) -> None:
