@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.system.conftest import Serve
 from tests.system.server import PATIENCE, Server, eventually, running, say, twistd
+from tests.tls import make_certificate
 
 linux_only = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux tells of the accept queue"
@@ -304,3 +306,22 @@ def test_without_the_option_nothing_of_it_is_loaded() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     assert run.stdout == "[]\n"
+
+
+def test_over_tls(serve: Serve, tmp_path: Path) -> None:
+    """A browser and curl offer a choice of protocols (ALPN)."""
+    pytest.importorskip("OpenSSL")
+    pem = make_certificate(tmp_path / "both.pem")
+    status = Status(serve("--status", f"ssl:0:privateKey={pem}"))
+    context = ssl.create_default_context(cafile=str(pem))
+    context.check_hostname = False
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    connection = http.client.HTTPSConnection(
+        status.host, status.port, timeout=PATIENCE, context=context
+    )
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"ok\n")
+    finally:
+        connection.close()
