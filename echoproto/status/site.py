@@ -19,12 +19,13 @@ from importlib.resources import files
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from echoproto.status.collector import Collector
 from echoproto.status.metrics import CONTENT_TYPE as METRICS
@@ -197,6 +198,7 @@ class _Channel(http.HTTPChannel):
         self.loseConnection()
 
 
+@implementer(IProtocolNegotiationFactory)
 class StatusSite(http.HTTPFactory):
     """Makes the connections of the status port, and bounds how many there are."""
 
@@ -232,7 +234,10 @@ class StatusSite(http.HTTPFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make room for one more, and make it."""
         if len(self._channels) >= _MOST_CONNECTIONS:
-            next(iter(self._channels)).transport.abortConnection()
+            oldest = next(iter(self._channels))
+            # It is closed in the reactor's next turn, before which more may come.
+            self.closed(oldest)
+            oldest.transport.abortConnection()
         return super().buildProtocol(addr)
 
     def opened(self, channel: _Channel) -> None:
@@ -247,6 +252,14 @@ class StatusSite(http.HTTPFactory):
         """End what connections there are, once what was answered is sent."""
         for channel in tuple(self._channels):
             channel.loseConnection()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what a TLS client may choose.
+
+        Without a word of this Twisted ends the handshake with every client that
+        offers a choice (ALPN), as browsers do.
+        """
+        return [b"http/1.1"]
 
     # Twisted's would open an access log, and keep its time of day.
 

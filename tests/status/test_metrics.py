@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,3 +100,18 @@ def test_the_processes() -> None:
     for name in ("worker 1", "worker 2"):
         assert told["echoproto_worker_process_resident_memory_bytes", f"process={name}"] > 0
     assert ("echoproto_worker_process_resident_memory_bytes", "process=worker 3") not in told
+
+
+def test_the_documentation_names_each_metric_and_its_type() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "status.rst").read_text()
+    documented = dict(re.findall(r"\* - ``(echoproto_\w+)``\n +- (\w+)\n", page))
+    everything = exposition(
+        snapshot(
+            drops=ListenDrops(0, 0),
+            most_live=1,
+            workers=True,
+            processes=(Process("worker 1", 0, True, REPORT),),
+        )
+    ).decode()
+    exposed = dict(re.findall(r"# TYPE (echoproto_\w+) (\w+)\n", everything))
+    assert documented == exposed

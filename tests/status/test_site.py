@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
 
 from echoproto.status.site import StatusSite
 from tests.logs import logged
@@ -257,7 +259,8 @@ def test_who_holds_connections_open_keeps_nobody_out(site: StatusSite, clock: Cl
     assert get(site, "/healthz").code == 200
     assert not any(each.transport.aborted for each in holders)
     assert get(site, "/healthz").code == 200
-    assert [each.transport.aborted for each in holders] == [True] + [False] * 63
+    assert get(site, "/healthz").code == 200
+    assert [each.transport.aborted for each in holders] == [True] * 2 + [False] * 62
 
 
 def test_the_answer_may_come_later(site: StatusSite, collector: PlayedCollector) -> None:
@@ -299,3 +302,8 @@ def test_the_end(site: StatusSite) -> None:
     client = Client(site)
     site.close()
     assert client.transport.disconnecting
+
+
+def test_a_tls_client_is_offered_what_it_is(site: StatusSite) -> None:
+    assert verifyObject(IProtocolNegotiationFactory, site)
+    assert site.acceptableProtocols() == [b"http/1.1"]
