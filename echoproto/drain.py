@@ -41,7 +41,7 @@ class Drain:
 
     def start(self) -> Deferred[None]:
         """Begin; the Deferred fires when no conversation is left."""
-        live = self._factory.live
+        live = self._factory.live + self._factory.places.waiting
         empty = self._factory.when_empty()
         if live == 0:
             return empty
@@ -60,12 +60,14 @@ class Drain:
         """Abort what is left, and what would still begin to drain."""
         self._timeout = 0
         self._cancel_deadline()
+        self._factory.turn_away_waiting()
         if self._factory.live:
             self._log.warn("aborting {live} conversations", live=self._factory.live)
         for conversation in tuple(self._factory.conversations):
             conversation.transport.abortConnection()
 
     def _finish(self) -> None:
+        self._factory.turn_away_waiting()
         self._log.warn("drain deadline: closing {live} conversations", live=self._factory.live)
         self._deadline = self._clock.callLater(_FLUSH_TIME, self.cut)
         for conversation in tuple(self._factory.conversations):

@@ -1,4 +1,4 @@
-"""Who is in, and what was carried."""
+"""Who may come in, who is in, and what was carried."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from echoproto.address import format_address, source
-from echoproto.protocol import Echo
+from echoproto.conversation import Conversation, Told, ToldInFull
+from echoproto.limits import Limits, Sources
+from echoproto.places import Places
+from echoproto.protocol import has_half_close
 from echoproto.proxy_protocol import ProxyHeaders
 from echoproto.tally import Tally
+from echoproto.throttle import Throttled
 
 # The upper bounds of the histogram of durations, in seconds.
 DURATION_BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
-
-# A chunk's first bytes tell what it is; the whole would drown the log.
-_PREVIEW = 32
 
 
 class LogDetail(str, Enum):
@@ -41,78 +42,30 @@ class LogDetail(str, Enum):
         return self.value
 
 
-class Conversation(Echo):
-    """An Echo that its factory knows of; nothing is added per message."""
-
-    factory: EchoFactory
-    # Who made the connection, and by way of which balancer.
-    client: IAddress | None
-    via: IAddress | None = None
-    opened: float
-    # Whether it has said anything worth a line in the log.
-    told = False
-    # Why it was turned away, if it was.
-    refused: str | None = None
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.opened = time.monotonic()
-        if self.client is None:
-            self.client = self.transport.getPeer()
-        self.factory._opened(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory._closed(self, reason)
-
-
-class _ToldConversation(Conversation):
-    """One whose beginning and end are logged, unless it says nothing, as health probes do."""
-
-    def connectionMade(self) -> None:
-        # Until the first byte, and so at no cost to all that follow.
-        self.dataReceived = self._first_received  # type: ignore[method-assign]
-        super().connectionMade()
-
-    def _first_received(self, data: bytes) -> None:
-        del self.dataReceived
-        self.told = True
-        self.factory._tell_opened(self)
-        self.dataReceived(data)
-
-
-class _LoggedConversation(_ToldConversation):
-    """One that is also logged chunk by chunk."""
-
-    def dataReceived(self, data: bytes) -> None:
-        self.factory._log.info(
-            "chunk from {client}: {length} bytes {preview}",
-            client=self.factory._client(self),
-            length=len(data),
-            preview=repr(data[:_PREVIEW])[1:] + ("..." if len(data) > _PREVIEW else ""),
-        )
-        super().dataReceived(data)
-
-    def readConnectionLost(self) -> None:
-        if self.told:
-            self.factory._log.info("end of input from {client}", client=self.factory._client(self))
-        super().readConnectionLost()
-
-
 class EchoFactory(ServerFactory):
     """Makes conversations and knows those that are live.
 
+    :ivar limits: what it gives at the most.
+    :ivar places: how many more conversations there may be, and who waits for one
+        of these places.
+    :ivar sources: how many conversations each source has, if that is limited.
     :ivar conversations: the live ones.
     :ivar accepted: how many there have been, with the live ones.
     :ivar failed: how many of those that are over ended in an error: a reset, a
         time-out, an abort.
     :ivar silent: how many of those that are over never sent a byte, as health
         probes do.
-    :ivar refused: how many clients were turned away, by reason.
+    :ivar refused: how many clients were turned away, by reason: ``source`` (its
+        source has as many conversations as it may), ``proxy`` (no PROXY header
+        that counts), ``places`` (no place is left, at a port that cannot wait).
+    :ivar ended: how many conversations the server has ended, by reason: ``idle``.
     :ivar durations: how many of those that are over lasted up to each of
         :data:`DURATION_BOUNDS` and longer than the one before; last, those that
         lasted longer than all.
     :ivar seconds: how long those lasted, in all.
     :ivar bytes_discarded: bytes that came too late in a drain to be returned.
+    :ivar bytes_stuck: bytes of idle conversations that their clients had sent, and
+        did not take back.
     """
 
     noisy = False
@@ -123,6 +76,7 @@ class EchoFactory(ServerFactory):
         log: LogDetail | str = LogDetail.LISTENING,
         proxy_headers: ProxyHeaders | None = None,
         clock: Any = None,
+        limits: Limits | None = None,
     ) -> None:
         """Make a factory without conversations.
 
@@ -131,19 +85,25 @@ class EchoFactory(ServerFactory):
             balancer passes on; ``None`` if none does.
         :param clock: an ``IReactorTime``, for what has to come in time; the
             global reactor if none is given.
+        :param limits: what it gives at the most; there are none if none is given.
         :raises ValueError: when there is no such detail.
         """
         detail = LogDetail(log)
+        self.limits = Limits() if limits is None else limits
+        self.places = Places(self.limits.max_connections, lambda: self.live)
+        self.sources = Sources(self.limits.max_per_source)
         self.conversations: set[Conversation] = set()
         self.accepted = 0
         self.failed = 0
         self.silent = 0
         self.refused: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
         self.durations = [0] * (len(DURATION_BOUNDS) + 1)
         self.seconds = 0.0
         self.bytes_discarded = 0
+        self.bytes_stuck = 0
         self._bytes_of_closed = 0
-        self._conversation = _CONVERSATIONS[detail]
+        self._conversation = _kind(detail, self.limits)
         self._proxy_headers = proxy_headers
         self._clock = clock
         self._tally: Tally | None = None
@@ -176,54 +136,130 @@ class EchoFactory(ServerFactory):
         return [(name, live) for name, live in sources.most_common(count) if name is not None]
 
     def when_empty(self) -> Deferred[None]:
-        """Return a Deferred that fires once no conversation is live."""
-        if not self.conversations:
+        """Return a Deferred that fires once no conversation is live, and none is to begin."""
+        if self._is_empty():
             return succeed(None)
         waiting: Deferred[None] = Deferred()
         self._waiting_for_empty.append(waiting)
         return waiting
 
-    def refuse(self, conversation: Conversation, reason: str, why: str) -> None:
+    def refuse(
+        self, conversation: Conversation, reason: str, why: str, of: str | None = None
+    ) -> None:
         """Turn a client away, and say so at most once a second for each reason.
 
         :param conversation: what it has begun.
         :param reason: what it is counted under in ``refused``.
         :param why: the same for people.
+        :param of: whose it is, where the line that sums up has to say whose they are.
         """
         conversation.refused = reason
         self.refused[reason] += 1
-        if self._tally is None:
-            self._tally = Tally(self._log, self._time())
-        self._tally.tell(
-            reason, "refused {client}: {why}", client=self._client(conversation), why=why
-        )
+        self._tell_tally(reason, "refused {client}: {why}", conversation, of, why=why)
         transport = conversation.transport
         transport.unregisterProducer()
         transport.pauseProducing()
-        transport.loseConnection()
+        if has_half_close(transport):
+            transport.loseConnection()
+        else:
+            # TLS would shake hands first, and wait for the other side's end.
+            transport.abortConnection()
 
-    def _time(self) -> Any:
+    def end_idle(self, conversation: Conversation, stuck: int) -> None:
+        """End a conversation in which nothing moves.
+
+        :param conversation: the one.
+        :param stuck: how many bytes its client has sent and does not take back. They
+            are lost, and the log says how many.
+        """
+        conversation.ending = "idle"
+        self.ended["idle"] += 1
+        transport = conversation.transport
+        if not stuck:
+            # A transport waits for its producer before it closes.
+            transport.unregisterProducer()
+            transport.loseConnection()
+            return
+        self.bytes_stuck += stuck
+        self._tell_tally(
+            "idle",
+            "aborted {client}, which takes nothing back: {stuck} bytes not returned, "
+            "{in_all} so far",
+            conversation,
+            stuck=stuck,
+            in_all=self.bytes_stuck,
+        )
+        transport.abortConnection()
+
+    def turn_away_waiting(self) -> None:
+        """Close those who were accepted in a drain and still wait for a place."""
+        number = self.places.turn_away()
+        if number:
+            self._log.warn(
+                "closed {number} clients unheard, which had waited for a place", number=number
+            )
+            self._check_empty()
+
+    def flush(self) -> None:
+        """Log now what would be summed up later."""
+        if self._tally is not None:
+            self._tally.flush()
+
+    @property
+    def clock(self) -> IReactorTime:
+        """What counts the time."""
         if self._clock is None:
             from twisted.internet import reactor
 
             self._clock = reactor
-        return self._clock
+        return self._clock  # type: ignore[no-any-return]
 
     def _opened(self, conversation: Conversation) -> None:
+        # A port cannot wait if it is not one that the reactor reads.
+        room = not self.places.limited or self.places.room > 0
         self.accepted += 1
         self.conversations.add(conversation)
-        if self._proxy_headers is not None:
+        if not room:
+            self.refuse(conversation, "places", "no place is left")
+        elif self._proxy_headers is not None:
             self._proxy_headers.take(
-                conversation, self._time(), self._identified, self._refuse_header
+                conversation, self.clock, self._identified, self._refuse_header
             )
+        elif self.limits.max_per_source:
+            self._identified(conversation, b"")
 
     def _identified(self, conversation: Conversation, payload: bytes) -> None:
         """It is known whose the conversation is; what has come of its payload is taken now."""
+        name = source(conversation.client) if self.limits.max_per_source else None
+        if name is None:
+            self._begin(conversation, payload)
+        else:
+            self.sources.ask(name, conversation, payload, self._begin, self._refuse_source)
+
+    @staticmethod
+    def _begin(conversation: Conversation, payload: bytes) -> None:
         if payload:
             conversation.dataReceived(payload)
 
+    def _refuse_source(self, conversation: Conversation, name: str) -> None:
+        why = f"{name} has {self.limits.max_per_source} conversations, and may have no more"
+        self.refuse(conversation, "source", why, of=name)
+
     def _refuse_header(self, conversation: Conversation, why: str) -> None:
         self.refuse(conversation, "proxy", why)
+
+    def _tell_tally(
+        self,
+        kind: str,
+        line: str,
+        conversation: Conversation,
+        of: str | None = None,
+        **members: Any,
+    ) -> None:
+        """Warn of what happens to a conversation, at most once a second for each kind."""
+        if self._tally is None:
+            self._tally = Tally(self._log, self.clock)
+        self._tally.tell(kind, line, of, client=self._client(conversation), **members)
 
     def _tell_opened(self, conversation: Conversation) -> None:
         if conversation.via is None:
@@ -239,7 +275,12 @@ class EchoFactory(ServerFactory):
         self.conversations.discard(conversation)
         self._bytes_of_closed += conversation.bytes_echoed
         self.bytes_discarded += conversation.bytes_discarded
-        failed = not (conversation.refused or isinstance(reason.value, ConnectionDone))
+        why = conversation.ending
+        failed = not (
+            conversation.refused or why is not None or isinstance(reason.value, ConnectionDone)
+        )
+        if failed:
+            why = reason.getErrorMessage()
         self.failed += failed
         if not (conversation.bytes_echoed or conversation.bytes_discarded or conversation.refused):
             self.silent += 1
@@ -252,9 +293,19 @@ class EchoFactory(ServerFactory):
                 client=self._client(conversation),
                 bytes=conversation.bytes_echoed,
                 seconds=seconds,
-                error=f", {reason.getErrorMessage()}" if failed else "",
+                error=f", {why}" if why else "",
             )
-        if not self.conversations:
+        if conversation.source is not None:
+            self.sources.leave(conversation.source)
+        if self.places.limited:
+            self.places.give_back()
+        self._check_empty()
+
+    def _is_empty(self) -> bool:
+        return not self.conversations and not self.places.waiting
+
+    def _check_empty(self) -> None:
+        if self._waiting_for_empty and self._is_empty():
             waiting, self._waiting_for_empty = self._waiting_for_empty, []
             for each in waiting:
                 each.callback(None)
@@ -265,8 +316,15 @@ class EchoFactory(ServerFactory):
         return format_address(conversation.client)
 
 
-_CONVERSATIONS = {
-    LogDetail.LISTENING: Conversation,
-    LogDetail.CONNECTIONS: _ToldConversation,
-    LogDetail.CHUNKS: _LoggedConversation,
-}
+def _kind(detail: LogDetail, limits: Limits) -> type[Conversation]:
+    """Put together what a conversation has to do, and no more."""
+    told = {
+        LogDetail.LISTENING: Conversation,
+        LogDetail.CONNECTIONS: Told,
+        LogDetail.CHUNKS: ToldInFull,
+    }[detail]
+    if not limits.max_bytes_per_second:
+        return told
+    if told is Conversation:
+        return Throttled
+    return type("Conversation", (told, Throttled), {})

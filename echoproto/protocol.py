@@ -50,12 +50,17 @@ class Echo(Protocol):
     bytes_discarded = 0
     _finishing = False
 
+    @property
+    def producer(self) -> Any:
+        """What is to stop while the transport has enough to send."""
+        return self.transport
+
     def connectionMade(self) -> None:
         """Switch Nagle's algorithm off, and reading to the pace of writing."""
         transport = self.transport
         if ITCPTransport.providedBy(transport) and not IUNIXTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
-        transport.registerProducer(transport, True)
+        transport.registerProducer(self.producer, True)
 
     def dataReceived(self, data: bytes) -> None:
         """Return what came."""

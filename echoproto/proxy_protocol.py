@@ -27,7 +27,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
-    from echoproto.factory import Conversation
+    from echoproto.conversation import Conversation
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Host = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -69,8 +69,35 @@ _SAID_FOR = 10.0
 _EPOLLIN: int = getattr(select, "EPOLLIN", 0)
 _EPOLLOUT: int = getattr(select, "EPOLLOUT", 0)
 
+_log = Logger()
+
 _DONE = Failure(error.ConnectionDone())
 _LOST = Failure(error.ConnectionLost())
+
+
+def converse(port: Any, sock: socket.socket, client: Any) -> None:
+    """Begin a conversation; where that fails, say so, and let nobody wait for it.
+
+    :param port: that has accepted it, of either lane.
+    :param sock: the connection.
+    :param client: what ``accept`` called its peer.
+    """
+    try:
+        protocol = port.factory.buildProtocol(to_address(client))
+        if protocol is None:
+            sock.close()
+            return
+        transport = port.transport(sock, protocol, client, port, port.sessionno, port.reactor)
+    except Exception:
+        _log.failure("no protocol for a client")
+        sock.close()
+        return
+    port.sessionno += 1
+    try:
+        protocol.makeConnection(transport)
+    except Exception:
+        _log.failure("a protocol failed")
+        transport.abortConnection()
 
 
 @implementer(IReactorFDSet, IReadDescriptor)
@@ -148,11 +175,12 @@ class FastLane:
                 if failed.errno in _NO_ROOM:
                     self._rest(port, failed)
                 else:
-                    # Twisted has an answer to each.
+                    # Twisted has an answer to each, and accepts what is left of the number.
+                    port.numberAccepts -= accepted
                     tcp.Port.doRead(port)
                 return
             accepted += 1
-            self._converse(port, sock, client)
+            converse(port, sock, client)
         # More at once if so many came, as Twisted does.
         port.numberAccepts = accepted + 20 if accepted == port.numberAccepts else max(1, accepted)
 
@@ -178,25 +206,6 @@ class FastLane:
         self._resting.discard(port)
         if port.connected and not port.disconnecting:
             port.startReading()
-
-    def _converse(self, port: Any, sock: socket.socket, client: Any) -> None:
-        """Begin a conversation; where that fails, say so, and let nobody wait for it."""
-        try:
-            protocol = port.factory.buildProtocol(to_address(client))
-            if protocol is None:
-                sock.close()
-                return
-            transport = port.transport(sock, protocol, client, port, port.sessionno, self)
-        except Exception:
-            self._log.failure("no protocol for a client")
-            sock.close()
-            return
-        port.sessionno += 1
-        try:
-            protocol.makeConnection(transport)
-        except Exception:
-            self._log.failure("a protocol failed")
-            transport.abortConnection()
 
     def close(self) -> None:
         """Close the lane, once nothing is left in it."""

@@ -15,6 +15,7 @@ from echoproto import listen_queue
 from echoproto.address import format_address
 from echoproto.drain import Drain, watch_signals
 from echoproto.factory import EchoFactory
+from echoproto.idle import IdleSweep
 from echoproto.reactor import FastLane
 from echoproto.tls import let_half_close
 
@@ -62,6 +63,7 @@ class EchoService(Service):
         self._shutdown_trigger: Any = None
         self._shutting_down = False
         self._drain: Drain | None = None
+        self._idle_sweep: IdleSweep | None = None
         self._end_watch: Callable[[], None] | None = None
 
     def privilegedStartService(self) -> None:
@@ -80,6 +82,11 @@ class EchoService(Service):
         if not self._listening:
             self._listen()
         super().startService()
+        if self.factory.limits.idle_timeout:
+            self._idle_sweep = IdleSweep(
+                self.factory, self._reactor, self.factory.limits.idle_timeout
+            )
+            self._idle_sweep.start()
         self._shutting_down = False
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._reactor_shuts_down
@@ -106,6 +113,7 @@ class EchoService(Service):
             self._drain.cut()
 
     def _close(self, port: IListeningPort) -> Deferred[Any]:
+        self.factory.places.closing(port)
         # A port closes in the reactor's next turn. Those who wait to be
         # accepted then would be reset, so they are let in right before.
         self._reactor.callLater(0, self._accept_waiting, port)
@@ -171,6 +179,7 @@ class EchoService(Service):
         let_half_close(port)
         if self._lane is not None:
             self._lane.take(port)
+        self.factory.places.guard(port)
         # Who reads that it listens may count on all of it: on the handlers of
         # signals too, which the reactor sets only when it runs.
         self._reactor.callWhenRunning(self._announce, port, endpoint)
@@ -205,6 +214,10 @@ class EchoService(Service):
 
     def _stopped(self, _: object) -> None:
         self._close_lane()
+        if self._idle_sweep is not None:
+            self._idle_sweep.stop()
+            self._idle_sweep = None
+        self.factory.flush()
         self._drain = None
         if self._end_watch is not None:
             self._end_watch()

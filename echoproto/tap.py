@@ -18,6 +18,7 @@ from echoproto import log_format, workers
 from echoproto.clock import count_steadily
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import EchoFactory
+from echoproto.limits import Limits
 from echoproto.options import CannotStartError, Options, told
 from echoproto.proxy_protocol import ProxyHeaders
 from echoproto.service import EchoService
@@ -231,11 +232,17 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
     )
     fast_lane = options["lane"] == "fast"
     proxy_headers = ProxyHeaders.of(options["proxy-protocol"], options["proxy-from"])
+    limits = Limits(
+        max_connections=options["max-connections"],
+        max_per_source=options["max-per-source"],
+        idle_timeout=options["idle-timeout"],
+        max_bytes_per_second=options["max-bytes-per-second"],
+    )
     service: CommandLineService | CommandLineWorkersService
     if options["workers"] == 1:
         service = CommandLineService(
             endpoint,
-            EchoFactory(options["log"], proxy_headers, reactor),
+            EchoFactory(options["log"], proxy_headers, reactor, limits),
             drain_timeout=options["drain-timeout"],
             reactor=reactor,
             fast_lane=fast_lane,
@@ -246,6 +253,7 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
             options["workers"] or workers.cores(),
             log=options["log"],
             proxy_headers=proxy_headers,
+            limits=limits,
             drain_timeout=options["drain-timeout"],
             reactor=reactor,
             fast_lane=fast_lane,

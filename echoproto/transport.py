@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import error, main, tcp, unix
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import IProtocol, ISSLTransport
 from twisted.python.failure import Failure
 
 from echoproto.address import to_address
@@ -202,6 +202,11 @@ class TCPTransport(SendsAtOnce, tcp.Server):  # type: ignore[misc]
         """Return the client's address."""
         return to_address(self.client)
 
+    def read_at_most(self, size: int) -> None:
+        """Read no more than this at once, in bytes."""
+        self._most = min(size, self._most)
+        self._read_size = min(size, self._read_size)
+
     def doRead(self) -> error.ConnectionLost | error.ConnectionDone | None:  # type: ignore[override]
         """Read once, and hand it on."""
         size = self._read_size
@@ -220,6 +225,39 @@ class TCPTransport(SendsAtOnce, tcp.Server):  # type: ignore[misc]
             self._read_size = _LEAST
         self.protocol.dataReceived(data)
         return None
+
+
+def bytes_queued(transport: Any) -> int:
+    """Return how many bytes a connection keeps that the kernel has not taken yet.
+
+    :param transport: a connection's, of either lane; with TLS, the bytes are those
+        of its records. 0 for one that keeps none in Twisted's way.
+    """
+    data = getattr(transport, "dataBuffer", b"")
+    # What has been sent of the former, and what is not in it yet.
+    offset, more = getattr(transport, "offset", 0), getattr(transport, "_tempDataLen", 0)
+    return max(0, len(data) - offset) + more
+
+
+def _is_tls(transport: Any) -> bool:
+    return bool(ISSLTransport.providedBy(transport))
+
+
+def read_at_most(transport: Any, size: int) -> None:
+    """Let a transport read no more than this at once.
+
+    :param transport: a connection's, of either lane. Below TLS it is the connection
+        that reads less; what comes of it is a whole record at a time, of up to
+        16 KiB (RFC 8446, 5.1).
+    :param size: in bytes.
+    """
+    below = transport
+    while _is_tls(below):
+        below = below.transport
+    if isinstance(below, TCPTransport):
+        below.read_at_most(size)
+    elif isinstance(getattr(below, "bufferSize", None), int):
+        below.bufferSize = min(size, below.bufferSize)
 
 
 class TLSTransport(TCPTransport):

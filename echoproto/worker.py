@@ -37,6 +37,7 @@ from zope.interface import implementer
 from echoproto.clock import count_steadily
 from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
 from echoproto.factory import EchoFactory
+from echoproto.limits import Limits
 from echoproto.log_format import fields
 from echoproto.proxy_protocol import ProxyHeaders
 from echoproto.service import EchoService
@@ -158,7 +159,7 @@ def main(settings: dict[str, Any]) -> None:
     """Serve until told to stop.
 
     :param settings: ``reactor``, a module that installs one; ``backlogs``,
-        what was asked for each of the sockets; ``log``, ``proxy_headers``,
+        what was asked for each of the sockets; ``log``, ``proxy_headers``, ``limits``,
         ``drain_timeout`` in seconds, ``fast_lane``, and ``reports``, as for
         :class:`echoproto.WorkersService`.
     """
@@ -169,12 +170,13 @@ def main(settings: dict[str, Any]) -> None:
     count_steadily(reactor)
     globalLogBeginner.beginLoggingTo([_observer()])
     proxy_headers = ProxyHeaders.from_settings(settings["proxy_headers"])
+    limits = Limits(**settings["limits"])
     service = EchoService(
         [
             InheritedEndpoint(reactor, FIRST_SOCKET + n, backlog)
             for n, backlog in enumerate(settings["backlogs"])
         ],
-        EchoFactory(settings["log"], proxy_headers, reactor),
+        EchoFactory(settings["log"], proxy_headers, reactor, limits),
         drain_timeout=settings["drain_timeout"],
         reactor=reactor,
         fast_lane=settings["fast_lane"],

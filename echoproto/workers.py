@@ -10,6 +10,7 @@ accept queue of a worker that dies are served by the one that replaces it.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -36,6 +37,7 @@ from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Handler, Mes
 from echoproto.drain import watch_signals
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import LogDetail
+from echoproto.limits import Limits
 from echoproto.proxy_protocol import ProxyHeaders
 
 # Seconds that a worker gets beyond its own drain before it is killed.
@@ -76,6 +78,7 @@ class WorkersService(Service):
         fast_lane: bool = True,
         reactor: Any = None,
         reports: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         """Describe a service; it listens when it is started.
 
@@ -90,6 +93,8 @@ class WorkersService(Service):
         :param reactor: an ``IReactorProcess``; the global one if none is given.
         :param reports: let workers measure how late their event loops are, and
             send a ``report`` as they end; see :meth:`on`.
+        :param limits: what all workers give at the most, together; there are none
+            if none is given.
         """
         if IStreamServerEndpoint.providedBy(endpoints):
             endpoints = [endpoints]
@@ -99,6 +104,7 @@ class WorkersService(Service):
         self._settings = {
             "log": log.value,
             "proxy_headers": proxy_headers and proxy_headers.settings(),
+            "limits": dataclasses.asdict(limits or Limits()),
             "drain_timeout": drain_timeout,
             "fast_lane": fast_lane,
             "reports": reports,

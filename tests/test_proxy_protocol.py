@@ -16,7 +16,8 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from echoproto.factory import Conversation, EchoFactory
+from echoproto.conversation import Conversation
+from echoproto.factory import EchoFactory
 from echoproto.proxy_protocol import (
     HEADER_TIME,
     Header,

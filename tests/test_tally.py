@@ -42,6 +42,34 @@ def test_kinds_do_not_hide_each_other() -> None:
     assert log.lines == ["first", "second"]
 
 
+def test_the_line_that_counts_says_whose_they_are() -> None:
+    clock = Clock()
+    tally = Tally(LOG, clock)
+    with logged() as log:
+        tally.tell("kind", "{who} did it", "a", who="a")
+        for who in "aabbbbcdde":
+            tally.tell("kind", "{who} did it", who, who=who)
+        clock.advance(1)
+    assert log.lines[1] == (
+        "e did it (and 9 more of this kind within a second, "
+        "in all 4 of b, 2 of a, 2 of d, and those of 2 others)"
+    )
+
+
+def test_what_is_left_can_be_told_at_once() -> None:
+    clock = Clock()
+    tally = Tally(LOG, clock)
+    with logged() as log:
+        tally.tell("kind", "{which}", which="first")
+        tally.flush()
+        assert log.lines == ["first"]
+        for which in "abc":
+            tally.tell("kind", "{which}", which=which)
+        tally.flush()
+    assert log.lines[1:] == ["a", "c (and 1 more of this kind within a second)"]
+    assert not clock.getDelayedCalls()
+
+
 @given(st.lists(st.floats(0, 3), max_size=50))
 def test_all_are_counted_in_a_line_a_second(pauses: list[float]) -> None:
     clock = Clock()

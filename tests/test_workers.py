@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from typing import Any
@@ -16,6 +17,7 @@ from zope.interface import implementer
 
 from echoproto import TCPEndpoint, workers
 from echoproto.control import encode
+from echoproto.limits import Limits
 from echoproto.workers import WorkersService
 from tests.logs import logged
 
@@ -125,6 +127,7 @@ def test_each_worker_inherits_a_socket_of_its_own(
         assert process.settings == {
             "log": "listening",
             "proxy_headers": None,
+            "limits": dataclasses.asdict(Limits()),
             "drain_timeout": 2,
             "fast_lane": True,
             "reports": False,
