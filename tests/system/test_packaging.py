@@ -70,6 +70,9 @@ def test_what_is_in_the_wheel(built: Path) -> None:
         names = wheel.namelist()
     assert "echoproto/py.typed" in names
     assert "echoproto/protocol.py" in names
+    # What the status serves is no module.
+    page = {f"echoproto/status/page/{name}" for name in ("index.html", "page.css", "page.js")}
+    assert page <= set(names)
     # Either of these would hide Twisted, or its plugins.
     assert "twisted/__init__.py" not in names
     assert "twisted/plugins/__init__.py" not in names
