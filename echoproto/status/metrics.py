@@ -6,7 +6,7 @@ common is summed; what makes sense for one process alone has a label.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import generate_latest
 from prometheus_client.core import (
@@ -99,17 +99,20 @@ def _conversations(total: Report, most_live: int) -> Iterator[Metric]:
         "Conversations that ended without a byte, as health probes do.",
         total.silent,
     )
-    refused = CounterMetricFamily(
-        "echoproto_conversations_refused", "Clients turned away.", labels=["reason"]
+    yield _by_reason("echoproto_conversations_refused", "Clients turned away.", total.refused)
+    yield _by_reason(
+        "echoproto_conversations_ended", "Conversations that the server ended.", total.ended
     )
-    for reason, count in sorted(total.refused.items()):
-        refused.add_metric([reason], count)
-    yield refused
     yield CounterMetricFamily("echoproto_echoed_bytes", "Bytes returned.", total.bytes_echoed)
     yield CounterMetricFamily(
         "echoproto_discarded_bytes",
         "Bytes that came after the end of a drain and were not returned.",
         total.bytes_discarded,
+    )
+    yield CounterMetricFamily(
+        "echoproto_stuck_bytes",
+        "Bytes of idle conversations that their clients had sent and did not take back.",
+        total.bytes_stuck,
     )
     running = 0
     buckets = []
@@ -122,6 +125,13 @@ def _conversations(total: Report, most_live: int) -> Iterator[Metric]:
         buckets=buckets,
         sum_value=total.seconds,
     )
+
+
+def _by_reason(name: str, meaning: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, meaning, labels=["reason"])
+    for reason, count in sorted(counts.items()):
+        family.add_metric([reason], count)
+    return family
 
 
 def _state(snapshot: Snapshot) -> Iterator[Metric]:

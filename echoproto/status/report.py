@@ -27,8 +27,10 @@ class Report:
     :ivar failed: conversations that ended in an error.
     :ivar silent: conversations that ended without a byte.
     :ivar refused: clients that were turned away, for each reason.
+    :ivar ended: conversations that the server ended, for each reason.
     :ivar bytes_echoed: bytes returned.
     :ivar bytes_discarded: bytes that came too late in a drain.
+    :ivar bytes_stuck: bytes of idle conversations that were not taken back.
     :ivar durations: conversations that are over, by how long they took; see
         :class:`echoproto.EchoFactory`.
     :ivar seconds: how long those took, in all.
@@ -43,8 +45,10 @@ class Report:
     failed: int = 0
     silent: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
+    ended: Mapping[str, int] = field(default_factory=dict)
     bytes_echoed: int = 0
     bytes_discarded: int = 0
+    bytes_stuck: int = 0
     durations: Sequence[int] = (0,) * (len(DURATION_BOUNDS) + 1)
     seconds: float = 0.0
     sources: Mapping[str, int] = field(default_factory=dict)
@@ -67,8 +71,10 @@ class Report:
             failed=factory.failed,
             silent=factory.silent,
             refused=dict(factory.refused),
+            ended=dict(factory.ended),
             bytes_echoed=factory.bytes_echoed,
             bytes_discarded=factory.bytes_discarded,
+            bytes_stuck=factory.bytes_stuck,
             durations=tuple(factory.durations),
             seconds=factory.seconds,
             sources=dict(factory.top_sources(_SOURCES)) if sources else {},
@@ -95,8 +101,10 @@ def total(reports: Iterable[Report]) -> Report:
             failed=result.failed + each.failed,
             silent=result.silent + each.silent,
             refused=Counter(result.refused) + Counter(each.refused),
+            ended=Counter(result.ended) + Counter(each.ended),
             bytes_echoed=result.bytes_echoed + each.bytes_echoed,
             bytes_discarded=result.bytes_discarded + each.bytes_discarded,
+            bytes_stuck=result.bytes_stuck + each.bytes_stuck,
             durations=[a + b for a, b in zip(result.durations, each.durations, strict=True)],
             seconds=result.seconds + each.seconds,
             sources=Counter(result.sources) + Counter(each.sources),

@@ -42,6 +42,8 @@ def one(told: Snapshot, *name: str) -> float:
         (("echoproto_conversations_failed_total",), 1),
         (("echoproto_conversations_silent_total",), 2),
         (("echoproto_conversations_refused_total", "reason=source"), 4),
+        (("echoproto_conversations_ended_total", "reason=idle"), 6),
+        (("echoproto_stuck_bytes_total",), 9),
         (("echoproto_echoed_bytes_total",), 1000),
         (("echoproto_discarded_bytes_total",), 5),
         (("echoproto_ready",), 1),

@@ -51,7 +51,8 @@ def test_the_total() -> None:
     both = total([REPORT, replace(REPORT, pid=8, lag=0.1, sources={"192.0.2.1": 5})])
     assert (both.pid, both.accepted, both.live, both.failed, both.silent) == (0, 20, 6, 2, 4)
     assert both.refused == {"source": 8}
-    assert (both.bytes_echoed, both.bytes_discarded) == (2000, 10)
+    assert both.ended == {"idle": 12}
+    assert (both.bytes_echoed, both.bytes_discarded, both.bytes_stuck) == (2000, 10, 18)
     assert list(both.durations) == [2, 4, 6, 2, 0, 0, 0, 0, 0]
     assert both.seconds == 3.0
     assert both.sources == {"192.0.2.1": 7, "2001:db8::/64": 1}

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -324,3 +324,32 @@ def test_over_tls(serve: Serve, tmp_path: Path) -> None:
         assert (answer.status, answer.read()) == (200, b"ok\n")
     finally:
         connection.close()
+
+
+def test_who_is_turned_away_is_counted_by_reason(serve: Serve) -> None:
+    server, status = started(serve, "--max-per-source", "1")
+    with server.connect() as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+        for _ in range(5):
+            # What was sent and not read makes it a reset.
+            with server.connect() as refused, suppress(ConnectionError):
+                assert say(refused, b"no") == b""
+        assert status.comes_to(5, "conversations_refused_total", "reason=source")
+        assert status.number("conversations_live") == 1
+        assert status.number("echoed_bytes_total") == 1
+
+
+@linux_only
+def test_who_waits_at_the_limit_is_in_the_accept_queue(serve: Serve) -> None:
+    server, status = started(serve, "--max-connections", "2")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(7)]
+        assert eventually(lambda: queues(status) == [(5, 1024)])
+        assert status.number("conversations_live") == 2
+        assert status.number("conversations_limit") == 2
+        assert status.get("/readyz")[0] == 200
+        for client in clients[:2]:
+            client.close()
+        assert eventually(lambda: queues(status) == [(3, 1024)])
+        assert status.comes_to(4, "conversations_accepted_total")

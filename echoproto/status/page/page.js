@@ -217,7 +217,9 @@ function showEnds({ total }) {
     ["Failed", total.failed, whole.format(total.failed)],
     ["Silent, without a byte", total.silent, whole.format(total.silent)],
     ...Object.entries(total.refused).map(([why, count]) => [`Refused: ${why}`, count, whole.format(count)]),
+    ...Object.entries(total.ended).map(([why, count]) => [`Ended: ${why}`, count, whole.format(count)]),
     ["Bytes too late in a drain", total.bytes_discarded, bytes(total.bytes_discarded).join(" ")],
+    ["Bytes that idle clients left", total.bytes_stuck, bytes(total.bytes_stuck).join(" ")],
   ];
   const over = total.durations.reduce((sum, each) => sum + each, 0);
   rows.unshift(["Over", over, whole.format(over)]);
