@@ -188,6 +188,21 @@ def test_restarts_turn_nobody_away(kind: str, mode: str, tmp_path: Path) -> None
         assert "Traceback" not in manager.server.log
 
 
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_who_finds_no_place_is_served_by_the_next(kind: str, tmp_path: Path) -> None:
+    limits = ["--max-connections", "1", "--drain-timeout", "20"]
+    with activated(kind, tmp_path, *limits) as manager, manager.connect() as inside:
+        inside.sendall(b"before")
+        assert inside.recv(6) == b"before"
+        with manager.connect() as outside:
+            outside.sendall(b"data")
+            os.kill(manager.pids()[-1], signal.SIGTERM)
+            manager.server.wait_for("draining: 1 conversations have")
+            assert say(inside, b"after") == b"after"
+            assert outside.recv(4) == b"data"
+            assert len(manager.pids()) == 2
+
+
 @pytest.mark.parametrize("mode", ["fast", pytest.param("workers", marks=pytest.mark.slow)])
 def test_the_true_length_of_an_inherited_queue_is_told(mode: str, tmp_path: Path) -> None:
     with activated("tcp", tmp_path, *MODES[mode], "--backlog", "5", name="name=echo") as manager:

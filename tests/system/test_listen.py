@@ -204,6 +204,21 @@ def test_who_waits_at_a_unix_socket_when_the_drain_begins_is_served(
         assert server.wait() == -signal.SIGTERM
 
 
+def test_who_finds_no_place_at_a_unix_socket_is_served_before_the_end(
+    tmp_path: Path, pem: Path
+) -> None:
+    limits = ["--max-connections", "1", "--drain-timeout", "20"]
+    with served("unix", "fast", tmp_path, pem, *limits) as (server, connect):
+        with connect() as inside, connect() as outside:
+            assert exchange(inside, b"before") == b"before"
+            outside.sendall(b"data")
+            server.signal(signal.SIGTERM)
+            server.wait_for("draining: 1 conversations")
+            assert say(inside, b"after") == b"after"
+            assert outside.recv(4) == b"data"
+        assert server.wait() == -signal.SIGTERM
+
+
 @in_all_modes
 def test_several_endpoints_and_a_port(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "socket"
