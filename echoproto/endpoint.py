@@ -17,7 +17,22 @@ from zope.interface import implementer
 
 from echoproto import listen_queue
 
+_log = Logger()
+
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
+
+def clamped(backlog: int) -> int:
+    """Return the backlog to ask the kernel for; warn if that is not the one that is wished for.
+
+    :param backlog: the wish, in connections.
+    """
+    limits = listen_queue.read_limits()
+    warning = listen_queue.clamp_warning(backlog, limits)
+    if warning is not None:
+        _log.warn("{warning}", warning=warning)
+    # Where no limit is known, listen(2) takes no more than an int all the same.
+    return min(listen_queue.clamp_backlog(backlog, limits), listen_queue.INT_MAX)
 
 
 @implementer(IStreamServerEndpoint)
@@ -30,8 +45,6 @@ class TCPEndpoint:
 
     :ivar backlog: the length of the accept queue that was asked for.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -68,9 +81,17 @@ class TCPEndpoint:
             :class:`twisted.internet.error.CannotListenError`, whose
             ``socketError`` says why.
         """
-        return maybeDeferred(
-            lambda: self._open(protocolFactory, self._resolve(), self._clamped(), self._reuse_port)
+        return maybeDeferred(self.open, protocolFactory)
+
+    def open(self, factory: IProtocolFactory) -> IListeningPort:
+        """Listen, and return the port.
+
+        :raises twisted.internet.error.CannotListenError: as with :meth:`listen`.
+        """
+        opened: IListeningPort = self._open(
+            factory, self._resolve(), clamped(self.backlog), self._reuse_port
         )
+        return opened
 
     def listen_often(self, factory: IProtocolFactory, count: int) -> list[IListeningPort]:
         """Open several sockets on the one port, among which the kernel spreads the clients.
@@ -83,7 +104,7 @@ class TCPEndpoint:
         :raises twisted.internet.error.CannotListenError: as with :meth:`listen`.
         """
         address = self._resolve()
-        backlog = self._clamped()
+        backlog = clamped(self.backlog)
         if not self._reuse_port:
             self._check_free(address)
         ports = [self._open(factory, address, backlog, reuse_port=True)]
@@ -92,15 +113,6 @@ class TCPEndpoint:
         while len(ports) < count:
             ports.append(self._open(factory, address, backlog, reuse_port=True, port=chosen))
         return ports
-
-    def _clamped(self) -> int:
-        """Return the backlog to ask the kernel for."""
-        limits = listen_queue.read_limits()
-        warning = listen_queue.clamp_warning(self.backlog, limits)
-        if warning is not None:
-            self._log.warn("{warning}", warning=warning)
-        # Where no limit is known, listen(2) takes no more than an int all the same.
-        return min(listen_queue.clamp_backlog(self.backlog, limits), listen_queue.INT_MAX)
 
     def _open(
         self,

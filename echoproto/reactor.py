@@ -45,6 +45,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echoproto.address import to_address
+from echoproto.ports import InheritedUNIXPort, UNIXPort
 from echoproto.tls import tls_factory
 from echoproto.transport import SendsAtOnce, TCPTransport, TLSTransport, UNIXTransport
 
@@ -70,6 +71,8 @@ _EPOLLIN: int = getattr(select, "EPOLLIN", 0)
 _EPOLLOUT: int = getattr(select, "EPOLLOUT", 0)
 
 _log = Logger()
+
+_UNIX_PORTS = (unix.Port, UNIXPort, InheritedUNIXPort)
 
 _DONE = Failure(error.ConnectionDone())
 _LOST = Failure(error.ConnectionLost())
@@ -149,13 +152,13 @@ class FastLane:
             stays where it is.
         """
         # The very classes: a port that differs may have its reasons.
-        if type(port) not in (tcp.Port, unix.Port):
+        if type(port) not in (tcp.Port, *_UNIX_PORTS):
             return False
         # Any: Twisted has no interface for a port that can be moved.
         moved: Any = port
         moved.stopReading()
         moved.reactor = self
-        if type(port) is unix.Port:
+        if type(port) in _UNIX_PORTS:
             moved.transport = UNIXTransport
         else:
             moved.transport = TLSTransport if tls_factory(port) else TCPTransport

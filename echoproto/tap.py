@@ -14,11 +14,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.python.components import Componentized
 
-from echoproto import log_format, workers
+from echoproto import log_format, notify, workers
 from echoproto.clock import count_steadily
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import EchoFactory
 from echoproto.limits import Limits
+from echoproto.listen import DescribedEndpoint, ListenError
 from echoproto.options import CannotStartError, Options, told
 from echoproto.proxy_protocol import ProxyHeaders
 from echoproto.service import EchoService
@@ -39,11 +40,13 @@ class _FromCommandLine:
     """Mixed into a service that twistd or twist runs.
 
     A failed start is told in the command line's words, and the log is written
-    as the command line says.
+    as the command line says. A service manager that wants to be told is told.
     """
 
     _options: Options
     _status: StatusServer | None = None
+    _reactor: Any
+    _readiness: notify.Readiness | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Stand under a parent, which is the application if a program runs this."""
@@ -51,9 +54,21 @@ class _FromCommandLine:
             log_format.choose(self._options["log-format"], parent, self._options.parent)
         super().setServiceParent(parent)  # type: ignore[misc]
 
+    def startService(self) -> None:
+        """Start, and tell the service manager when it is ready."""
+        # Before workers are started, which must not speak for the service.
+        notifier = notify.take_notifier(os.environ)
+        super().startService()  # type: ignore[misc]
+        if notifier is not None:
+            self._readiness = notify.Readiness(notifier, self._reactor, self)
+
     def stopService(self) -> Deferred[None]:
-        """Drain; the status is told until that is over."""
+        """Drain; the service manager and the status are told until that is over."""
         over: Deferred[None] = super().stopService()  # type: ignore[misc]
+        readiness, self._readiness = self._readiness, None
+        if readiness is not None:
+            readiness.stopping()
+            over.addCallback(lambda _: readiness.stopped())
         if self._status is not None:
             over.addBoth(self._close_status)
         return over
@@ -74,7 +89,7 @@ class _FromCommandLine:
         except BaseException as error:
             if self._status is not None:
                 self._status.close()
-            if isinstance(error, CannotListenError):
+            if isinstance(error, (CannotListenError, ListenError)):
                 raise self._refusal(_explain(error, self._options)) from None
             raise
 
@@ -99,8 +114,10 @@ class CommandLineWorkersService(_FromCommandLine, WorkersService):
     """What ``twistd echo --workers`` runs."""
 
 
-def _explain(error: CannotListenError, options: Options) -> str:
+def _explain(error: CannotListenError | ListenError, options: Options) -> str:
     """Say which option cannot be had, why, and what is allowed."""
+    if isinstance(error, ListenError):
+        return told("listen", error.description, error.reason, error.allowed)
     port, interface, why = options["port"], options["interface"], error.socketError
     reason = getattr(why, "strerror", None) or str(why)
     code = getattr(why, "errno", None)
@@ -162,6 +179,24 @@ def _check_pid_file(program: Mapping[str, Any]) -> None:
             os.unlink(path)
 
 
+def _endpoints(options: Options, reactor: Any) -> list[TCPEndpoint | DescribedEndpoint]:
+    """Make what --port, --listen, and the options for sockets describe."""
+    sockets = {
+        "backlog": options["backlog"],
+        "reuse_address": options["reuse-address"],
+        "reuse_port": options["reuse-port"],
+    }
+    endpoints: list[TCPEndpoint | DescribedEndpoint] = []
+    if options["port"] is not None:
+        endpoints.append(TCPEndpoint(reactor, options["port"], options["interface"], **sockets))
+    for description in options["listen"]:
+        try:
+            endpoints.append(DescribedEndpoint(reactor, description, **sockets))
+        except ListenError as error:
+            raise CannotStartError(_explain(error, options)) from None
+    return endpoints
+
+
 def _explain_status(error: Exception, endpoint: str) -> str:
     """Say why the status cannot be served where it should be."""
     why = getattr(error, "socketError", error)
@@ -215,21 +250,15 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
 
     :param options: parsed.
     :param reactor: the one to listen with; the global one if none is given.
-    :raises CannotStartError: when twistd could not write its pid file.
+    :raises CannotStartError: when an endpoint string is wrong, or twistd could not write
+        its pid file.
     """
     _check_pid_file(options.parent or {})
     if reactor is None:
         from twisted.internet import reactor
 
         count_steadily(reactor)
-    endpoint = TCPEndpoint(
-        reactor,
-        port=options["port"],
-        interface=options["interface"],
-        backlog=options["backlog"],
-        reuse_address=options["reuse-address"],
-        reuse_port=options["reuse-port"],
-    )
+    endpoints = _endpoints(options, reactor)
     fast_lane = options["lane"] == "fast"
     proxy_headers = ProxyHeaders.of(options["proxy-protocol"], options["proxy-from"])
     limits = Limits(
@@ -241,15 +270,16 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
     service: CommandLineService | CommandLineWorkersService
     if options["workers"] == 1:
         service = CommandLineService(
-            endpoint,
+            endpoints,
             EchoFactory(options["log"], proxy_headers, reactor, limits),
             drain_timeout=options["drain-timeout"],
             reactor=reactor,
             fast_lane=fast_lane,
+            drain_delay=options["drain-delay"],
         )
     else:
         service = CommandLineWorkersService(
-            endpoint,
+            endpoints,
             options["workers"] or workers.cores(),
             log=options["log"],
             proxy_headers=proxy_headers,
@@ -258,6 +288,7 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
             reactor=reactor,
             fast_lane=fast_lane,
             reports=options["status"] is not None,
+            drain_delay=options["drain-delay"],
         )
     service._options = options
     if options["status"] is not None:

@@ -14,17 +14,21 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReadDescriptor,
+    IStreamServerEndpoint,
+)
 from twisted.logger import (
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     eventAsText,
@@ -38,25 +42,49 @@ from echoproto.clock import count_steadily
 from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
 from echoproto.factory import EchoFactory
 from echoproto.limits import Limits
+from echoproto.listen import DescribedEndpoint, ListenError
 from echoproto.log_format import fields
+from echoproto.ports import adopt
 from echoproto.proxy_protocol import ProxyHeaders
 from echoproto.service import EchoService
 from echoproto.status.lag import LoopLag
 from echoproto.status.report import Report
 
 
-class InheritedEndpoint(AdoptedStreamServerEndpoint):
+@implementer(IStreamServerEndpoint)
+class InheritedEndpoint:
     """A listening socket that the parent has opened.
 
     :ivar backlog: the length of the accept queue that the parent was asked for.
     """
 
     def __init__(self, reactor: Any, descriptor: int, backlog: int | None) -> None:
-        with socket.socket(fileno=os.dup(descriptor)) as sock:
-            sock.setblocking(False)
-            family = sock.family
-        super().__init__(reactor, descriptor, family)
+        """Describe it.
+
+        :param reactor: an ``IReactorSocket``.
+        :param descriptor: the socket's.
+        :param backlog: what the parent was asked for; ``None`` if it has inherited it too.
+        """
+        self._reactor = reactor
+        self._descriptor = descriptor
         self.backlog = backlog
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
+        """Listen, once; the result is there at once."""
+        return maybeDeferred(adopt, self._reactor, self._descriptor, protocolFactory)
+
+
+def _endpoint(
+    reactor: Any, descriptor: int, backlog: int | None, description: str | None
+) -> InheritedEndpoint | DescribedEndpoint:
+    """Return what listens on a socket of the parent's.
+
+    :param description: the endpoint string it was opened for, if that adds a layer,
+        as TLS, of which the socket knows nothing.
+    """
+    if description is None:
+        return InheritedEndpoint(reactor, descriptor, backlog)
+    return DescribedEndpoint(reactor, description, backlog or 0, inherited=descriptor)
 
 
 @implementer(IReadDescriptor)
@@ -67,8 +95,10 @@ class Parent:
         self._reactor = reactor
         self._service = service
         self._stopping = False
+        self._close = False
         self._cut = False
         self.messages = Messages()
+        self.messages.on("close", self._close_now)
         self.messages.on("cut", self._cut_short)
 
     def fileno(self) -> int:
@@ -86,15 +116,17 @@ class Parent:
             self.messages.receive(data)
         else:
             self._reactor.removeReader(self)
-            self.stop()
+            self._orphaned()
 
     def connectionLost(self, reason: Failure) -> None:
         """The pipe is hung up, as some reactors tell its end; or the reactor shuts down."""
-        self.stop()
+        self._orphaned()
 
     def drain(self) -> Deferred[None]:
         """Let the conversations finish, unless the order to cut that short came first."""
         over = self._service.stopService()
+        if self._close:
+            self._service.end_delay()
         if self._cut:
             self._service.cut()
         return over
@@ -104,6 +136,15 @@ class Parent:
         if not self._stopping:
             self._stopping = True
             self._reactor.stop()
+
+    def _orphaned(self) -> None:
+        # Whoever follows the parent may want the port.
+        self._close = True
+        self.stop()
+
+    def _close_now(self) -> None:
+        self._close = True
+        self._service.end_delay()
 
     def _cut_short(self) -> None:
         self._cut = True
@@ -139,6 +180,8 @@ def _observer() -> ILogObserver:
     # That Twisted has opened a port or ended a loop, the parent says too.
     levels = LogLevelFilterPredicate(LogLevel.warn)
     levels.setLogLevelForNamespace("echoproto", LogLevel.info)
+    # And how far all are with the drain.
+    levels.setLogLevelForNamespace("echoproto.drain.Progress", LogLevel.warn)
     return FilteringLogObserver(_tell_of, [levels])
 
 
@@ -155,12 +198,22 @@ def _report_on(factory: EchoFactory, parent: Parent, reactor: Any) -> None:
     reactor.addSystemEventTrigger("during", "shutdown", report)
 
 
+def _report_each_second(reactor: Any, factory: EchoFactory, before: tuple[int, int]) -> None:
+    """Tell the parent how many conversations there are and what was carried, if that is new."""
+    now = (factory.live, factory.bytes_echoed)
+    if now != before:
+        tell("carried", live=now[0], echoed=now[1])
+    reactor.callLater(1, _report_each_second, reactor, factory, now)
+
+
 def main(settings: dict[str, Any]) -> None:
     """Serve until told to stop.
 
-    :param settings: ``reactor``, a module that installs one; ``backlogs``,
-        what was asked for each of the sockets; ``log``, ``proxy_headers``, ``limits``,
-        ``drain_timeout`` in seconds, ``fast_lane``, and ``reports``, as for
+    :param settings: ``reactor``, a module that installs one; ``sockets``, for
+        each of them the ``backlog`` that was asked for and the ``description`` of
+        its layers, if it has any; ``log``, ``proxy_headers``, ``limits``,
+        ``drain_timeout`` and ``drain_delay`` in seconds, ``fast_lane``, and
+        ``reports``, as for
         :class:`echoproto.WorkersService`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -173,19 +226,22 @@ def main(settings: dict[str, Any]) -> None:
     limits = Limits(**settings["limits"])
     service = EchoService(
         [
-            InheritedEndpoint(reactor, FIRST_SOCKET + n, backlog)
-            for n, backlog in enumerate(settings["backlogs"])
+            _endpoint(reactor, FIRST_SOCKET + n, **each)
+            for n, each in enumerate(settings["sockets"])
         ],
         EchoFactory(settings["log"], proxy_headers, reactor, limits),
         drain_timeout=settings["drain_timeout"],
         reactor=reactor,
         fast_lane=settings["fast_lane"],
+        drain_delay=settings["drain_delay"],
     )
     parent = Parent(reactor, service)
     running: Any = reactor
     # Before anybody is told that this one listens.
     signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(parent.stop))
+    service.when_ready().addCallback(lambda _: tell("ready"))
     service.startService()
+    _report_each_second(reactor, service.factory, (0, 0))
     running.addSystemEventTrigger("before", "shutdown", parent.drain)
     if settings["reports"]:
         _report_on(service.factory, parent, running)
@@ -194,4 +250,9 @@ def main(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    try:
+        main(json.loads(sys.argv[1]))
+    except ListenError as refusal:
+        # A key that the user who serves may not read, or that has gone meanwhile.
+        Logger(namespace="echoproto.worker").critical("cannot serve {refusal}", refusal=refusal)
+        sys.exit(1)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import (
     IListeningPort,
     IProcessProtocol,
@@ -34,10 +34,12 @@ from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
 from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Handler, Messages, encode
-from echoproto.drain import watch_signals
+from echoproto.drain import Delay, Progress, watch_signals
 from echoproto.endpoint import TCPEndpoint
 from echoproto.factory import LogDetail
 from echoproto.limits import Limits
+from echoproto.listen import DescribedEndpoint
+from echoproto.ports import close_now
 from echoproto.proxy_protocol import ProxyHeaders
 
 # Seconds that a worker gets beyond its own drain before it is killed.
@@ -64,6 +66,7 @@ class WorkersService(Service):
 
     :ivar count: how many workers there should be.
     :ivar pids: the process of each worker that runs, by its name, as ``worker 1``.
+    :ivar draining: as for :class:`echoproto.EchoService`.
     """
 
     _log = Logger()
@@ -79,6 +82,7 @@ class WorkersService(Service):
         reactor: Any = None,
         reports: bool = False,
         limits: Limits | None = None,
+        drain_delay: float = 0.0,
     ) -> None:
         """Describe a service; it listens when it is started.
 
@@ -95,6 +99,7 @@ class WorkersService(Service):
             send a ``report`` as they end; see :meth:`on`.
         :param limits: what all workers give at the most, together; there are none
             if none is given.
+        :param drain_delay: see :class:`echoproto.EchoService`.
         """
         if IStreamServerEndpoint.providedBy(endpoints):
             endpoints = [endpoints]
@@ -106,15 +111,31 @@ class WorkersService(Service):
             "proxy_headers": proxy_headers and proxy_headers.settings(),
             "limits": dataclasses.asdict(limits or Limits()),
             "drain_timeout": drain_timeout,
+            "drain_delay": drain_delay,
             "fast_lane": fast_lane,
             "reports": reports,
         }
         self._reactor = reactor
-        self._kill_time = drain_timeout + _GRACE
+        self._drain_timeout = drain_timeout
+        self._drain_delay = drain_delay
         # For each endpoint its sockets: one for each worker, or one for all.
         self._ports: list[list[IListeningPort]] = []
         self._monitor: Any = None
-        self._handlers: dict[str, Handler] = {"log": self._relay}
+        self._handlers: dict[str, Handler] = {
+            "log": self._relay,
+            "ready": self._worker_ready,
+            "carried": self._worker_carried,
+        }
+        self._ready: set[str] = set()
+        self._waiting_for_ready: list[Deferred[None]] = []
+        # For each worker its conversations, and the bytes returned; and those by
+        # workers that have ended.
+        self._live: dict[str, int] = {}
+        self._echoed: dict[str, int] = {}
+        self._echoed_by_ended = 0
+        self.draining = False
+        self._delay: Delay | None = None
+        self._progress: Progress | None = None
         self._all_ended: Deferred[None] | None = None
         self._shutdown_trigger: Any = None
         self._end_watch: Callable[[], None] | None = None
@@ -137,7 +158,7 @@ class WorkersService(Service):
         from twisted.runner.procmon import ProcessMonitor
 
         self._monitor = ProcessMonitor(self._spawner())
-        self._monitor.killTime = self._kill_time
+        self._monitor.killTime = self._drain_timeout + _GRACE
         # What it lives for less than a second counts as an instant death.
         self._monitor.minRestartDelay = 0.1
         self._monitor.maxRestartDelay = 30
@@ -148,22 +169,49 @@ class WorkersService(Service):
             "before", "shutdown", self._watch_signals
         )
 
+    @property
+    def live(self) -> int:
+        """How many conversations there were when the workers last told, at most a second ago."""
+        return sum(self._live.values())
+
+    @property
+    def bytes_echoed(self) -> int:
+        """Bytes returned in all, as far as the workers have told."""
+        return self._echoed_by_ended + sum(self._echoed.values())
+
+    def when_ready(self) -> Deferred[None]:
+        """Return a Deferred that fires once every worker listens."""
+        if len(self._ready) == self.count:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting_for_ready.append(waiting)
+        return waiting
+
     def stopService(self) -> Deferred[None]:
-        """Close the ports and let the workers drain.
+        """Close the ports, after ``drain_delay``, and let the workers drain.
 
         :returns: a Deferred that fires when all have ended.
         """
         super().stopService()
-        # Ours first: as long as one is open, its queue takes clients.
+        self.draining = True
+        self._progress = Progress(self._reactor, lambda: self.live, lambda: self.bytes_echoed)
+        delay = self._drain_delay if self.pids else 0
+        self._delay = Delay(self._reactor, delay, self._progress)
+        over = self._delay.start().addCallback(lambda _: self._close_ports())
+        return over.addCallback(self._stop_workers).addCallback(self._stopped)
+
+    def _close_ports(self) -> Deferred[Any]:
+        # Before the workers': as long as one is open, its queue takes clients.
         ports = self.ports
         self._ports = []
-        closed = gatherResults([maybeDeferred(port.stopListening) for port in ports])
-        return closed.addCallback(self._stop_workers).addCallback(self._stopped)
+        return gatherResults([maybeDeferred(port.stopListening) for port in ports])
 
     def cut(self) -> None:
-        """Abort what is left of a drain."""
+        """Abort what is left of a drain, its delay included."""
         for name in self._monitor.protocols:
             self.tell(name, "cut")
+        if self._delay is not None:
+            self._delay.cut()
 
     def tell(self, name: str, kind: str, **members: Any) -> None:
         """Send a message to a worker.
@@ -204,14 +252,14 @@ class WorkersService(Service):
         except BaseException:
             for ports in self._ports:
                 for port in ports:
-                    port.stopListening()
+                    close_now(port)
             self._ports = []
             raise
 
     def _open(self, endpoint: IStreamServerEndpoint) -> list[IListeningPort]:
         factory = ServerFactory()
         factory.noisy = False
-        if isinstance(endpoint, TCPEndpoint):
+        if isinstance(endpoint, (TCPEndpoint, DescribedEndpoint)):
             return endpoint.listen_often(factory, self.count)
         outcome: list[Any] = []
         endpoint.listen(factory).addBoth(outcome.append)
@@ -232,10 +280,16 @@ class WorkersService(Service):
         port._shouldShutdown = False
 
     def _command(self) -> list[str]:
-        backlogs = [getattr(endpoint, "backlog", None) for endpoint in self._endpoints]
+        sockets = [
+            {
+                "backlog": getattr(endpoint, "backlog", None),
+                "description": getattr(endpoint, "layers", None),
+            }
+            for endpoint in self._endpoints
+        ]
         settings = {
             **self._settings,
-            "backlogs": backlogs,
+            "sockets": sockets,
             "reactor": type(self._reactor).__module__,
         }
         return [sys.executable, "-m", "echoproto.worker", json.dumps(settings)]
@@ -300,10 +354,23 @@ class WorkersService(Service):
             event.pop(taken, None)
         Logger(namespace=system).emit(LogLevel.lookupByName(level), "[{worker}] {text}", **event)
 
+    def _worker_ready(self, name: str) -> None:
+        self._ready.add(name)
+        if len(self._ready) == self.count:
+            waiting, self._waiting_for_ready = self._waiting_for_ready, []
+            for each in waiting:
+                each.callback(None)
+
+    def _worker_carried(self, name: str, live: int, echoed: int) -> None:
+        self._live[name], self._echoed[name] = live, echoed
+
     def _worker_ended(self, name: str, reason: Failure) -> None:
         self.pids.pop(name, None)
+        self._ready.discard(name)
+        self._live.pop(name, None)
+        self._echoed_by_ended += self._echoed.pop(name, 0)
         restart = self._monitor.restart.get(name)
-        if self.running and restart is not None and restart.active():
+        if restart is not None and restart.active():
             self._log.warn(
                 "{name} ended ({why}); a new one starts in {delay:.1f} s",
                 name=name,
@@ -317,11 +384,20 @@ class WorkersService(Service):
         self._all_ended = Deferred()
         if not self.pids:
             self._all_ended.callback(None)
+        elif self._progress is not None and self._drain_timeout > 0:
+            self._progress.drain(self._drain_timeout)
+        for name in tuple(self.pids):
+            # One that was told to stop by somebody else may be in its own delay.
+            self.tell(name, "close")
         if self._monitor is not None:
             self._monitor.stopService()
         return self._all_ended
 
     def _stopped(self, _: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._delay = None
+        self.draining = False
         self._monitor = None
         self._all_ended = None
         if self._end_watch is not None:

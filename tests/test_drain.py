@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from echoproto.drain import Drain, watch_signals
+from echoproto.drain import Delay, Drain, Progress, watch_signals
 from echoproto.factory import EchoFactory
 from echoproto.protocol import Echo
 from tests.logs import logged
@@ -216,3 +216,72 @@ def test_the_handlers_of_an_application_stay(reactor: SignalledReactor) -> None:
     end()
     assert signal.getsignal(signal.SIGINT) is own
     assert signal.getsignal(signal.SIGTERM) == reactor.sigTerm
+
+
+def test_each_second_it_says_what_is_left() -> None:
+    clock = Clock()
+    clients = Conversations(2)
+    with logged("echoproto.drain.Progress") as log:
+        Drain(clients.factory, clock, 3.2).start()
+        clients.ends[0].dataReceived(b"12345")
+        clock.advance(1)
+        clients.ends[0].connectionLost(Failure(ConnectionDone()))
+        clock.advance(1)
+        clock.advance(1)
+        clock.advance(1)
+    assert log.lines == [
+        "draining: 2 conversations left, 5 bytes echoed in the last second, 2 s to the deadline",
+        "draining: 1 conversations left, 0 bytes echoed in the last second, 1 s to the deadline",
+    ]
+
+
+def test_a_drain_that_is_over_says_no_more() -> None:
+    clock = Clock()
+    clients = Conversations(1)
+    with logged("echoproto.drain.Progress") as log:
+        Drain(clients.factory, clock, 10).start()
+        clients.lose_all(ConnectionDone())
+        clock.advance(5)
+    assert log.lines == []
+
+
+def delay(clock: Clock, seconds: float) -> Delay:
+    return Delay(clock, seconds, Progress(clock, lambda: 7, lambda: 0))
+
+
+def test_a_delay_says_for_how_long_connections_are_taken() -> None:
+    clock = Clock()
+    with logged() as log:
+        over = delay(clock, 3).start()
+        for _ in range(3):
+            assert not over.called
+            clock.advance(1)
+    assert over.called
+    assert clock.getDelayedCalls() == []
+    assert log.lines == [
+        f"draining: still taking connections for {seconds} s; 7 conversations"
+        for seconds in (3, 2, 1)
+    ]
+
+
+def test_no_delay() -> None:
+    clock = Clock()
+    with logged() as log:
+        assert delay(clock, 0).start().called
+    assert clock.getDelayedCalls() == []
+    assert log.lines == []
+
+
+def test_a_delay_that_is_cut() -> None:
+    clock = Clock()
+    begun = delay(clock, 30)
+    over = begun.start()
+    clock.advance(1)
+    begun.cut()
+    begun.cut()
+    assert over.called
+    assert clock.getDelayedCalls() == []
+    # Or before it has begun.
+    later = delay(clock, 30)
+    later.cut()
+    assert later.start().called

@@ -141,7 +141,7 @@ def test_the_global_reactor_is_the_default(
     over = service.stopService()
     clock.advance(0)
     assert not is_over(over)
-    assert [call.getTime() for call in clock.getDelayedCalls()] == [5]
+    assert max(call.getTime() for call in clock.getDelayedCalls()) == 5
 
 
 def test_when_one_of_several_endpoints_fails_none_is_left_open(clock: MemoryReactorClock) -> None:
@@ -259,6 +259,65 @@ def test_conversations_drain(clock: MemoryReactorClock) -> None:
     conversation.connectionLost(Failure(ConnectionAborted()))
     assert is_over(over)
     assert clock.getDelayedCalls() == []
+
+
+def test_for_the_delay_it_still_takes_connections(clock: MemoryReactorClock) -> None:
+    port = PlayedPort(clock)
+    endpoint = PlayedEndpoint(succeed(port))
+    service = EchoService(endpoint, drain_timeout=3, drain_delay=5, reactor=clock)
+    service.startService()
+    endpoint.accept()
+    assert not service.draining
+    over = service.stopService()
+    assert service.draining
+    assert not service.running
+    clock.advance(4.9)
+    assert port.open
+    transport = endpoint.accept()
+    assert service.live == 2
+    clock.advance(0.1)
+    clock.advance(0)
+    assert not port.open
+    # Only now the time of the drain begins.
+    clock.advance(2.9)
+    assert transport.calls == []
+    for conversation in tuple(service.factory.conversations):
+        assert service.draining
+        conversation.connectionLost(Failure(ConnectionAborted()))
+    assert is_over(over)
+    assert not service.draining
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_cut_ends_the_delay_too(clock: MemoryReactorClock) -> None:
+    port = PlayedPort(clock)
+    endpoint = PlayedEndpoint(succeed(port))
+    service = EchoService(endpoint, drain_timeout=60, drain_delay=60, reactor=clock)
+    service.startService()
+    transport = endpoint.accept()
+    (conversation,) = service.factory.conversations
+    over = service.stopService()
+    service.cut()
+    assert "abortConnection" in transport.calls
+    conversation.connectionLost(Failure(ConnectionAborted()))
+    clock.advance(0)
+    assert not port.open
+    assert is_over(over)
+    assert clock.getDelayedCalls() == []
+
+
+def test_it_is_ready_when_all_listen_and_the_reactor_runs(clock: MemoryReactorClock) -> None:
+    pending: Deferred[Any] = Deferred()
+    endpoints = [PlayedEndpoint(succeed(PlayedPort(clock))), PlayedEndpoint(pending)]
+    service = EchoService(endpoints, reactor=clock)
+    ready = service.when_ready()
+    service.startService()
+    clock.run()
+    assert not ready.called
+    pending.callback(PlayedPort(clock))
+    clock.run()
+    assert ready.called
+    assert service.when_ready().called
 
 
 def test_it_does_not_start_while_it_drains(clock: MemoryReactorClock) -> None:

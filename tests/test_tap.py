@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 import time
@@ -247,3 +248,43 @@ def test_the_settings_that_the_status_shows() -> None:
     assert (shown["reuse-address"], shown["reuse-port"]) == ("on", "off")
     assert "port" not in shown
     assert "status" not in shown
+
+
+def test_it_listens_where_it_is_told_to(reactor: MemoryReactorClock) -> None:
+    service = makeService(parsed("--listen", "tcp:7", "--listen", "tcp6:8", "-b", "5"), reactor)
+    service.privilegedStartService()
+    assert [(asked[2], asked[3]) for asked in reactor.tcpServers] == [(5, "0.0.0.0"), (5, "::")]
+
+
+def test_a_port_is_listened_on_too_when_it_is_given(reactor: MemoryReactorClock) -> None:
+    makeService(parsed("--listen", "tcp:7", "--port", "8"), reactor).privilegedStartService()
+    assert [asked[3] for asked in reactor.tcpServers] == ["127.0.0.1", "0.0.0.0"]
+
+
+def test_a_wrong_endpoint_is_refused(reactor: MemoryReactorClock) -> None:
+    with pytest.raises(CannotStartError, match=r"^--listen tcp:x: not a number: 'x'; allowed: "):
+        makeService(parsed("--listen", "tcp:x"), reactor)
+
+
+def test_an_endpoint_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = refused(monkeypatch, os_error(errno.EADDRINUSE), "--listen", "tcp:7")
+    assert str(refusal) == "--listen tcp:7: in use; allowed: a free port, or 0 to take one"
+
+
+def test_the_service_manager_is_told(
+    reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        service = makeService(parsed("--listen", f"unix:{tmp_path}/socket"), reactor)
+        service.startService()
+        reactor.run()
+        assert "NOTIFY_SOCKET" not in os.environ
+        assert manager.recv(1000) == b"READY=1\nSTATUS=0 conversations\n"
+        service.stopService()
+        assert manager.recv(1000).startswith(b"STOPPING=1\n")
+        reactor.advance(0)
+        reactor.advance(0)
+        assert reactor.getDelayedCalls() == []

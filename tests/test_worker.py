@@ -31,6 +31,9 @@ class Played:
     def cut(self) -> None:
         self.told.append("cut")
 
+    def end_delay(self) -> None:
+        self.told.append("end_delay")
+
     def stopService(self) -> None:
         self.told.append("stopService")
 
@@ -77,14 +80,36 @@ def test_a_cut_that_comes_before_the_drain_is_not_lost(standard_input: int) -> N
     os.close(standard_input)
 
 
+def test_no_delay_once_the_parent_has_closed_its_ports(standard_input: int) -> None:
+    played: Any = Played()
+    parent = Parent(played, played)
+    os.write(standard_input, encode("close"))
+    parent.doRead()
+    assert played.told == ["end_delay"]
+    parent.drain()
+    assert played.told == ["end_delay", "stopService", "end_delay"]
+    os.close(standard_input)
+
+
+def test_no_delay_without_a_parent(standard_input: int) -> None:
+    played: Any = Played()
+    parent = Parent(played, played)
+    os.close(standard_input)
+    parent.doRead()
+    parent.drain()
+    assert played.told == ["removeReader", "stop", "stopService", "end_delay"]
+
+
 def test_an_inherited_socket_is_listened_on() -> None:
     async def main(reactor: Any) -> tuple[int, int | None]:
         with socket.create_server(("127.0.0.1", 0)) as sock:
             endpoint = InheritedEndpoint(reactor, os.dup(sock.fileno()), 5)
             port = await endpoint.listen(EchoFactory())
-            number = port.getHost().port
+            number: int = port.getHost().port  # type: ignore[attr-defined]
             assert number == sock.getsockname()[1]
-            await port.stopListening()
+            closed = port.stopListening()
+            assert closed is not None
+            await closed
             return number, endpoint.backlog
 
     _, backlog = run(main)

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from echoproto import TCPEndpoint, workers
 from echoproto.control import encode
 from echoproto.limits import Limits
+from echoproto.listen import DescribedEndpoint
 from echoproto.workers import WorkersService
 from tests.logs import logged
 
@@ -131,7 +132,8 @@ def test_each_worker_inherits_a_socket_of_its_own(
             "drain_timeout": 2,
             "fast_lane": True,
             "reports": False,
-            "backlogs": [5],
+            "drain_delay": 0.0,
+            "sockets": [{"backlog": 5, "description": None}],
             "reactor": "tests.test_workers",
         }
 
@@ -142,7 +144,8 @@ def test_an_endpoint_of_another_kind_has_one_socket_for_all(reactor: PlayedReact
     service = WorkersService(endpoints, 2, reactor=reactor)
     service.startService()
     assert [process.descriptors[5] for process in reactor.processes] == [55, 55]
-    assert reactor.processes[0].settings["backlogs"] == [1024, None]
+    sockets = reactor.processes[0].settings["sockets"]
+    assert [each["backlog"] for each in sockets] == [1024, None]
 
 
 def test_a_worker_that_dies_is_replaced_with_a_growing_delay(
@@ -199,7 +202,78 @@ def test_a_cut_is_passed_on(reactor: PlayedReactor, started: WorkersService) -> 
     started.stopService()
     reactor.processes[1].end(ProcessDone(0))
     started.cut()
-    assert [process.told for process in reactor.processes] == [encode("cut"), b"", encode("cut")]
+    close, cut = encode("close"), encode("cut")
+    assert [process.told for process in reactor.processes] == [close + cut, close, close + cut]
+
+
+def say(process: PlayedProcess, kind: str, **members: Any) -> None:
+    """A worker tells its parent something."""
+    process.protocol.childDataReceived(3, encode(kind, **members))
+
+
+def test_it_is_ready_when_every_worker_is(reactor: PlayedReactor, started: WorkersService) -> None:
+    ready = started.when_ready()
+    for process in reactor.processes:
+        assert not ready.called
+        say(process, "ready")
+    assert ready.called
+    assert started.when_ready().called
+
+
+def test_for_the_delay_the_workers_serve_on(reactor: PlayedReactor) -> None:
+    service = WorkersService(
+        TCPEndpoint(reactor, 0), 2, drain_timeout=3, drain_delay=2, reactor=reactor
+    )
+    service.startService()
+    first, second = reactor.processes
+    say(first, "carried", live=3, echoed=100)
+    say(second, "carried", live=4, echoed=100)
+    assert (service.live, service.bytes_echoed) == (7, 200)
+    with logged("echoproto.drain") as log:
+        over: list[Any] = []
+        service.stopService().addBoth(over.append)
+        assert service.draining
+        # One that dies meanwhile is replaced.
+        first.end(ProcessTerminated(signal=9))
+        reactor.advance(1)
+        assert len(reactor.processes) == 3
+        assert all(port.open for port in reactor.ports)
+        assert [process.signals for process in reactor.processes] == [[], [], []]
+        reactor.advance(1)
+        assert not any(port.open for port in reactor.ports)
+        assert [process.signals for process in reactor.processes] == [[], ["TERM"], ["TERM"]]
+        say(second, "carried", live=1, echoed=150)
+        reactor.advance(1)
+    assert service.bytes_echoed == 250
+    for process in reactor.processes[1:]:
+        assert not over
+        process.end(ProcessDone(0))
+    assert over == [None]
+    assert not service.draining
+    assert log.lines == [
+        "draining: still taking connections for 2 s; 7 conversations",
+        "draining: still taking connections for 1 s; 4 conversations",
+        "draining: 1 conversations left, 50 bytes echoed in the last second, 2 s to the deadline",
+    ]
+
+
+def test_a_cut_ends_the_delay(reactor: PlayedReactor) -> None:
+    service = WorkersService(TCPEndpoint(reactor, 0), 1, drain_delay=60, reactor=reactor)
+    service.startService()
+    service.stopService()
+    service.cut()
+    (process,) = reactor.processes
+    assert process.told == encode("cut") + encode("close")
+    assert process.signals == ["TERM"]
+    assert not reactor.ports[0].open
+
+
+def test_a_worker_is_told_of_layers(reactor: PlayedReactor) -> None:
+    endpoint = DescribedEndpoint(reactor, "tcp:0")
+    endpoint.layers = "tls:"
+    service = WorkersService(endpoint, 1, reactor=reactor)
+    settings = json.loads(service._command()[-1])
+    assert settings["sockets"] == [{"backlog": None, "description": "tls:"}]
 
 
 def test_start_stop_start_again(reactor: PlayedReactor, started: WorkersService) -> None:

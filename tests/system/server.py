@@ -121,11 +121,12 @@ class Server:
         return int(fields[11]) + int(fields[12])
 
 
-def twistd(*arguments: str, reactor: str | None = None) -> list[str]:
-    """The command line of a server in the foreground on a free port."""
+def twistd(*arguments: str, reactor: str | None = None, port: int | None = 0) -> list[str]:
+    """The command line of a server in the foreground, on a free port unless told otherwise."""
     chosen = [] if reactor is None else [f"--reactor={reactor}"]
-    port = [] if any(a.startswith(("--port", "-p")) for a in arguments) else ["--port", "0"]
-    return [str(BIN / "twistd"), "-n", "--pidfile=", *chosen, "echo", *port, *arguments]
+    says_where = port is None or any(a.startswith(("--port", "-p")) for a in arguments)
+    where = [] if says_where else ["--port", str(port)]
+    return [str(BIN / "twistd"), "-n", "--pidfile=", *chosen, "echo", *where, *arguments]
 
 
 @contextmanager
