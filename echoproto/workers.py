@@ -33,6 +33,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
+from echoproto.arbiter import Arbiter
 from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Handler, Messages, encode
 from echoproto.drain import watch_signals
 from echoproto.endpoint import TCPEndpoint
@@ -101,10 +102,12 @@ class WorkersService(Service):
         self._endpoints: Sequence[IStreamServerEndpoint] = endpoints
         self.count = count
         self.pids: dict[str, int] = {}
+        limits = limits or Limits()
+        self._arbiter = Arbiter(limits, self.tell)
         self._settings = {
             "log": log.value,
             "proxy_headers": proxy_headers and proxy_headers.settings(),
-            "limits": dataclasses.asdict(limits or Limits()),
+            "limits": dataclasses.asdict(limits),
             "drain_timeout": drain_timeout,
             "fast_lane": fast_lane,
             "reports": reports,
@@ -273,6 +276,7 @@ class WorkersService(Service):
         messages = Messages()
         for kind, handler in self._handlers.items():
             messages.on(kind, functools.partial(handler, name))
+        self._arbiter.listen_to(name, messages)
         relay_output = protocol.childDataReceived
 
         def received(descriptor: int, data: bytes) -> None:
@@ -302,6 +306,7 @@ class WorkersService(Service):
 
     def _worker_ended(self, name: str, reason: Failure) -> None:
         self.pids.pop(name, None)
+        self._arbiter.forget(name)
         restart = self._monitor.restart.get(name)
         if self.running and restart is not None and restart.active():
             self._log.warn(
