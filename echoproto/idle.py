@@ -33,7 +33,7 @@ _LOOKS = 16
 
 # Conversations that are looked at in one turn of the reactor: a millisecond, which
 # is what all the others wait.
-_AT_ONCE = 500
+_AT_ONCE = 200
 
 # struct tcp_info of linux/tcp.h: __u64 tcpi_bytes_acked and tcpi_bytes_received
 # (Linux 4.1). They count what the other side has taken, and what it has sent.

@@ -82,9 +82,7 @@ class Places:
 
     def give_back(self) -> None:
         """Be told that a conversation is over."""
-        while self._accepted and self.room > 0:
-            _, begin = self._accepted.popleft()
-            begin()
+        self._begin_accepted()
         if self._held and self.room > 0:
             held, self._held = self._held, {}
             for port in held:
@@ -97,44 +95,60 @@ class Places:
             sock.close()
         return len(accepted)
 
+    def _begin_accepted(self) -> None:
+        while self._accepted and self.room > 0:
+            _, begin = self._accepted.popleft()
+            begin()
+
 
 class GuardedPort:
     """A port that accepts only as many as there are places.
 
+    :ivar port: the port.
     :ivar closing: whether it closes, and so has to accept those who wait.
     """
 
     def __init__(self, port: Any, places: Places) -> None:
         self.closing = False
-        self._port = port
+        self.port = port
         self._places = places
         self._accept = port.doRead
         port.doRead = self._do_read
 
+    def accept(self) -> None:
+        """Accept those who wait, as far as there is room for them."""
+        room = self._places.room
+        if room > 0 and self._is_open():
+            # What Twisted, and the fast lane, accept in one go.
+            self.port.numberAccepts = room
+            self._accept()
+
     def resume(self) -> None:
         """Accept again."""
-        if self._port.connected and not self._port.disconnecting:
-            self._port.startReading()
+        if self._is_open():
+            self.port.startReading()
+
+    def _is_open(self) -> bool:
+        return bool(self.port.connected and not self.port.disconnecting)
 
     def _do_read(self) -> None:
         room = self._places.room
         if room > 0:
-            # What Twisted, and the fast lane, accept at the most in one go.
-            self._port.numberAccepts = min(self._port.numberAccepts, room)
+            self.port.numberAccepts = min(self.port.numberAccepts, room)
             self._accept()
         elif self.closing:
             self._keep_one()
         else:
-            self._port.stopReading()
+            self.port.stopReading()
             self._places.hold(self)
 
     def _keep_one(self) -> None:
         try:
-            sock, client = self._port.socket.accept()
+            sock, client = self.port.socket.accept()
         except OSError:
             # Nobody waits any more, or there is no descriptor to wait with.
             return
         if len(client) == 4 and client[3]:
             # Twisted's own transport takes the zone as part of the host.
             client = (to_address(client).host, *client[1:])  # type: ignore[union-attr]
-        self._places.keep(sock, functools.partial(converse, self._port, sock, client))
+        self._places.keep(sock, functools.partial(converse, self.port, sock, client))

@@ -38,6 +38,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
+from echoproto.arbiter import AskedSources, LentPlaces
 from echoproto.clock import count_steadily
 from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
 from echoproto.factory import EchoFactory
@@ -206,6 +207,19 @@ def _report_each_second(reactor: Any, factory: EchoFactory, before: tuple[int, i
     reactor.callLater(1, _report_each_second, reactor, factory, now)
 
 
+def _share_limits(factory: EchoFactory, from_parent: Messages) -> None:
+    """Let the limits hold for all workers together."""
+    limits = factory.limits
+    if limits.max_connections:
+        places = LentPlaces(limits, lambda: factory.live, tell)
+        from_parent.on("lend", places.lend)
+        factory.places = places
+    if limits.max_per_source:
+        sources = AskedSources(limits, tell)
+        from_parent.on("answer", sources.answer)
+        factory.sources = sources
+
+
 def main(settings: dict[str, Any]) -> None:
     """Serve until told to stop.
 
@@ -224,18 +238,20 @@ def main(settings: dict[str, Any]) -> None:
     globalLogBeginner.beginLoggingTo([_observer()])
     proxy_headers = ProxyHeaders.from_settings(settings["proxy_headers"])
     limits = Limits(**settings["limits"])
+    factory = EchoFactory(settings["log"], proxy_headers, reactor, limits)
     service = EchoService(
         [
             _endpoint(reactor, FIRST_SOCKET + n, **each)
             for n, each in enumerate(settings["sockets"])
         ],
-        EchoFactory(settings["log"], proxy_headers, reactor, limits),
+        factory,
         drain_timeout=settings["drain_timeout"],
         reactor=reactor,
         fast_lane=settings["fast_lane"],
         drain_delay=settings["drain_delay"],
     )
     parent = Parent(reactor, service)
+    _share_limits(factory, parent.messages)
     running: Any = reactor
     # Before anybody is told that this one listens.
     signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(parent.stop))

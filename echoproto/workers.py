@@ -33,6 +33,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
+from echoproto.arbiter import Arbiter
 from echoproto.control import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Handler, Messages, encode
 from echoproto.drain import Delay, Progress, watch_signals
 from echoproto.endpoint import TCPEndpoint
@@ -106,10 +107,12 @@ class WorkersService(Service):
         self._endpoints: Sequence[IStreamServerEndpoint] = endpoints
         self.count = count
         self.pids: dict[str, int] = {}
+        limits = limits or Limits()
+        self._arbiter = Arbiter(limits, self.tell)
         self._settings = {
             "log": log.value,
             "proxy_headers": proxy_headers and proxy_headers.settings(),
-            "limits": dataclasses.asdict(limits or Limits()),
+            "limits": dataclasses.asdict(limits),
             "drain_timeout": drain_timeout,
             "drain_delay": drain_delay,
             "fast_lane": fast_lane,
@@ -327,6 +330,7 @@ class WorkersService(Service):
         messages = Messages()
         for kind, handler in self._handlers.items():
             messages.on(kind, functools.partial(handler, name))
+        self._arbiter.listen_to(name, messages)
         relay_output = protocol.childDataReceived
 
         def received(descriptor: int, data: bytes) -> None:
@@ -369,6 +373,7 @@ class WorkersService(Service):
         self._ready.discard(name)
         self._live.pop(name, None)
         self._echoed_by_ended += self._echoed.pop(name, 0)
+        self._arbiter.forget(name)
         restart = self._monitor.restart.get(name)
         if restart is not None and restart.active():
             self._log.warn(
