@@ -319,3 +319,46 @@ def test_five_thousand_who_only_wait(serve: Serve, many_descriptors: None, repor
         report("round trips among 5,000", round_trips())
     with server.connect() as client:
         assert say(client, b"data") == b"data"
+
+
+@pytest.mark.slow
+@linux
+def test_five_thousand_who_only_wait_against_limits(
+    serve: Serve, many_descriptors: None, report: Report
+) -> None:
+    most, idle_timeout = 50, 2.0
+    server = serve("--max-per-source", str(most), "--idle-timeout", str(idle_timeout))
+    with server.connect() as inside:
+        pinging = Pinging(inside)
+        began = time.monotonic()
+        with ExitStack() as stack:
+            idle = []
+            for _ in range(5000):
+                client = socket.socket()
+                idle.append(stack.enter_context(client))
+                client.settimeout(PATIENCE)
+                # Of another source than who works here.
+                client.bind(("127.0.0.2", 0))
+                client.connect(("127.0.0.1", server.port))
+            came = time.monotonic()
+            report("5,000 came in", f"{came - began:.2f} s")
+            # All are closed: what is more than their share at once, the others when time is up.
+            for client in idle:
+                assert ended(client)
+            over = time.monotonic()
+            report("all gone after", f"{over - came:.2f} s")
+            assert over - began >= idle_timeout
+        with server.connect() as newcomer:
+            assert say(newcomer, b"data") == b"data"
+        report("a newcomer", f"{time.monotonic() - over:.3f} s")
+        report("round trips meanwhile", pinging.end())
+    # Lines for a second each, and not for each client.
+    assert len(server.lines) < 100, server.log
+
+
+def ended(client: socket.socket) -> bool:
+    """Wait for the end of a conversation that gets no byte."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
