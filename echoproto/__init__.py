@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from echoproto.endpoint import TCPEndpoint as TCPEndpoint
     from echoproto.factory import EchoFactory as EchoFactory
     from echoproto.factory import LogDetail as LogDetail
+    from echoproto.limits import Limits as Limits
     from echoproto.listen_queue import AcceptQueue as AcceptQueue
     from echoproto.listen_queue import ListenQueueLimits as ListenQueueLimits
     from echoproto.listen_queue import accept_queue as accept_queue
@@ -31,6 +32,7 @@ _HOMES = {
     "EchoFactory": "factory",
     "EchoService": "service",
     "EchoTimeout": "client",
+    "Limits": "limits",
     "ListenQueueLimits": "listen_queue",
     "LogDetail": "factory",
     "TCPEndpoint": "endpoint",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import socket
@@ -16,9 +17,11 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from echoproto.endpoint import TCPEndpoint
+from echoproto.limits import Limits
 from echoproto.options import CannotStartError, Options
 from echoproto.service import EchoService
 from echoproto.tap import _settings, makeService
+from echoproto.workers import WorkersService
 
 
 def parsed(*arguments: str) -> Options:
@@ -45,6 +48,20 @@ def test_the_service_is_what_the_options_say(reactor: MemoryReactorClock) -> Non
     assert isinstance(service, EchoService)
     assert factory is service.factory
     assert (backlog, interface) == (5, "::1")
+
+
+LIMITS = "--max-connections 5 --max-per-source 2 --idle-timeout 1.5 --max-bytes-per-second 1000"
+
+
+def test_limits(reactor: MemoryReactorClock) -> None:
+    limits = Limits(5, 2, 1.5, 1000)
+    service = makeService(parsed(*LIMITS.split()), reactor)
+    assert isinstance(service, EchoService)
+    assert service.factory.limits == limits
+    assert service.factory.clock is reactor
+    workers = makeService(parsed("--workers", "2", *LIMITS.split()), reactor)
+    assert isinstance(workers, WorkersService)
+    assert workers._settings["limits"] == dataclasses.asdict(limits)
 
 
 def test_the_global_reactor_is_the_default(

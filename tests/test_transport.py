@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock
 
-from echoproto.transport import TLSTransport
+from echoproto.transport import TLSTransport, bytes_queued
 
 
 class Reactor(MemoryReactorClock):
@@ -78,3 +79,18 @@ def test_what_was_written_before_an_error_goes_out_too(
     with pytest.raises(RuntimeError):
         transport.doRead()
     assert client.recv(100) == b"failend"
+
+
+def test_what_twisted_keeps_is_counted() -> None:
+    # These are names that Twisted does not promise.
+    descriptor = FileDescriptor(Reactor())
+    descriptor.connected = 1
+    descriptor.writeSomeData = lambda data: 4  # type: ignore[method-assign]
+    assert bytes_queued(descriptor) == 0
+    descriptor.write(b"0123456789")
+    assert bytes_queued(descriptor) == 10
+    descriptor.doWrite()
+    assert bytes_queued(descriptor) == 6
+    descriptor.write(b"more")
+    assert bytes_queued(descriptor) == 10
+    assert bytes_queued(object()) == 0

@@ -13,6 +13,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from echoproto import EchoService, echo
+from echoproto.factory import EchoFactory
+from echoproto.limits import Limits
 from tests.reactors import run
 from tests.tls import make_certificate
 
@@ -30,7 +32,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def serving(
-    reactor: Any, pem: bytes, patch: pytest.MonkeyPatch
+    reactor: Any, pem: bytes, patch: pytest.MonkeyPatch, limits: Limits | None = None
 ) -> tuple[EchoService, IStreamClientEndpoint]:
     """A service over TLS, and where to find it."""
     from twisted.internet import ssl
@@ -40,6 +42,7 @@ def serving(
     options = ssl.PrivateCertificate.loadPEM(pem).options()
     service = EchoService(
         SSL4ServerEndpoint(reactor, 0, options, interface="127.0.0.1"),
+        EchoFactory(clock=reactor, limits=limits),
         drain_timeout=0.2,
         reactor=reactor,
     )
@@ -102,3 +105,67 @@ def test_a_drain_flushes_and_closes_cleanly(
     assert back == b"x" * MIB
     assert reason is connectionDone.type
     assert failed == 0
+
+
+def test_a_limit_of_the_rate_loses_nothing(
+    certificate: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = random.Random(0).randbytes(200_000)
+
+    async def main(reactor: Any) -> tuple[bytes, float]:
+        limits = Limits(max_bytes_per_second=200_000, idle_timeout=0.5)
+        service, endpoint = serving(reactor, certificate, monkeypatch, limits)
+        began = reactor.seconds()
+        back = await echo(endpoint, payload, reactor=reactor)
+        took = reactor.seconds() - began
+        await service.stopService()
+        return back, took
+
+    back, took = run(main)
+    assert back == payload
+    # What may be read at once is a tenth of a second's worth, and then a record.
+    assert took > 0.7
+
+
+def test_idle_ones_end_before_and_after_the_handshake(
+    certificate: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Silent(Protocol):
+        def connectionMade(self) -> None:
+            self.lost: Deferred[None] = Deferred()
+
+        def connectionLost(self, reason: Failure = connectionDone) -> None:
+            self.lost.callback(None)
+
+    async def main(reactor: Any) -> Any:
+        limits = Limits(idle_timeout=0.3)
+        service, endpoint = serving(reactor, certificate, monkeypatch, limits)
+        port: Any = service.ports[0].getHost()
+        plain = TCP4ClientEndpoint(reactor, "127.0.0.1", port.port)
+        for where in (plain, endpoint):
+            silent = await where.connect(Factory.forProtocol(Silent))
+            await silent.lost  # type: ignore[attr-defined]
+        await service.stopService()
+        return service.factory.ended
+
+    assert run(main) == {"idle": 2}
+
+
+def test_a_source_that_has_enough_is_closed_at_once(
+    certificate: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(reactor: Any) -> Any:
+        limits = Limits(max_per_source=1)
+        service, endpoint = serving(reactor, certificate, monkeypatch, limits)
+        port: Any = service.ports[0].getHost()
+        plain = TCP4ClientEndpoint(reactor, "127.0.0.1", port.port)
+        first = await plain.connect(Factory.forProtocol(Protocol))
+        with pytest.raises(Exception, match=r"lost|closed|reset"):
+            await echo(endpoint, b"data", reactor=reactor)
+        first.transport.abortConnection()  # type: ignore[attr-defined]
+        await service.factory.when_empty()
+        assert await echo(endpoint, b"data", reactor=reactor) == b"data"
+        await service.stopService()
+        return service.factory.refused
+
+    assert run(main) == {"source": 1}
