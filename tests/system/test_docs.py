@@ -122,19 +122,24 @@ def serve(block: Block, net: Network, folder: Path) -> None:
     (typed,) = docs_blocks.typed(block.text)
     command = net.command("bash", "-c", f"exec {typed.command}")
     with running(command, cwd=folder, env=environment(folder)) as server:
-        asked = net.command(str(BIN / "echoproto"), "ping", "-c", "1", block.how["serves"])
-        end = time.monotonic() + 30
-        while (done := subprocess.run(asked, capture_output=True, text=True)).returncode:
-            assert time.monotonic() < end, done.stdout + done.stderr + server.log
-            assert server.process.poll() in (None, 0), server.log
-            time.sleep(0.1)
-        if pidfile := re.search(r"--pidfile[= ](\S+)", typed.command):
-            os.kill(int((folder / pidfile[1]).read_text()), signal.SIGTERM)
-        elif (folder / "twistd.pid").exists():
-            os.kill(int((folder / "twistd.pid").read_text()), signal.SIGTERM)
-        else:
-            server.signal(signal.SIGTERM)
+        try:
+            until_it_echoes(block.how["serves"], net, server)
+        finally:
+            # Without -n it is a daemon by now, whose number is in a file.
+            if (pidfile := folder / "twistd.pid").exists():
+                os.kill(int(pidfile.read_text()), signal.SIGTERM)
+            else:
+                server.signal(signal.SIGTERM)
         server.wait()
+
+
+def until_it_echoes(address: str, net: Network, server: Server) -> None:
+    asked = net.command(str(BIN / "echoproto"), "ping", "-c", "1", address)
+    end = time.monotonic() + 30
+    while (done := subprocess.run(asked, capture_output=True, text=True)).returncode:
+        assert time.monotonic() < end, done.stdout + done.stderr + server.log
+        assert server.process.poll() in (None, 0), server.log
+        time.sleep(0.1)
 
 
 END = "@@ ended with"
