@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "makeService"]
 
-_STATUS_ALLOWED = (
-    "a TCP port, or a Twisted endpoint, as tcp:9998, tcp:9998:interface=192.0.2.1 or "
-    "unix:/run/echo-status.sock"
-)
-
 
 class _FromCommandLine:
     """Mixed into a service that twistd or twist runs.
@@ -82,8 +77,8 @@ class _FromCommandLine:
             # First, so that nothing else is open when it cannot be had.
             try:
                 self._status.open()
-            except (CannotListenError, OSError, OverflowError, RuntimeError) as error:
-                raise self._refusal(_explain_status(error, self._options["status"])) from None
+            except (ListenError, RuntimeError) as error:
+                raise self._refusal(_explain_status(error, self._options)) from None
         try:
             super()._listen()  # type: ignore[misc]
         except BaseException as error:
@@ -197,11 +192,12 @@ def _endpoints(options: Options, reactor: Any) -> list[TCPEndpoint | DescribedEn
     return endpoints
 
 
-def _explain_status(error: Exception, endpoint: str) -> str:
+def _explain_status(error: ListenError | RuntimeError, options: Options) -> str:
     """Say why the status cannot be served where it should be."""
-    why = getattr(error, "socketError", error)
-    reason = getattr(why, "strerror", None) or str(why)
-    return told("status", endpoint, f"cannot be opened ({reason})", _STATUS_ALLOWED)
+    if isinstance(error, RuntimeError):
+        return told("status", options["status"], str(error), "an endpoint that does")
+    allowed = f"a TCP port, or a Twisted endpoint: {error.allowed}"
+    return told("status", options["status"], error.reason, allowed)
 
 
 def _status_of(
@@ -225,8 +221,8 @@ def _status_of(
         raise CannotStartError(f"--status {where}: {needs}") from None
     try:
         endpoint = status_endpoint(reactor, where)
-    except ValueError as error:
-        raise CannotStartError(told("status", where, str(error), _STATUS_ALLOWED)) from None
+    except ListenError as error:
+        raise CannotStartError(_explain_status(error, options)) from None
     kind = ProcessCollector if isinstance(service, EchoService) else WorkersCollector
     collector = kind(service, reactor, _settings(options), options["max-connections"])
     return StatusServer(endpoint, collector, reactor)

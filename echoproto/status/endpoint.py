@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.endpoints import quoteStringArgument
+
+from echoproto.listen import DescribedEndpoint
 
 # For each kind of endpoint that listens on an address: the loopback one, and
 # after how many others (its kind among them) the address may stand unnamed.
@@ -39,27 +40,11 @@ def on_loopback(description: str) -> str:
     return f"{description}:interface={quoteStringArgument(address)}"
 
 
-def status_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+def status_endpoint(reactor: Any, description: str) -> DescribedEndpoint:
     """Return the endpoint that a description names; nothing is opened yet.
 
     :param reactor: to listen with.
     :param description: as for :func:`on_loopback`.
-    :raises ValueError: when it names none; the message says why.
+    :raises echoproto.listen.ListenError: when it names none.
     """
-    try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, on_loopback(description))
-    except (KeyError, IndexError):
-        # systemd: with an index or a name that was not handed over.
-        raise ValueError("no such socket was inherited") from None
-    except TypeError:
-        raise ValueError("an argument is missing, unknown, or there twice") from None
-    except ImportError as error:
-        raise ValueError(f"needs {error.name or error}; pip install 'echoproto[tls]'") from None
-    except OSError as error:
-        raise ValueError(f"cannot read {error.filename} ({error.strerror})") from None
-    except ValueError as error:
-        raise ValueError(f"not an endpoint ({error})") from None
-    except Exception as error:
-        # A key or a certificate that is none, in the words of OpenSSL.
-        raise ValueError(f"not an endpoint ({type(error).__name__}: {error})") from None
-    return endpoint
+    return DescribedEndpoint(reactor, on_loopback(description))

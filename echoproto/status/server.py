@@ -36,6 +36,7 @@ class StatusServer:
         """Listen, and begin to measure.
 
         :raises Exception: what the endpoint's ``listen`` failed with.
+        :raises RuntimeError: when that takes its time.
         """
         outcome: list[Any] = []
         self._endpoint.listen(self._site).addBoth(outcome.append)

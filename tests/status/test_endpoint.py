@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
+from twisted.internet.tcp import makeBinding
 from twisted.internet.testing import MemoryReactorClock
 
+from echoproto.listen import ListenError
 from echoproto.status.endpoint import on_loopback, status_endpoint
 
 
@@ -39,34 +38,14 @@ def test_it_listens_there() -> None:
     reactor = MemoryReactorClock()
     for description in ("9998", "tcp:9997:interface=192.0.2.1"):
         status_endpoint(reactor, description).listen(None)  # type: ignore[arg-type]
-    assert [(port, interface) for port, _, _, interface in reactor.tcpServers] == [
-        (9998, "127.0.0.1"),
-        (9997, "192.0.2.1"),
+    bound: list[object] = [port for port, *_ in reactor.tcpServers]
+    assert bound == [
+        makeBinding("127.0.0.1", 9998, reuseAddress=True),
+        makeBinding("192.0.2.1", 9997, reuseAddress=True),
     ]
 
 
-@pytest.mark.parametrize(
-    ("description", "why"),
-    [
-        ("", "not an endpoint (Unknown endpoint type: '')"),
-        ("http:80", "not an endpoint (Unknown endpoint type: 'http')"),
-        ("tcp:x", "not an endpoint (invalid literal for int() with base 10: 'x')"),
-        ("tcp", "an argument is missing, unknown, or there twice"),
-        ("tcp:1:colour=red", "an argument is missing, unknown, or there twice"),
-        ("tcp:1\\", "an argument is missing, unknown, or there twice"),
-        ("systemd:domain=INET:index=7", "no such socket was inherited"),
-        ("systemd:domain=INET:name=x", "no such socket was inherited"),
-        ("ssl:1:privateKey=/no/key", "cannot read /no/key (No such file or directory)"),
-    ],
-)
-def test_what_is_no_endpoint(description: str, why: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(why)):
+@pytest.mark.parametrize("description", ["", "http:80", "tcp", "tcp:x", "stdio:"])
+def test_what_is_no_endpoint(description: str) -> None:
+    with pytest.raises(ListenError):
         status_endpoint(MemoryReactorClock(), description)
-
-
-def test_a_key_that_is_none(tmp_path: Path) -> None:
-    pytest.importorskip("OpenSSL")
-    key = tmp_path / "key.pem"
-    key.write_text("no key")
-    with pytest.raises(ValueError, match=r"not an endpoint \(Error: "):
-        status_endpoint(MemoryReactorClock(), f"ssl:1:privateKey={key}")

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 
+from echoproto.listen import ListenError
 from echoproto.status.endpoint import status_endpoint
 from echoproto.status.server import StatusServer
 from tests.logs import logged
@@ -29,7 +30,7 @@ def test_open_and_close() -> None:
     with logged() as log:
         server.open()
         assert collector.running
-        assert [port for port, *_ in reactor.tcpServers] == [9998]
+        assert len(reactor.tcpServers) == 1
         reactor.run()
         assert "status on" in log.text
         closed: list[object] = []
@@ -62,7 +63,7 @@ def test_what_cannot_be_opened() -> None:
     reactor = Refusing()
     collector: Any = PlayedCollector()
     server = StatusServer(status_endpoint(reactor, "9998"), collector, reactor)
-    with pytest.raises(CannotListenError):
+    with pytest.raises(ListenError):
         server.open()
     assert not collector.running
     server = StatusServer(Never(), collector, reactor)  # type: ignore[arg-type]

@@ -264,7 +264,7 @@ def test_no_half_start(tmp_path: Path) -> None:
             twistd("--status", str(port)), capture_output=True, text=True, timeout=PATIENCE
         )
     assert run.returncode == 1
-    line = f"--status {port}: cannot be opened (Address already in use); allowed: "
+    line = f"--status {port}: in use; allowed: a TCP port, or a Twisted endpoint: "
     assert line in run.stdout + run.stderr
     assert "Traceback" not in run.stdout + run.stderr
     assert "listening on" not in run.stdout
