@@ -106,7 +106,11 @@ class IdleSweep:
             # It was told to close, and waits for the other side.
             conversation.transport.abortConnection()
         elif now - before[1] >= self._timeout:
-            self._factory.end_idle(conversation, _stuck(conversation.transport))
+            queued, unread, sent = _owed(conversation.transport)
+            if unread and not queued:
+                # It is the server that has not come to read: it was stopped, or is late.
+                return moved, now
+            self._factory.end_idle(conversation, queued + unread + sent)
         return before
 
 
@@ -135,17 +139,19 @@ def moved_on_wire(transport: Any) -> tuple[int, ...]:
     return (bytes_queued(transport), _asked_of(sock, "TIOCOUTQ"))
 
 
-def _stuck(transport: Any) -> int:
-    """Return how many bytes the other side has sent and not taken back, as far as is known."""
+def _owed(transport: Any) -> tuple[int, int, int]:
+    """Return how many bytes the other side has sent and not taken back, as far as is known.
+
+    :returns: those that the server has, those that the kernel has and the server has
+        not read, and those that the server has handed to the kernel.
+    """
+    queued = bytes_queued(transport)
     sock = _socket(transport)
-    stuck = bytes_queued(transport)
     if sock is None:
-        return stuck
-    stuck += _asked_of(sock, "FIONREAD")
-    if sock.family != socket.AF_UNIX:
-        # What was written to a UNIX socket is the other side's already.
-        stuck += _asked_of(sock, "TIOCOUTQ")
-    return stuck
+        return queued, 0, 0
+    # What was written to a UNIX socket is the other side's already.
+    sent = 0 if sock.family == socket.AF_UNIX else _asked_of(sock, "TIOCOUTQ")
+    return queued, _asked_of(sock, "FIONREAD"), sent
 
 
 def _asked_of(sock: socket.socket, question: str) -> int:

@@ -200,8 +200,31 @@ def test_what_was_not_read_is_told_too() -> None:
     house = House()
     served, client = pair("tcp")
     with served, client:
-        house.enter(SocketTransport(served))
+        conversation = house.enter(SocketTransport(served))
+        conversation.transport.dataBuffer = b"rest"
         client.sendall(b"unread")
         with logged() as log:
             house.wait(20)
-    assert "6 bytes not returned" in log.lines[0]
+    assert "10 bytes not returned" in log.lines[0]
+
+
+@needs_wire
+def test_a_server_that_was_stopped_does_not_blame_the_client() -> None:
+    house = House()
+    served, client = pair("tcp")
+    with served, client:
+        conversation = house.enter(SocketTransport(served))
+        house.wait(2)
+        client.sendall(b"data")
+        assert served.recv(4, socket.MSG_PEEK) == b"data"
+        house.wait(2)
+        # When it goes on, the time is over, and it has not read yet.
+        house.clock.advance(100)
+        house.wait(1)
+        assert house.factory.live
+        assert served.recv(4) == b"data"
+        conversation.dataReceived(b"data")
+        house.wait(15)
+        assert house.factory.live
+        house.wait(6)
+        assert not house.factory.live

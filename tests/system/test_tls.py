@@ -113,7 +113,7 @@ def test_a_limit_of_the_rate_loses_nothing(
     payload = random.Random(0).randbytes(200_000)
 
     async def main(reactor: Any) -> tuple[bytes, float]:
-        limits = Limits(max_bytes_per_second=200_000, idle_timeout=0.5)
+        limits = Limits(max_bytes_per_second=200_000, idle_timeout=10)
         service, endpoint = serving(reactor, certificate, monkeypatch, limits)
         began = reactor.seconds()
         back = await echo(endpoint, payload, reactor=reactor)
