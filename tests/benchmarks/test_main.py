@@ -52,6 +52,7 @@ def test_smoke_of_every_work() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cc")
 def test_a_run(tmp_path: Path) -> None:
     result = subprocess.run(

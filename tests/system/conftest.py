@@ -12,10 +12,9 @@ from tests.system.server import Server, running, twistd
 Serve = Callable[..., Server]
 Report = Callable[[str, str], None]
 
-# For modules whose every test is to hold in both lanes; and the same where the
-# stock lane's share takes long.
-in_both_lanes = pytest.mark.parametrize("lane", ["fast", "stock"], scope="module")
-in_both_lanes_at_length = pytest.mark.parametrize(
+# For modules whose every test is to hold in both lanes. The stock lane's share runs
+# with the slow tests: it is Twisted's own code, and starting servers takes long.
+in_both_lanes = pytest.mark.parametrize(
     "lane", ["fast", pytest.param("stock", marks=pytest.mark.slow)], scope="module"
 )
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import Serve, in_both_lanes_at_length
+from tests.system.conftest import Serve, in_both_lanes
 from tests.system.server import PATIENCE, Server, eventually, receive_all, say
 
-pytestmark = in_both_lanes_at_length
+pytestmark = in_both_lanes
 
 KIB = 1024
 WORKERS = pytest.mark.parametrize("workers", [1, 3])

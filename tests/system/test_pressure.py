@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import Report, Serve, in_both_lanes_at_length
+from tests.system.conftest import Report, Serve, in_both_lanes
 from tests.system.server import PATIENCE, Server, eventually, say
 
-pytestmark = in_both_lanes_at_length
+pytestmark = in_both_lanes
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="reads the server's memory from /proc"
