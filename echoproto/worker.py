@@ -253,8 +253,9 @@ def main(settings: dict[str, Any]) -> None:
     parent = Parent(reactor, service)
     _share_limits(factory, parent.messages)
     running: Any = reactor
-    # Before anybody is told that this one listens.
+    # Before anybody is told that this one listens. The parent has held back what came earlier.
     signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(parent.stop))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
     service.when_ready().addCallback(lambda _: tell("ready"))
     service.startService()
     _report_each_second(reactor, service.factory, (0, 0))

@@ -10,13 +10,15 @@ accept queue of a worker that dies are served by the one that replaces it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -342,9 +344,10 @@ class WorkersService(Service):
         protocol.processEnded = ended
         protocol.childDataReceived = received
         streams = {TO_WORKER: "w", 1: "r", 2: "r", FROM_WORKER: "r"}
-        process = self._reactor.spawnProcess(
-            protocol, *args, childFDs={**streams, **sockets}, **named
-        )
+        with _sigterm_held_back():
+            process = self._reactor.spawnProcess(
+                protocol, *args, childFDs={**streams, **sockets}, **named
+            )
         self.pids[name] = process.pid
         self._log.info("{name} started, pid {pid}", name=name, pid=process.pid)
         return process
@@ -414,6 +417,20 @@ class WorkersService(Service):
 
     def _watch_signals(self) -> None:
         self._end_watch = watch_signals(self._reactor, self.cut)
+
+
+@contextlib.contextmanager
+def _sigterm_held_back() -> Iterator[None]:
+    """Let a process that is started meanwhile take no SIGTERM before it can drain.
+
+    It inherits the mask, and lifts it when it has a handler (``signal(7)``). One that
+    comes earlier waits, where it would end the process, and reset who waits in its queue.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _why(reason: Failure) -> str:

@@ -197,6 +197,28 @@ def test_a_second_signal_cuts_it_short(serve: Serve, second: int) -> None:
     assert "Traceback" not in server.log
 
 
+def test_who_comes_before_the_workers_listen_is_served_although_it_is_to_stop(
+    serve: Serve,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    drain = ("--drain-timeout", "20", "--status", "0")
+    server = serve("--workers", "2", "--port", str(port), *drain)
+    # The parent runs, and has opened the port; the workers are far from ready.
+    server.wait_for("status on ")
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
+            for _ in range(20)
+        ]
+        for client in clients:
+            client.sendall(b"data")
+            client.shutdown(socket.SHUT_WR)
+        server.signal(signal.SIGTERM)
+        assert [receive_all(client) for client in clients] == [b"data"] * 20
+    assert server.wait() == -signal.SIGTERM
+
+
 def test_workers_end_with_a_parent_that_is_killed(serve: Serve) -> None:
     server = serve("--workers", "2", "--drain-timeout", "1")
     all_listen(server, 2)
