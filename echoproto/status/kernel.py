@@ -8,21 +8,29 @@ from pathlib import Path
 # The network namespace of this process.
 _NETSTAT = Path("/proc/self/net/netstat")
 
+_COUNTERS = ("ListenOverflows", "ListenDrops", "SyncookiesSent")
+
 
 @dataclass(frozen=True)
 class ListenDrops:
-    """Handshakes that a listening socket of this network namespace dropped.
+    """What the listening sockets of this network namespace did with handshakes in excess.
 
-    :ivar overflows: ``ListenOverflows``: the accept queue was full.
-    :ivar drops: ``ListenDrops``: for that reason or another.
+    :ivar overflows: ``ListenOverflows``: dropped, because the accept queue was full.
+    :ivar drops: ``ListenDrops``: dropped, for that reason or another.
+    :ivar cookies: ``SyncookiesSent``: answered with a cookie, because the SYN queue was full.
     """
 
     overflows: int
     drops: int
+    cookies: int
 
     def __sub__(self, earlier: ListenDrops) -> ListenDrops:
         """Return what came since an earlier reading."""
-        return ListenDrops(self.overflows - earlier.overflows, self.drops - earlier.drops)
+        return ListenDrops(
+            self.overflows - earlier.overflows,
+            self.drops - earlier.drops,
+            self.cookies - earlier.cookies,
+        )
 
 
 def read_drops(netstat: Path = _NETSTAT) -> ListenDrops | None:
@@ -40,7 +48,7 @@ def read_drops(netstat: Path = _NETSTAT) -> ListenDrops | None:
         if names.startswith("TcpExt:"):
             found = dict(zip(names.split(), numbers.split(), strict=False))
             try:
-                return ListenDrops(int(found["ListenOverflows"]), int(found["ListenDrops"]))
+                return ListenDrops(*(int(found[name]) for name in _COUNTERS))
             except (KeyError, ValueError):
                 return None
     return None

@@ -68,6 +68,12 @@ class _Families(Collector):
                 "the start, in the whole network namespace.",
                 snapshot.drops.drops,
             )
+            yield CounterMetricFamily(
+                "echoproto_syncookies_sent",
+                "SYNs answered with a cookie because a SYN queue was full (SyncookiesSent), "
+                "since the start, in the whole network namespace.",
+                snapshot.drops.cookies,
+            )
         yield from _lag(snapshot)
         yield from ProcessCollector(registry=None).collect()
         if snapshot.workers:

@@ -75,7 +75,7 @@ def asked(collector: Any, sources: bool = False) -> list[Snapshot]:
 
 
 def test_one_process(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    drops = [ListenDrops(10, 20), ListenDrops(11, 25)]
+    drops = [ListenDrops(10, 20, 30), ListenDrops(11, 25, 37)]
     monkeypatch.setattr("echoproto.status.collector.read_drops", lambda: drops.pop(0))
     service: Any = PlayedService()
     service.factory.accepted = 3
@@ -83,7 +83,7 @@ def test_one_process(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     collector.start()
     (told,) = asked(collector)
     assert (told.total.accepted, told.workers, told.answering) == (3, False, 1)
-    assert told.drops == ListenDrops(1, 5)
+    assert told.drops == ListenDrops(1, 5, 7)
     assert (told.settings, told.most_live, told.listening) == ({"port": "7"}, 5, False)
     assert told.uptime >= 0
     collector.stop()

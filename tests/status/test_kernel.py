@@ -20,8 +20,8 @@ NETSTAT = (
 def test_the_counters_are_found_by_name(tmp_path: Path) -> None:
     file = tmp_path / "netstat"
     file.write_text(NETSTAT)
-    assert read_drops(file) == ListenDrops(20, 300)
-    assert ListenDrops(20, 300) - ListenDrops(5, 100) == ListenDrops(15, 200)
+    assert read_drops(file) == ListenDrops(20, 300, 1)
+    assert ListenDrops(20, 300, 1) - ListenDrops(5, 100, 0) == ListenDrops(15, 200, 1)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_what_is_not_there_is_not_known(tmp_path: Path, content: str) -> None:
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
     file = tmp_path / "netstat"
-    file.write_text("TcpExt: ListenOverflows ListenDrops\nTcpExt: many 1\n")
+    file.write_text("TcpExt: ListenOverflows ListenDrops SyncookiesSent\nTcpExt: many 1 2\n")
     assert read_drops(file) is None
 
 

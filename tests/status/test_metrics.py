@@ -71,9 +71,10 @@ def test_what_is_not_known_is_not_there() -> None:
 
 
 def test_what_only_some_have() -> None:
-    told = read(snapshot(drops=ListenDrops(3, 4), most_live=5))
+    told = read(snapshot(drops=ListenDrops(3, 4, 6), most_live=5))
     assert told["echoproto_listen_overflows_total",] == 3
     assert told["echoproto_listen_drops_total",] == 4
+    assert told["echoproto_syncookies_sent_total",] == 6
     assert told["echoproto_conversations_limit",] == 5
 
 
@@ -109,7 +110,7 @@ def test_the_documentation_names_each_metric_and_its_type() -> None:
     documented = dict(re.findall(r"\* - ``(echoproto_\w+)``\n +- (\w+)\n", page))
     everything = exposition(
         snapshot(
-            drops=ListenDrops(0, 0),
+            drops=ListenDrops(0, 0, 0),
             most_live=1,
             workers=True,
             processes=(Process("worker 1", 0, True, REPORT),),

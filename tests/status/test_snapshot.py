@@ -38,12 +38,14 @@ def test_health(told: Snapshot, not_healthy: str | None, not_ready: str | None) 
 def test_the_page_gets_the_ten_busiest_sources() -> None:
     many = {f"192.0.2.{n}": 1 + n % 12 for n in range(24)}
     told = json.loads(
-        json.dumps(snapshot(total=replace(REPORT, sources=many), drops=ListenDrops(1, 2)).as_json())
+        json.dumps(
+            snapshot(total=replace(REPORT, sources=many), drops=ListenDrops(1, 2, 3)).as_json()
+        )
     )
     sources = told["total"]["sources"]
     assert len(sources) == 10
     assert sources[:3] == [["192.0.2.11", 12], ["192.0.2.23", 12], ["192.0.2.10", 11]]
-    assert told["drops"] == {"overflows": 1, "drops": 2}
+    assert told["drops"] == {"overflows": 1, "drops": 2, "cookies": 3}
     assert len(told["duration_bounds"]) + 1 == len(told["total"]["durations"])
     assert "sources" not in told["processes"][0]["report"]
     assert told["not_ready"] is None

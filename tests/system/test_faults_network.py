@@ -6,6 +6,7 @@ are shown. docs/reliability.rst has those of one machine.
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -18,7 +19,7 @@ import pytest
 
 from tests.system.conftest import Report
 from tests.system.link import SERVER, Link, Weather, linked, syn
-from tests.system.server import Server, eventually, fill, running, say, twistd
+from tests.system.server import Server, eventually, fill, receive_all, running, say, twistd
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -182,6 +183,15 @@ def flood(link: Link, port: int, syns: int) -> None:
         link.to_server(syn(f"198.18.{n >> 8}.{n & 255}", 40000, port))
 
 
+def status_of(link: Link, port: int) -> dict[str, int]:
+    """Ask the status what the kernel has dropped."""
+    with link.client.connect(port, PATIENCE) as client:
+        client.sendall(b"GET /status.json HTTP/1.1\r\nHost: server\r\n\r\n")
+        answer = receive_all(client)
+    told: dict[str, int] = json.loads(answer.partition(b"\r\n\r\n")[2])["drops"]
+    return told
+
+
 def round_trips(client: Callable[[], None], until: threading.Event) -> list[float]:
     """Repeat until told to stop; return the seconds of each."""
     times = []
@@ -198,8 +208,9 @@ def test_a_syn_flood_hurts_nobody_who_is_in(
 ) -> None:
     link.server.set("net.ipv4.tcp_syncookies", cookies)
     link.server.ip("route", "add", FLOOD_NETWORK, "dev", "tun0")
-    server = serve("--backlog", "16")
+    server = serve("--backlog", "16", "--status", f"tcp:0:interface={SERVER}")
     port = server.port
+    status_port = int(server.wait_for(r"status on \S+:(\d+)")[1])
     with link.client.connect(port, PATIENCE) as inside:
 
         def ping() -> None:
@@ -230,6 +241,10 @@ def test_a_syn_flood_hurts_nobody_who_is_in(
     for name in ("SyncookiesSent", "TCPReqQFullDoCookies", "TCPReqQFullDrop", "ListenDrops"):
         report(name, str(counted[name]))
     assert len(times) > 10
+    # The status counts from its start, which was a moment earlier.
+    told = status_of(link, status_port)
+    assert told["drops"] == counted["ListenDrops"]
+    assert told["cookies"] == counted["SyncookiesSent"]
     if cookies:
         # All but those that filled the queue; a newcomer is in at once.
         assert counted["SyncookiesSent"] == counted["TCPReqQFullDoCookies"] > 4000

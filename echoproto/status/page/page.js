@@ -195,7 +195,7 @@ function showQueues(now) {
   );
   $("drops").hidden = now.drops === null;
   if (now.drops === null) return;
-  for (const [id, count] of [["overflows", now.drops.overflows], ["all-drops", now.drops.drops]]) {
+  for (const [id, count] of [["overflows", now.drops.overflows], ["all-drops", now.drops.drops], ["cookies", now.drops.cookies]]) {
     exact($(id), count).classList.toggle("bad", count > 0);
   }
   const rate = overMinute("overflows");
