@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor, IStreamServerEndpoint
 from twisted.logger import Logger
@@ -20,6 +21,7 @@ from echoproto.idle import IdleSweep
 from echoproto.ports import close_now
 from echoproto.reactor import FastLane
 from echoproto.tls import let_half_close
+from echoproto.transport import StockTransport
 
 # The most that are let in from a queue whose length is not known; Linux allows a
 # queue no more than this unless told otherwise (``net.core.somaxconn``).
@@ -232,8 +234,10 @@ class EchoService(Service):
         # Our own endpoint may have clamped what was asked; Twisted's pass it on.
         self._backlogs[port] = getattr(endpoint, "backlog", getattr(port, "backlog", None))
         let_half_close(port)
-        if self._lane is not None:
-            self._lane.take(port)
+        taken = self._lane is not None and self._lane.take(port)
+        if not taken and type(port) is tcp.Port:
+            # Where Twisted's documentation of a port says what it accepts with.
+            port.transport = StockTransport
         self.factory.places.guard(port)
         # Who reads that it listens may count on all of it: on the handlers of
         # signals too, which the reactor sets only when it runs.

@@ -260,6 +260,16 @@ def read_at_most(transport: Any, size: int) -> None:
         below.bufferSize = min(size, below.bufferSize)
 
 
+class StockTransport(tcp.Server):
+    """Twisted's own, outside the lane, but for how much it keeps before it pauses its producer.
+
+    It keeps each write as an object of its own. If a peer pushes two bytes at a
+    time, 64 KiB of them (Twisted's limit) are 2.2 MiB.
+    """
+
+    bufferSize = 48 * 1024
+
+
 class TLSTransport(TCPTransport):
     """A TCP connection that carries TLS, whose layer holds what is read three times over.
 
