@@ -38,6 +38,7 @@ def test_bad_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[st
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cc")
 def test_smoke_of_every_work() -> None:
     result = subprocess.run(

@@ -147,6 +147,7 @@ def test_a_target_that_is_no_echo_is_told(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*not an echo*banner*220 ready*"])
 
 
+@pytest.mark.slow
 def test_the_hypothesis_database_and_profiles_work(pytester: pytest.Pytester, wrong: str) -> None:
     pytester.makepyfile(FUZZING.replace(", max_examples=100, database=None", ""))
     # Without drawing anything new, the shrunk conversation comes back from the database.

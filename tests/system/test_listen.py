@@ -440,6 +440,7 @@ def test_a_second_signal_cuts_the_delay_and_the_drain(mode: str, tmp_path: Path)
     assert "Traceback" not in server.log
 
 
+@pytest.mark.slow
 def test_workers_that_are_told_by_others_take_connections_for_the_delay(tmp_path: Path) -> None:
     command = twistd("--workers", "2", "--drain-delay", "3", "--drain-timeout", "20")
     with running(command, cwd=tmp_path) as server:
