@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.server import PATIENCE, Server, running, say, twistd
+from tests.system.server import PATIENCE, Server, eventually, running, say, twistd
 from tests.system.test_listen import MODES, connect_unix
 from tests.system.test_listening import send_q
+from tests.system.test_workers import gone
 
 pytestmark = pytest.mark.skipif(
     shutil.which("systemd-socket-activate") is None,
@@ -51,10 +52,12 @@ class Manager:
         return [int(pid) for pid in re.findall(r"server is (\d+)", self.server.log)]
 
     def restart(self, signum: int) -> float:
-        """End the server; return when. The next one is started at once."""
+        """End the server; return when it was gone. The next one is started at once."""
         before = self.pids()
-        when = time.monotonic()
         os.kill(before[-1], signum)
+        # It may accept one more until it is really gone.
+        assert eventually(lambda: gone(before[-1]))
+        when = time.monotonic()
         self.server.wait_for_times("server is ", len(before) + 1)
         self.wait_until_it_listens(len(before) + 1)
         return when
@@ -169,16 +172,19 @@ def test_restarts_turn_nobody_away(kind: str, mode: str, tmp_path: Path) -> None
                 for client in kept:
                     client.sendall(b"before")
                     assert client.recv(1) == b"b"
-                os.kill(manager.pids()[-1], signal.SIGTERM)
                 drains = manager.server.log.count("draining: ")
+                instances = len(manager.pids())
+                os.kill(manager.pids()[-1], signal.SIGTERM)
                 manager.server.wait_for_times("draining: ", drains + 1)
                 for client in kept:
                     assert say(client, b"after") == b"eforeafter"
-                manager.server.wait_for_times("server is ", len(manager.pids()) + 1)
+                # A signal to the old one, while it drains, would cut that short.
+                manager.server.wait_for(r"(?s)" + r"server is \d+.*" * (instances + 1))
             manager.wait_until_it_listens(3)
             assert not load.lost
             killed = manager.restart(signal.SIGKILL)
-            again = manager.restart(signal.SIGTERM)
+            again = time.monotonic()
+            manager.restart(signal.SIGTERM)
         assert not load.refused
         # Those alone that the killed one had accepted.
         assert len(load.lost) <= CLIENTS

@@ -41,7 +41,7 @@ def gone(pid: int) -> bool:
     """Tell whether a process has ended; one that nobody has reaped counts."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
