@@ -9,6 +9,7 @@ counted since it was last asked is lost with it.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ from echoproto.workers import WorkersService
 _PATIENCE = 0.75
 
 
-class Collector:
+class Collector(ABC):
     """Gathers what a service has to tell. For the two kinds there are subclasses."""
 
     def __init__(
@@ -61,13 +62,13 @@ class Collector:
         """Measure no more."""
         self._lag.stop()
 
+    @abstractmethod
     def collect(self, sources: bool = False) -> Deferred[Snapshot]:
         """Return what there is to tell now.
 
         :param sources: whether to count the sources too, which takes a moment
             where there are many conversations.
         """
-        raise NotImplementedError
 
     def _snapshot(self, processes: list[Process], whole: Report, workers: bool) -> Snapshot:
         service = self._service
