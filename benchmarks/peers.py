@@ -52,9 +52,9 @@ def _script(name: str, *options: str) -> list[str]:
 
 
 def _ours_missing(option: str | None = None) -> str | None:
-    if importlib.util.find_spec("echoproto.tap") is None:
-        return "echoproto.tap, the server, is not in this checkout"
-    from echoproto.tap import Options
+    if importlib.util.find_spec("echoproto.command.tap") is None:
+        return "echoproto.command.tap, the server, is not in this checkout"
+    from echoproto.command.tap import Options
 
     if option and option not in Options():
         return f"twistd echo has no option --{option} in this checkout"

@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echoproto.protocol import has_half_close
+from echoproto.core.protocol import has_half_close
 
 # Bytes handed to the transport at a time; it asks for no more than it can
 # send, so this is also what is copied ahead of the network.

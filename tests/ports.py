@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echoproto.factory import EchoFactory
+from echoproto.core.factory import EchoFactory
 from tests.transports import TCPLikeTransport
 
 _registered = itertools.count()

@@ -26,7 +26,7 @@ from zope.interface.verify import verifyObject
 
 from echoproto import EchoError, EchoService, EchoTimeout, TCPEndpoint, echo
 from echoproto.client import _Speaker
-from echoproto.protocol import Echo
+from echoproto.core.protocol import Echo
 from tests.reactors import run
 from tests.transports import TCPLikeTransport, TLSLikeTransport
 

@@ -24,7 +24,7 @@ import sys
 import echoproto
 for name in echoproto.__all__:
     getattr(echoproto, name)
-import echoproto.tap
+import echoproto.command.tap
 print("twisted.internet.reactor" in sys.modules)
 """
 
@@ -57,9 +57,9 @@ def test_the_plugin() -> None:
     (maker,) = (each for each in getPlugins(IServiceMaker) if each.tapname == "echo")
     verifyObject(IServiceMaker, maker)
     verifyObject(IPlugin, maker)
-    assert maker.module == "echoproto.tap"
+    assert maker.module == "echoproto.command.tap"
     assert "RFC 862" in maker.description
-    from echoproto import tap
+    from echoproto.command import tap
 
     assert maker.options is tap.Options
     assert maker.makeService is tap.makeService

@@ -6,7 +6,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import react
 
 from echoproto import echo
-from echoproto.tap import Options, makeService
+from echoproto.command.tap import Options, makeService
 
 
 async def main(reactor: Any) -> None:

@@ -22,20 +22,20 @@ from typing import Any, TextIO
 import click
 from rich.console import Console
 
-from echoproto.probe.campaign import Campaign, limits
-from echoproto.probe.catalogue import Case, catalogue
-from echoproto.probe.channel import LocalError, connect, place
-from echoproto.probe.conversation import ConversationError, Session, parse_payload
-from echoproto.probe.describe import describe, shorten
-from echoproto.probe.exchange import run as hold
-from echoproto.probe.failures import SavedFailure, SavedFailures, SavedFailuresError
-from echoproto.probe.ping import Reply, Statistics, pings
-from echoproto.probe.preflight import check_echo, preflight
-from echoproto.probe.report import JsonLines, Observers, Terminal, write_junit
-from echoproto.probe.report_html import write_html
-from echoproto.probe.result import Observer, Settings
-from echoproto.probe.target import Target, TargetError
-from echoproto.probe.verdict import Kind
+from echoproto.probe.report.describe import describe, shorten
+from echoproto.probe.report.html import write_html
+from echoproto.probe.report.terminal import JsonLines, Observers, Terminal, write_junit
+from echoproto.probe.script.catalogue import Case, catalogue
+from echoproto.probe.script.conversation import ConversationError, Session, parse_payload
+from echoproto.probe.search.campaign import Campaign, limits
+from echoproto.probe.search.failures import SavedFailure, SavedFailures, SavedFailuresError
+from echoproto.probe.search.preflight import check_echo, preflight
+from echoproto.probe.search.result import Observer, Settings
+from echoproto.probe.wire.channel import LocalError, connect, place
+from echoproto.probe.wire.ping import Reply, Statistics, pings
+from echoproto.probe.wire.run import run as hold
+from echoproto.probe.wire.target import Target, TargetError
+from echoproto.probe.wire.verdict import Kind
 
 __all__ = ["cli", "run"]
 

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from echoproto.probe.conversation import Conversation, Session
-    from echoproto.probe.target import Target
-    from echoproto.probe.verdict import Outcome
+    from echoproto.probe.script.conversation import Conversation, Session
+    from echoproto.probe.wire.target import Target
+    from echoproto.probe.wire.verdict import Outcome
 
 __all__ = ["EchoTarget", "echo_target"]
 
@@ -72,7 +72,7 @@ class EchoTarget:
     """
 
     def __init__(self, target: Target) -> None:
-        from echoproto.probe.preflight import preflight
+        from echoproto.probe.search.preflight import preflight
 
         self.target = target
         self._connector, self._preflight = preflight(target)
@@ -92,8 +92,8 @@ class EchoTarget:
             ConversationError: if the text is no conversation.
         """
         __tracebackhide__ = True
-        from echoproto.probe.conversation import Session
-        from echoproto.probe.exchange import Limits, run
+        from echoproto.probe.script.conversation import Session
+        from echoproto.probe.wire.run import Limits, run
 
         session = Session.parse(said) if isinstance(said, str) else Session.of(said)
         # Patient until something is wrong, so that a busy machine is not taken for a fault;
@@ -109,8 +109,8 @@ class EchoTarget:
 @pytest.fixture(scope="session")
 def echo_target(request: pytest.FixtureRequest) -> Iterator[EchoTarget]:
     """The echo to test: that of ``--echo-target``, or a server of our own."""
-    from echoproto.probe.preflight import NotAnEchoError
-    from echoproto.probe.target import Target, TargetError
+    from echoproto.probe.search.preflight import NotAnEchoError
+    from echoproto.probe.wire.target import Target, TargetError
 
     place, asked_by = _asked(request.config)
     with contextlib.ExitStack() as stack:
@@ -167,8 +167,8 @@ def _own_server() -> Iterator[str]:
 
 def _message(target: Target, outcome: Outcome) -> str:
     """What pytest shows of a failed check."""
-    from echoproto.probe.describe import describe
-    from echoproto.probe.result import example_line, replay_line
+    from echoproto.probe.report.describe import describe
+    from echoproto.probe.search.result import example_line, replay_line
 
     lines = [
         f"{target} does not echo this conversation:",

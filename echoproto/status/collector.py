@@ -16,12 +16,12 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
-from echoproto.service import EchoService
+from echoproto.core.service import EchoService
 from echoproto.status.kernel import read_drops
 from echoproto.status.lag import LoopLag
 from echoproto.status.report import Report, total
 from echoproto.status.snapshot import Process, Snapshot, read_listeners
-from echoproto.workers import WorkersService
+from echoproto.workers.parent import WorkersService
 
 # Seconds that workers get to answer. Who asks whether we live waits a second,
 # as a rule (Kubernetes, HAProxy).

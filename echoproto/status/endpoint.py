@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.endpoints import quoteStringArgument
 
-from echoproto.listen import DescribedEndpoint
+from echoproto.net.string_endpoint import DescribedEndpoint
 
 # For each kind of endpoint that listens on an address: the loopback one, and
 # after how many others (its kind among them) the address may stand unnamed.
@@ -45,6 +45,6 @@ def status_endpoint(reactor: Any, description: str) -> DescribedEndpoint:
 
     :param reactor: to listen with.
     :param description: as for :func:`on_loopback`.
-    :raises echoproto.listen.ListenError: when it names none.
+    :raises echoproto.net.string_endpoint.ListenError: when it names none.
     """
     return DescribedEndpoint(reactor, on_loopback(description))

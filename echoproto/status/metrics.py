@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from echoproto.factory import DURATION_BOUNDS
+from echoproto.core.factory import DURATION_BOUNDS
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Listener, Process, Snapshot
 

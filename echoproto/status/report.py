@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from echoproto.factory import DURATION_BOUNDS, EchoFactory
+from echoproto.core.factory import DURATION_BOUNDS, EchoFactory
 from echoproto.status.lag import LoopLag
 
 # So many of the sources with the most conversations are told. A source's

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from echoproto.address import format_address
+from echoproto.core.address import format_address
 from echoproto.status.collector import Collector
 from echoproto.status.site import StatusSite
 
@@ -17,7 +17,7 @@ from echoproto.status.site import StatusSite
 class StatusServer:
     """Serves the status on an endpoint."""
 
-    _log = Logger()
+    _log = Logger(namespace="echoproto")
 
     def __init__(self, endpoint: IStreamServerEndpoint, collector: Collector, reactor: Any) -> None:
         """Describe a server; it listens from :meth:`open` on.

@@ -97,7 +97,7 @@ def _page() -> dict[bytes, Answer]:
 class _Request(http.Request):
     """One request."""
 
-    _log = Logger(namespace=__name__)
+    _log = Logger(namespace="echoproto")
     channel: _Channel
 
     def process(self) -> None:

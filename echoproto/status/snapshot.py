@@ -10,9 +10,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
 
-from echoproto.address import format_address
-from echoproto.factory import DURATION_BOUNDS
-from echoproto.listen_queue import accept_queue
+from echoproto.core.address import format_address
+from echoproto.core.factory import DURATION_BOUNDS
+from echoproto.core.listen_queue import accept_queue
 from echoproto.status.kernel import ListenDrops
 from echoproto.status.report import Report
 
@@ -28,7 +28,7 @@ class Listener:
     :ivar socket: its number, from 1, among those that share the address.
     :ivar queued: connections that wait to be accepted; ``None`` where that
         cannot be read (outside Linux, and for a UNIX socket).
-    :ivar limit: how many may wait; see :class:`echoproto.listen_queue.AcceptQueue`.
+    :ivar limit: how many may wait; see :class:`echoproto.core.listen_queue.AcceptQueue`.
     """
 
     address: str

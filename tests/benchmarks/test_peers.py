@@ -21,8 +21,8 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     assert {name: peer.missing() for name, peer in BY_NAME.items()} == {
-        "ours": "echoproto.tap, the server, is not in this checkout",
-        "ours-stock-lane": "echoproto.tap, the server, is not in this checkout",
+        "ours": "echoproto.command.tap, the server, is not in this checkout",
+        "ours-stock-lane": "echoproto.command.tap, the server, is not in this checkout",
         "twisted": None,
         "asyncio-protocol": None,
         "asyncio-streams": None,

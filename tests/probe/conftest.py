@@ -15,9 +15,9 @@ from pathlib import Path as File
 
 import pytest
 
-from echoproto.probe.catalogue import catalogue
-from echoproto.probe.channel import Connector, connect
-from echoproto.probe.target import Target
+from echoproto.probe.script.catalogue import catalogue
+from echoproto.probe.wire.channel import Connector, connect
+from echoproto.probe.wire.target import Target
 from tests.probe.faulty_paths import Path
 
 
@@ -41,7 +41,7 @@ def right_connector(right_target: Target) -> Connector:
 @pytest.fixture
 def small_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Campaigns hold the quick first cases of the catalogue only: those of single bytes."""
-    monkeypatch.setattr("echoproto.probe.campaign.catalogue", lambda: catalogue()[:31])
+    monkeypatch.setattr("echoproto.probe.search.campaign.catalogue", lambda: catalogue()[:31])
 
 
 ECHO_PROCESS = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from echoproto.probe.conversation import Session
-from echoproto.probe.result import (
+from echoproto.probe.script.conversation import Session
+from echoproto.probe.search.result import (
     CampaignResult,
     CaseRecord,
     Failure,
@@ -13,7 +13,7 @@ from echoproto.probe.result import (
     Preflight,
     Settings,
 )
-from echoproto.probe.verdict import Action, Event, Kind, Outcome, Verdict
+from echoproto.probe.wire.verdict import Action, Event, Kind, Outcome, Verdict
 
 #: What would run if the page did not escape it.
 HOSTILE = "</td></style><script>document.title='broken'</script>&amp;\x00\x1b[31m"

@@ -11,12 +11,12 @@ from pathlib import Path as File
 
 import pytest
 
-from echoproto.probe.campaign import Campaign
-from echoproto.probe.catalogue import catalogue
-from echoproto.probe.conversation import Send, Session
-from echoproto.probe.failures import SavedFailures
-from echoproto.probe.result import Failure, Observer, Settings
-from echoproto.probe.target import Target
+from echoproto.probe.script.catalogue import catalogue
+from echoproto.probe.script.conversation import Send, Session
+from echoproto.probe.search.campaign import Campaign
+from echoproto.probe.search.failures import SavedFailures
+from echoproto.probe.search.result import Failure, Observer, Settings
+from echoproto.probe.wire.target import Target
 from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Fault, Path
 
 SEEDS = range(5)

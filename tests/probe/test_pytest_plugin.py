@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 
 from echoproto.probe import pytest_plugin
-from echoproto.probe.conversation import Conversation, ConversationError
 from echoproto.probe.pytest_plugin import EchoTarget
-from echoproto.probe.strategies import conversations
-from echoproto.probe.target import Target
+from echoproto.probe.script.conversation import Conversation, ConversationError
+from echoproto.probe.script.strategies import conversations
+from echoproto.probe.wire.target import Target
 from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Path
 
 pytest_plugins = ["pytester"]
@@ -24,7 +24,7 @@ IAC = next(fault for fault in FAULTS if fault.name == "iac-swallowed")
 
 FUZZING = """
 from hypothesis import given, settings
-from echoproto.probe.strategies import conversations
+from echoproto.probe.script.strategies import conversations
 
 @settings(deadline=None, max_examples=100, database=None)
 @given(conversations())
@@ -224,7 +224,8 @@ def test_a_server_that_does_not_start_is_told(
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("echoproto.tap") is None, reason="the serve wing is not installed"
+    importlib.util.find_spec("echoproto.command.tap") is None,
+    reason="the serve wing is not installed",
 )
 def test_our_own_server_is_the_default_target(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(FUZZING)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from echoproto.factory import EchoFactory
+from echoproto.core.factory import EchoFactory
 from echoproto.status.collector import ProcessCollector, WorkersCollector
 from echoproto.status.kernel import ListenDrops
 from echoproto.status.report import Report

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.tcp import makeBinding
 from twisted.internet.testing import MemoryReactorClock
 
-from echoproto.listen import ListenError
+from echoproto.net.string_endpoint import ListenError
 from echoproto.status.endpoint import on_loopback, status_endpoint
 
 

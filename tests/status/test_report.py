@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from echoproto.factory import EchoFactory
+from echoproto.core.factory import EchoFactory
 from echoproto.status.lag import LoopLag
 from echoproto.status.report import Report, total
 from tests.status.played import REPORT

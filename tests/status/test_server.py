@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 
-from echoproto.listen import ListenError
+from echoproto.net.string_endpoint import ListenError
 from echoproto.status.endpoint import status_endpoint
 from echoproto.status.server import StatusServer
 from tests.logs import logged

@@ -23,7 +23,7 @@ def test_every_line_is_an_object(serve: Serve, workers: str) -> None:
     lines = [json.loads(line) for line in server.lines]
     (closed,) = (line for line in lines if "closed 127.0.0.1" in line["message"])
     assert closed["level"] == "info"
-    assert closed["system"] == "echoproto.factory.EchoFactory"
+    assert closed["system"] == "echoproto"
     assert closed["bytes"] == 4
     assert closed["client"].startswith("127.0.0.1:")
     assert isinstance(closed["seconds"], float)

@@ -69,7 +69,7 @@ def test_what_is_in_the_wheel(built: Path) -> None:
     with zipfile.ZipFile(only(built, "*.whl")) as wheel:
         names = wheel.namelist()
     assert "echoproto/py.typed" in names
-    assert "echoproto/protocol.py" in names
+    assert "echoproto/core/protocol.py" in names
     # What the status serves is no module.
     page = {f"echoproto/status/page/{name}" for name in ("index.html", "page.css", "page.js")}
     assert page <= set(names)

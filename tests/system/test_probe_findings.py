@@ -16,11 +16,11 @@ from pathlib import Path as File
 
 import pytest
 
-from echoproto.probe.campaign import Campaign
-from echoproto.probe.failures import SavedFailures
-from echoproto.probe.result import CampaignResult, Settings
-from echoproto.probe.target import Target
-from echoproto.probe.verdict import Kind
+from echoproto.probe.search.campaign import Campaign
+from echoproto.probe.search.failures import SavedFailures
+from echoproto.probe.search.result import CampaignResult, Settings
+from echoproto.probe.wire.target import Target
+from echoproto.probe.wire.verdict import Kind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
+from tests.proxy_protocol.test_parser import RIGHT, V1, V2_IPV4, v2
 from tests.system.conftest import Serve, in_both_lanes
 from tests.system.server import PATIENCE, receive_all, say
-from tests.test_proxy_protocol import RIGHT, V1, V2_IPV4, v2
 
 pytestmark = in_both_lanes
 

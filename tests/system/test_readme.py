@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from echoproto.factory import LogDetail
-from echoproto.tap import Options
+from echoproto.command.tap import Options
+from echoproto.core.factory import LogDetail
 from tests.system.conftest import Serve
 from tests.system.server import BIN, PATIENCE, Server, running, say
 

@@ -297,7 +297,7 @@ def test_a_port_that_only_root_may_take() -> None:
 
 def test_without_the_option_nothing_of_it_is_loaded() -> None:
     code = (
-        "import sys; from echoproto.tap import Options, makeService; o = Options(); "
+        "import sys; from echoproto.command.tap import Options, makeService; o = Options(); "
         "o.parseOptions([]); makeService(o); "
         "print([m for m in sys.modules if m.startswith(('twisted.web', 'prometheus_client'))])"
     )

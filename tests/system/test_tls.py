@@ -13,8 +13,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from echoproto import EchoService, echo
-from echoproto.factory import EchoFactory
-from echoproto.limits import Limits
+from echoproto.core.factory import EchoFactory
+from echoproto.limits.per_source import Limits
 from tests.reactors import run
 from tests.tls import make_certificate
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from echoproto.probe.preflight import preflight
-from echoproto.probe.target import Target
+from echoproto.probe.search.preflight import preflight
+from echoproto.probe.wire.target import Target
 from tests.system.conftest import in_both_lanes
 from tests.system.server import BIN, PATIENCE, Server, eventually, running
 from tests.system.test_endpoints import TAC

@@ -300,7 +300,7 @@ def anybodys_python() -> Iterator[str]:
         for python in (sys.executable, f"{directory}/bin/python"):
             try:
                 subprocess.run(
-                    [python, "-c", "import echoproto.worker"],
+                    [python, "-c", "import echoproto.workers.worker"],
                     user="nobody",
                     check=True,
                     capture_output=True,

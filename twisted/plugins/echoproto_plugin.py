@@ -6,7 +6,7 @@ from twisted.application.service import ServiceMaker
 # costs nothing and installs no reactor.
 echo = ServiceMaker(
     "echoproto",
-    "echoproto.tap",
+    "echoproto.command.tap",
     "Return every byte received: an echo service (RFC 862) that loses nothing.",
     "echo",
 )

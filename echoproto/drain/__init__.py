@@ -1,0 +1,1 @@
+"""How a stopping service lets its connections end."""

@@ -1,0 +1,154 @@
+"""Who waits while there are as many conversations as there may be."""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort, IReadDescriptor
+
+from echoproto.core.address import to_address
+from echoproto.net.epoll_lane import converse
+
+
+class Places:
+    """How many more conversations there may be.
+
+    While there is no room, ports do not accept: clients wait in the accept queue,
+    which is what it is for. A port that closes cannot leave them there: those are
+    accepted, so that they are not reset, and wait here, unread, as a
+    descriptor each.
+
+    :ivar waiting: how many do.
+    """
+
+    def __init__(self, most: int, live: Callable[[], int]) -> None:
+        """Make so many places.
+
+        :param most: conversations at once; 0 for no limit.
+        :param live: returns how many there are.
+        """
+        self._most = most
+        self._live = live
+        # In the order in which they get the next place; dicts for sets in order.
+        self._held: dict[GuardedPort, None] = {}
+        self._accepted: deque[tuple[socket.socket, Callable[[], None]]] = deque()
+        self._guarded: dict[IListeningPort, GuardedPort] = {}
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return self._most > 0
+
+    @property
+    def room(self) -> int:
+        """How many conversations may begin now."""
+        return self._most - self._live()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._accepted)
+
+    def guard(self, port: IListeningPort) -> None:
+        """Let a port accept no more than there is room for.
+
+        :param port: what an endpoint's ``listen`` gave. One that the reactor does
+            not read is left as it is.
+        """
+        if self.limited and IReadDescriptor.providedBy(port):
+            self._guarded[port] = GuardedPort(port, self)
+
+    def closing(self, port: IListeningPort) -> None:
+        """Be told that a port closes: who waits in its queue now has to be accepted."""
+        guarded = self._guarded.pop(port, None)
+        if guarded is not None:
+            self._held.pop(guarded, None)
+            guarded.closing = True
+
+    def hold(self, port: GuardedPort) -> None:
+        """Let a port wait for a place."""
+        self._held[port] = None
+
+    def keep(self, sock: socket.socket, begin: Callable[[], None]) -> None:
+        """Let a connection that is accepted wait for a place.
+
+        :param sock: its socket.
+        :param begin: called when there is one.
+        """
+        self._accepted.append((sock, begin))
+
+    def give_back(self) -> None:
+        """Be told that a conversation is over."""
+        self._begin_accepted()
+        if self._held and self.room > 0:
+            held, self._held = self._held, {}
+            for port in held:
+                port.resume()
+
+    def turn_away(self) -> int:
+        """Close the accepted ones that wait; return how many."""
+        accepted, self._accepted = self._accepted, deque()
+        for sock, _ in accepted:
+            sock.close()
+        return len(accepted)
+
+    def _begin_accepted(self) -> None:
+        while self._accepted and self.room > 0:
+            _, begin = self._accepted.popleft()
+            begin()
+
+
+class GuardedPort:
+    """A port that accepts only as many as there are places.
+
+    :ivar port: the port.
+    :ivar closing: whether it closes, and so has to accept those who wait.
+    """
+
+    def __init__(self, port: Any, places: Places) -> None:
+        self.closing = False
+        self.port = port
+        self._places = places
+        self._accept = port.doRead
+        port.doRead = self._do_read
+
+    def accept(self) -> None:
+        """Accept those who wait, as far as there is room for them."""
+        room = self._places.room
+        if room > 0 and self._is_open():
+            # What Twisted, and the fast lane, accept in one go.
+            self.port.numberAccepts = room
+            self._accept()
+
+    def resume(self) -> None:
+        """Accept again."""
+        if self._is_open():
+            self.port.startReading()
+
+    def _is_open(self) -> bool:
+        return bool(self.port.connected and not self.port.disconnecting)
+
+    def _do_read(self) -> None:
+        room = self._places.room
+        if room > 0:
+            self.port.numberAccepts = min(self.port.numberAccepts, room)
+            self._accept()
+        elif self.closing:
+            self._keep_one()
+        else:
+            self.port.stopReading()
+            self._places.hold(self)
+
+    def _keep_one(self) -> None:
+        try:
+            sock, client = self.port.socket.accept()
+        except OSError:
+            # Nobody waits any more, or there is no descriptor to wait with.
+            return
+        if len(client) == 4 and client[3]:
+            # Twisted's own transport takes the zone as part of the host.
+            client = (to_address(client).host, *client[1:])  # type: ignore[union-attr]
+        self._places.keep(sock, functools.partial(converse, self.port, sock, client))

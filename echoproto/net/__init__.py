@@ -1,0 +1,1 @@
+"""Sockets: endpoints, ports, transports and the epoll lane."""

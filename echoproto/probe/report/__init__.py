@@ -1,0 +1,1 @@
+"""Telling it: terminal, HTML, JUnit, JSON lines."""

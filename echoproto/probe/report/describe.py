@@ -1,0 +1,175 @@
+"""Says in plain words and lines what became of a session.
+
+The terminal, the JUnit file and the assertion of the pytest plugin say it with these lines;
+nothing here needs more than the standard library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from echoproto.probe.script.conversation import Conversation, format_payload
+from echoproto.probe.wire.verdict import Action, Event, Outcome, Verdict
+
+__all__ = [
+    "HexCell",
+    "HexRow",
+    "describe",
+    "difference",
+    "event_text",
+    "hex_rows",
+    "one_line",
+    "plural",
+    "shorten",
+    "time_line",
+]
+
+ROW = 16
+MISSING = "--"
+
+
+class HexCell(NamedTuple):
+    """One byte of both directions: two hex digits, or ``--`` where there is none."""
+
+    sent: str
+    received: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is not the same in both."""
+        return self.sent != self.received
+
+
+class HexRow(NamedTuple):
+    """Up to 16 bytes of both directions, side by side.
+
+    Attributes:
+        offset: of the first byte, in its direction.
+        cells: the bytes.
+    """
+
+    offset: int
+    cells: tuple[HexCell, ...]
+
+
+def hex_rows(verdict: Verdict, limit: int = 3) -> list[HexRow]:
+    """The rows around the first difference of ``verdict``; none where nothing differs.
+
+    Args:
+        verdict: what one conversation came to.
+        limit: rows at most. The first row is the one before the difference, if there is one.
+    """
+    if verdict.offset is None:
+        return []
+    start = max(verdict.context, verdict.offset - verdict.offset % ROW - ROW)
+    end = verdict.context + max(len(verdict.expected), len(verdict.got))
+    rows: list[HexRow] = []
+    while start < end and len(rows) < limit:
+        # Rows begin at multiples of 16, as in hexdump(1), but for the first.
+        stop = min(end, start - start % ROW + ROW)
+        rows.append(HexRow(start, tuple(_cell(verdict, at) for at in range(start, stop))))
+        start = stop
+    return rows
+
+
+def difference(verdict: Verdict) -> list[str]:
+    """The lines that show where sent and received differ, marked; none if they do not."""
+    lines = []
+    for row in hex_rows(verdict):
+        # A row of less than 16 bytes at the start is moved to the place of its bytes.
+        indent = " " * (3 * (row.offset % ROW))
+        sent = " ".join(cell.sent for cell in row.cells)
+        received = " ".join(cell.received for cell in row.cells)
+        marks = " ".join("^^" if cell.differs else "  " for cell in row.cells).rstrip()
+        lines.append(f"sent      {row.offset:08x}  {indent}{sent}")
+        lines.append(f"received  {row.offset:08x}  {indent}{received}")
+        if marks:
+            lines.append(f"{'':18}  {indent}{marks}")
+    return lines
+
+
+def event_text(event: Event, conversation: Conversation) -> str:
+    """One event in words: ``sent 4097 bytes: 00*4097``."""
+    if event.action in (Action.SENT, Action.RECEIVED):
+        more = " ..." if event.size > len(event.data) else ""
+        data = format_payload(event.data) + more
+        step = None if event.step is None else conversation.steps[event.step]
+        payload = getattr(step, "payload", b"")
+        if event.action is Action.SENT and event.size == len(payload):
+            # The step's own text is complete where the preview is not.
+            data = format_payload(payload)
+        where = f" from {event.offset}" if event.offset else ""
+        return f"{event.action} {plural(event.size, 'byte')}{where}: {shorten(data)}"
+    if event.step is not None and event.action in (Action.PAUSED, Action.SLOWED):
+        return f"{event.action}: {conversation.steps[event.step]}"
+    return str(event.action)
+
+
+def time_line(outcome: Outcome, limit: int = 24) -> list[str]:
+    """The lines that tell what happened when, each conversation of the session by itself.
+
+    Args:
+        outcome: what the session came to.
+        limit: events at most for each conversation; what is left out is counted.
+    """
+    lines: list[str] = []
+    conversations = outcome.session.conversations
+    for index, (conversation, verdict, events) in enumerate(
+        zip(conversations, outcome.verdicts, outcome.timelines, strict=True)
+    ):
+        if len(conversations) > 1:
+            lines.append(
+                f"conversation {index + 1} of {len(conversations)}: "
+                f"{shorten(str(conversation))} ({verdict.kind})"
+            )
+        lines.extend(_events(events, conversation, limit))
+    return lines
+
+
+def describe(outcome: Outcome) -> list[str]:
+    """All that is known of a failed session: the sentence, the time line, the difference."""
+    verdict = outcome.verdict
+    lines = [f"{verdict.kind}: {one_line(verdict.message)}"]
+    lines += [f"  {line}" for line in time_line(outcome)]
+    shown = difference(verdict)
+    if shown:
+        lines += ["", *(f"  {line}" for line in shown)]
+    return lines
+
+
+def one_line(text: str) -> str:
+    """``text`` without control characters: fit for a line of a terminal, and for XML."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def shorten(text: str, limit: int = 100) -> str:
+    """``text``, or its beginning and end when it is longer than ``limit`` characters."""
+    if len(text) <= limit:
+        return text
+    half = (limit - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 byte``, ``2 bytes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _cell(verdict: Verdict, at: int) -> HexCell:
+    sent, received = (
+        f"{side[at - verdict.context]:02x}" if at - verdict.context < len(side) else MISSING
+        for side in (verdict.expected, verdict.got)
+    )
+    return HexCell(sent, received)
+
+
+def _events(events: tuple[Event, ...], conversation: Conversation, limit: int) -> Iterator[str]:
+    head = events if len(events) <= limit else events[: limit - limit // 3]
+    tail = () if len(events) <= limit else events[-(limit // 3) :]
+    for event in head:
+        yield f"{event.at * 1000:9.1f} ms  {event_text(event, conversation)}"
+    if tail:
+        yield f"{'':12}  ... {plural(len(events) - len(head) - len(tail), 'event')} more"
+    for event in tail:
+        yield f"{event.at * 1000:9.1f} ms  {event_text(event, conversation)}"

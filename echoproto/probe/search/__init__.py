@@ -1,0 +1,1 @@
+"""Finding failures: preflight, campaign, shrinking, saved failures."""

@@ -1,0 +1,187 @@
+"""Failures kept on disk: plain text, fit to be committed, replayed first the next time.
+
+One file a failure, named after what it says, so that the same failure is saved once and two
+people who find it save the same file::
+
+    # truncated: the path closed after 0 of 1 bytes, 1 are missing
+    # found by E-011, reproduced 10 of 10
+    # target 127.0.0.1:7007
+    send ff
+
+Lines with ``#`` are for people, except ``# target``, which ``echoproto replay ID`` reads, and
+``# passed``, which says that it no longer failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from echoproto.probe.script.conversation import ConversationError, Session
+
+__all__ = ["DIRECTORY", "SavedFailure", "SavedFailures", "SavedFailuresError", "failure_id"]
+
+DIRECTORY = Path(".echoproto") / "failures"
+
+_PASSED = "# passed"
+_TARGET = "# target "
+_MAX_FILE = 256 * 1024 * 1024
+
+
+class SavedFailuresError(Exception):
+    """A saved failure cannot be read or written; the message is one line."""
+
+
+@dataclass(frozen=True)
+class SavedFailure:
+    """One file.
+
+    Attributes:
+        id: the name of the file, less its suffix.
+        session: what to say.
+        comment: its first comment line: the kind and the message.
+        passed: whether it was marked as passing.
+        target: where it was found, as the command line takes it; None if the file does not say.
+    """
+
+    id: str
+    session: Session
+    comment: str
+    passed: bool
+    target: str | None = None
+
+
+def failure_id(session: Session) -> str:
+    """Eight hexadecimal digits that stand for the session."""
+    return hashlib.sha256(str(session).encode("ascii")).hexdigest()[:8]
+
+
+class SavedFailures:
+    """The failures saved in one directory.
+
+    Args:
+        directory: where; it need not exist.
+    """
+
+    def __init__(self, directory: Path = DIRECTORY) -> None:
+        self.directory = directory
+
+    def load(self) -> tuple[list[SavedFailure], list[str]]:
+        """All that can be read, by id, and a line for each file that cannot."""
+        saved, wrong = [], []
+        try:
+            paths = sorted(self.directory.glob("*.txt"))
+        except OSError as error:
+            return [], [_line(self.directory, error)]
+        for path in paths:
+            try:
+                saved.append(self._read(path))
+            except SavedFailuresError as error:
+                wrong.append(str(error))
+        return saved, wrong
+
+    def get(self, id_: str) -> SavedFailure:
+        """The failure with this id, or the only one whose id begins so.
+
+        Raises:
+            SavedFailuresError: if there is none, more than one, or it cannot be read.
+        """
+        found = [p for p in sorted(self.directory.glob("*.txt")) if p.stem.startswith(id_)]
+        if not found:
+            raise SavedFailuresError(f"no saved failure {id_!r} in {self.directory}")
+        if len(found) > 1:
+            names = ", ".join(path.stem for path in found)
+            raise SavedFailuresError(f"{id_!r} stands for several saved failures: {names}")
+        return self._read(found[0])
+
+    def save(self, session: Session, comments: list[str], target: str) -> str:
+        """Write a failure, unless it is there already; its id.
+
+        Raises:
+            SavedFailuresError: if the file cannot be written.
+        """
+        id_ = failure_id(session)
+        if not self._path(id_).exists():
+            lines = [f"# {_one_line(comment)}" for comment in comments]
+            self._write(id_, [*lines, _TARGET + target, str(session)])
+        return id_
+
+    def mark(self, saved: SavedFailure, passed: bool) -> None:
+        """Note that a failure passes now, or that it fails again.
+
+        Raises:
+            SavedFailuresError: if the file cannot be written.
+        """
+        if saved.passed == passed:
+            return
+        lines = self._path(saved.id).read_text(encoding="utf-8").splitlines()
+        lines = [line for line in lines if line.strip() != _PASSED]
+        self._write(saved.id, [_PASSED, *lines] if passed else lines)
+
+    def prune(self) -> list[str]:
+        """Delete the failures marked as passing; their ids.
+
+        Raises:
+            SavedFailuresError: if a file cannot be deleted.
+        """
+        passing = [saved.id for saved in self.load()[0] if saved.passed]
+        for id_ in passing:
+            path = self._path(id_)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise SavedFailuresError(_line(path, error)) from None
+        return passing
+
+    def _path(self, id_: str) -> Path:
+        return self.directory / f"{id_}.txt"
+
+    def _read(self, path: Path) -> SavedFailure:
+        try:
+            if path.stat().st_size > _MAX_FILE:
+                raise SavedFailuresError(f"{path}: larger than {_MAX_FILE} bytes")
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise SavedFailuresError(_line(path, error)) from None
+        except UnicodeDecodeError:
+            raise SavedFailuresError(f"{path}: not a text file") from None
+        comments = [line.strip() for line in lines if line.lstrip().startswith("#")]
+        said = [
+            line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")
+        ]
+        if len(said) != 1:
+            raise SavedFailuresError(f"{path}: {len(said)} conversations; allowed is one line")
+        try:
+            session = Session.parse(said[0])
+        except ConversationError as error:
+            raise SavedFailuresError(f"{path}: {error}") from None
+        targets = [c.removeprefix(_TARGET) for c in comments if c.startswith(_TARGET)]
+        return SavedFailure(
+            id=path.stem,
+            session=session,
+            comment=next((c.lstrip("# ") for c in comments if c != _PASSED), ""),
+            passed=_PASSED in comments,
+            target=targets[0] if targets else None,
+        )
+
+    def _write(self, id_: str, lines: list[str]) -> None:
+        path = self._path(id_)
+        # Beside it, then in its place: an interrupted write leaves no half of a failure.
+        beside = path.with_suffix(".new")
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            beside.replace(path)
+        except OSError as error:
+            raise SavedFailuresError(_line(path, error)) from None
+
+
+def _line(path: Path, error: OSError) -> str:
+    return f"{path}: {os.strerror(error.errno) if error.errno else error}"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)

@@ -1,0 +1,191 @@
+"""The first connections: is anybody there, is it an echo, how fast, does half-close survive?"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Pause, Send
+from echoproto.probe.search.result import Preflight
+from echoproto.probe.wire.channel import Connector, connect, place
+from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.wire.target import Target, TargetError
+from echoproto.probe.wire.verdict import Action, Kind, Outcome
+
+__all__ = ["FIRST_STALLS", "NotAnEchoError", "check_echo", "percentile", "preflight"]
+
+# The shortest time after which silence is called a stall, whatever the round trip: a busy
+# machine keeps a process waiting for some tens of milliseconds now and then.
+MIN_TIMEOUT = 0.05
+MIN_PATIENCE = 1.0
+ROUND_TRIPS_A_TIMEOUT = 20
+# A first stall is looked at again, patiently; so it may be called one after this many timeouts.
+FIRST_STALLS = 6
+
+# How long the very first answer may take beyond the round trips it needs, in seconds.
+_FIRST_WAIT = 1.0
+_BANNER_WAIT = 20  # milliseconds
+_FLOOD = 8192
+_TLS_ALERT = b"\x15\x03"
+_ATTEMPTS = (b"echo", b"\0", b"0123456789abcdef", b"e", b"\r\n", b"echo\n", b"a" * 100, b"\x55")
+
+
+class NotAnEchoError(TargetError):
+    """Something answers, but it is no echo; the message says what it is."""
+
+
+def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Preflight]:
+    """Connect, and find out what all later judgement rests on.
+
+    A path may break what is said here too, so each question is asked in several ways: one
+    right answer is enough to call it an echo, one wrong one is never enough to call it none.
+
+    Args:
+        target: where to.
+        rate: connections a second at most, as for :class:`Connector`.
+
+    Raises:
+        TargetError: if there is no connection; the message says why.
+        NotAnEchoError: if there is one, but no echo.
+        LocalError: if this machine runs out of ports or descriptors.
+    """
+    connector = connect(target, rate)
+    check_echo(connector)
+    round_trips = _round_trips(connector)
+    p99 = percentile(sorted(round_trips), 99)
+    timeout = max(ROUND_TRIPS_A_TIMEOUT * p99, MIN_TIMEOUT)
+    patience = max(FIRST_STALLS * timeout, MIN_PATIENCE)
+    half_close = _half_close(connector, FIRST_STALLS * timeout)
+    return connector, Preflight(
+        address=place(connector),
+        round_trips=tuple(round_trips),
+        timeout=timeout,
+        patience=patience,
+        half_close=half_close,
+        tls_version=connector.tls_version,
+    )
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile of an ordered, non-empty sequence."""
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def check_echo(connector: Connector) -> None:
+    """Return if anything comes back as an echo sends it.
+
+    Raises:
+        NotAnEchoError: if not.
+    """
+    wait = _FIRST_WAIT + ROUND_TRIPS_A_TIMEOUT * connector.round_trip
+    limits = Limits(stall=wait, half_close=False)
+    outcomes: list[Outcome] = []
+    began = time.monotonic()
+    for number, payload in enumerate(_ATTEMPTS):
+        # Half of them with FIN: there are paths that pass nothing on until the end.
+        end = (HalfClose(),) if number % 2 else ()
+        # First a silence, in which a server that speaks first does so.
+        silence = Pause(_BANNER_WAIT)
+        conversation = Conversation((silence, Send(payload), *(end or (Await(),))))
+        outcome = run(conversation, connector, limits)
+        if outcome.ok or outcome.kind is Kind.NEVER_CLOSED:
+            return
+        outcomes.append(outcome)
+        if outcome.kind is Kind.REFUSED and "TLS" in outcome.verdict.message:
+            raise NotAnEchoError(outcome.verdict.message)
+        if outcome.verdict.received > 0 and outcome.kind in (Kind.TRUNCATED, Kind.STALLED):
+            return  # part of it came back right
+        if outcome.kind is Kind.CORRUPT and _resembles(outcome, payload):
+            return
+        if time.monotonic() - began > 2 * wait:
+            break
+    raise NotAnEchoError(_why_not(connector, outcomes))
+
+
+def _resembles(outcome: Outcome, payload: bytes) -> bool:
+    """Whether wrong bytes are what was sent, with a fault, rather than an answer to it."""
+    got = outcome.verdict.got
+    return any(payload[i : i + 2] in got for i in range(len(payload) - 1))
+
+
+def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
+    verdict = outcomes[0].verdict
+    unasked = [outcome for outcome in outcomes if outcome.ok is False and not outcome.verdict.sent]
+    if any(outcome.kind is Kind.EXTRA for outcome in unasked):
+        size, data = _answer(unasked[0])
+        if size >= _FLOOD:
+            return f"not an echo: it floods, {size} bytes came that were never sent (extra)"
+        return f"not an echo: it sent a banner, {_text(data)}"
+    match verdict.kind:
+        case Kind.REFUSED:
+            return verdict.message
+        case Kind.CORRUPT | Kind.EXTRA:
+            data = _answer(outcomes[0])[1]
+            if data.startswith(_TLS_ALERT):
+                return f"not an echo: it answered with a TLS alert{_tls_hint(connector)}"
+            return f"not an echo: it answered {_text(data)}"
+        case Kind.STALLED:
+            return (
+                f"not an echo: it took {verdict.sent} bytes and sent nothing back in "
+                f"{outcomes[0].seconds:.3g} s (stalled){_tls_hint(connector)}"
+            )
+        case Kind.RESET:
+            return f"not an echo: it reset the connection at the first bytes{_tls_hint(connector)}"
+    return f"not an echo: it closed the connection without an answer{_tls_hint(connector)}"
+
+
+def _answer(outcome: Outcome) -> tuple[int, bytes]:
+    """How much came in at first, and its first bytes."""
+    received = (e for e in outcome.timelines[0] if e.action is Action.RECEIVED)
+    return next(((event.size, event.data) for event in received), (0, b""))
+
+
+def _text(data: bytes) -> str:
+    """Bytes for people: as text where they are text, else in hexadecimal."""
+    line = data.splitlines()[0] if data.splitlines() else data
+    text = line.decode("ascii", "replace")
+    return repr(text) if line and text.isprintable() and text.isascii() else data[:16].hex(" ")
+
+
+def _tls_hint(connector: Connector) -> str:
+    """Whether the other side expects TLS, for a target that was given without."""
+    target = connector.target
+    if target.scheme != "tcp":
+        return ""
+    secure = Connector(
+        replace(target, scheme="tls", insecure=True), (connector.family, connector.where)
+    )
+    outcome = run(Conversation(), secure, Limits(stall=1.0, half_close=False, connect=1.0))
+    return "" if outcome.kind is Kind.REFUSED else f" (it expects TLS: try tls:{target})"
+
+
+def _round_trips(connector: Connector) -> list[float]:
+    """The seconds of some small echoes, over several connections."""
+    wait = FIRST_STALLS * max(MIN_TIMEOUT, ROUND_TRIPS_A_TIMEOUT * connector.round_trip)
+    limits = Limits(stall=wait, half_close=False)
+    samples: list[float] = []
+    for _ in range(4):
+        outcome = run(Conversation((Send(b"e"), Await()) * 6), connector, limits)
+        samples += [seconds for _, seconds in outcome.round_trips]
+        if not outcome.ok and not samples:
+            break
+    return samples or [connector.round_trip]
+
+
+def _half_close(connector: Connector, stall: float) -> bool:
+    """Whether a FIN leaves the way back open until all is back, and is answered by EOF.
+
+    Over TLS it is close_notify that is sent; the TCP connection stays open both ways.
+    """
+    limits = Limits(stall=stall, half_close=False)
+    for size in (1, 100, 5000, 1, 50_000, 1):
+        payload = Send(b"e" * size)
+        outcome = run(Conversation((payload, HalfClose())), connector, limits)
+        if outcome.kind in (Kind.STALLED, Kind.NEVER_CLOSED, Kind.REFUSED):
+            return False
+        # Bytes that are lost without a FIN too are a fault, but not one of closing.
+        if outcome.kind in (Kind.TRUNCATED, Kind.RESET):
+            return not run(Conversation((payload, Await())), connector, limits).ok
+    return True

@@ -1,0 +1,1 @@
+"""Saying it: targets, channels, exchanges, verdicts."""

@@ -1,0 +1,317 @@
+"""One connection as the exchange uses it: never blocking, with or without TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+from echoproto.probe.wire.target import Address, Target, TargetError, is_loopback
+
+__all__ = ["Channel", "Connector", "LocalError", "TlsChannel", "connect", "place", "reason"]
+
+# 28,232 ephemeral ports, each held 60 s by TIME_WAIT, make 470 connections a second to one
+# remote address (Linux: net.ipv4.ip_local_port_range, tcp_fin_timeout does not apply).
+REMOTE_RATE = 470.0
+
+# A slow reader must be felt on the other side: without it, megabytes fit between the two.
+_SLOW_RECEIVE_BUFFER = 4096
+
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_ABORT = struct.pack("ii", 1, 0)
+
+
+class LocalError(Exception):
+    """This machine, not the path, is out of something: ports, descriptors, memory."""
+
+
+class Channel:
+    """A connected stream socket.
+
+    ``send`` and ``recv`` are those of the socket: they raise BlockingIOError when they would
+    have to wait, and OSError when the connection is gone.
+    """
+
+    # Whether one ``recv`` that brings less than was asked for has emptied the channel.
+    whole_reads = True
+    wants_write = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.send = sock.send
+        self.recv = sock.recv
+
+    def handshake(self) -> bool:
+        """Go on with the handshake; whether it is done."""
+        return True
+
+    def flush(self) -> None:
+        """Send what is waiting, as far as the kernel takes it."""
+
+    def shutdown_write(self) -> None:
+        """Close the sending side."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def abort(self) -> None:
+        """Close with RST (SO_LINGER with a timeout of zero, socket(7))."""
+        if self.sock.family != socket.AF_UNIX:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        self.sock.close()
+
+    def close(self) -> None:
+        """Close in the normal way."""
+        self.sock.close()
+
+
+class TlsChannel(Channel):
+    """The same over TLS.
+
+    TLS runs on buffers instead of on the socket, since ``SSLSocket`` cannot close one side and
+    go on reading the other.
+    """
+
+    whole_reads = False
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        name: str,
+        agreed: Callable[[str], None],
+    ) -> None:
+        super().__init__(sock)
+        self._agreed = agreed
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._unsent = b""
+        self.send = self._send  # type: ignore[assignment]  # the two arguments in use
+        self.recv = self._recv  # type: ignore[assignment]
+
+    def handshake(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self.flush()
+            try:
+                self._fill()
+                self._tls.do_handshake()
+            except _WOULD_BLOCK:
+                self.flush()
+                return False
+        except ssl.SSLError:
+            self.flush()  # the alert tells the other side why
+            raise
+        self.flush()
+        self._agreed(self._tls.version() or "")
+        return True
+
+    def flush(self) -> None:
+        self._unsent += self._outgoing.read()
+        while self._unsent:
+            try:
+                self._unsent = self._unsent[self.sock.send(self._unsent) :]
+            except BlockingIOError:
+                break
+        self.wants_write = bool(self._unsent)
+
+    def _send(self, data: memoryview) -> int:
+        self.flush()
+        if self._unsent:
+            raise BlockingIOError
+        sent = self._tls.write(data[:65536])
+        self.flush()
+        return sent
+
+    def _recv(self, size: int) -> bytes:
+        while True:
+            try:
+                return self._tls.read(size)
+            except ssl.SSLWantReadError:
+                self._fill()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+
+    def _fill(self) -> None:
+        data = self.sock.recv(65536)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def shutdown_write(self) -> None:
+        # close_notify goes out at the first call. What would finish the closing, reading the
+        # other side's close_notify, is left to recv.
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.unwrap()
+        self.flush()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.shutdown_write()
+        super().close()
+
+
+class Connector:
+    """Opens connections to one address of a target, no faster than it may.
+
+    Args:
+        target: where to.
+        address: one of its addresses.
+        rate: connections a second at most; None for no limit on this machine's own addresses
+            and ``REMOTE_RATE`` on all others.
+
+    Raises:
+        TargetError: if a file that TLS needs cannot be used.
+    """
+
+    def __init__(self, target: Target, address: Address, rate: float | None = None) -> None:
+        self.target = target
+        self.family, self.where = address
+        self.local = is_loopback(address)
+        self.context = target.tls_context
+        if rate is None and not self.local:
+            rate = REMOTE_RATE
+        self.tls_version = ""  # what the last handshake agreed on, as ssl has it: TLSv1.3
+        self.round_trip = 0.0  # what connecting took, in seconds; set by connect()
+        self._interval = 1 / rate if rate else 0.0
+        self._next = 0.0
+        self._sources = _loopback_sources() if self.family == socket.AF_INET else iter(())
+        self._source: str | None = None
+
+    def new_socket(self, slow: bool = False) -> socket.socket:
+        """A new socket, ready for ``connect``; waits as long as the rate demands.
+
+        Args:
+            slow: whether the reader will be slow: then the receive buffer is small.
+
+        Raises:
+            LocalError: if the kernel gives no socket.
+        """
+        if self._interval:
+            now = time.monotonic()
+            if self._next > now:
+                time.sleep(self._next - now)
+            self._next = max(now, self._next) + self._interval
+        try:
+            sock = socket.socket(self.family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise LocalError(f"no more sockets: {error.strerror}") from None
+        sock.setblocking(False)
+        if self.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if slow:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_RECEIVE_BUFFER)
+        if self._source is not None:
+            self._bind(sock)
+        return sock
+
+    def connect(self, sock: socket.socket) -> int:
+        """Begin to connect; an errno, 0 for done, EINPROGRESS for under way.
+
+        Raises:
+            LocalError: if this machine has no port left.
+        """
+        error: int = sock.connect_ex(self.where)
+        if error == errno.EADDRNOTAVAIL:
+            # Every ephemeral port to this address is in TIME_WAIT. On loopback each other
+            # address of 127.0.0.0/8 brings a fresh set of ports.
+            self._next_source()
+            self._bind(sock)
+            error = sock.connect_ex(self.where)
+        return error
+
+    def _bind(self, sock: socket.socket) -> None:
+        while True:
+            try:
+                sock.bind((self._source, 0))
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                self._next_source()
+
+    def _next_source(self) -> None:
+        self._source = next(self._sources, None) if self.local else None
+        if self._source is None:
+            raise LocalError("no local port is free; lower --rate")
+
+    def channel(self, sock: socket.socket) -> Channel:
+        """The channel over a connected socket; the PROXY header goes out first.
+
+        Raises:
+            OSError: if the connection is gone.
+        """
+        if header := self.target.proxy_header(sock):
+            sock.send(header)
+        if self.context is None:
+            return Channel(sock)
+        name = self.target.server_name or self.target.host
+        return TlsChannel(sock, self.context, name, self._agreed)
+
+    def _agreed(self, version: str) -> None:
+        self.tls_version = version
+
+
+def _loopback_sources() -> Iterator[str]:
+    for high, low in itertools.product(range(1, 255), range(1, 255)):
+        yield f"127.0.{high}.{low}"
+
+
+def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> Connector:
+    """A connector to the first of the target's addresses that accepts a connection.
+
+    Args:
+        target: where to.
+        rate: as for :class:`Connector`.
+        timeout: seconds to wait for each address.
+
+    Raises:
+        TargetError: if there is none, with the reason a network person would give.
+    """
+    reasons = []
+    for address in target.addresses():
+        made = Connector(target, address, rate)
+        sock = made.new_socket()
+        sock.settimeout(timeout)
+        began = time.monotonic()
+        try:
+            sock.connect(made.where)
+        except OSError as error:
+            reasons.append(f"{place(made)}: {reason(error, timeout)}")
+        else:
+            made.round_trip = time.monotonic() - began
+            return made
+        finally:
+            sock.close()
+    raise TargetError(f"cannot connect to {target}: {'; '.join(reasons)}")
+
+
+def reason(error: OSError, timeout: float = 5.0) -> str:
+    """What a failed connection means, in words."""
+    if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
+        return f"timed out after {timeout:g} s (a filter drops the packets, or no such host)"
+    words = {
+        errno.ECONNREFUSED: "connection refused (nothing listens there)",
+        errno.EHOSTUNREACH: "no route to the host",
+        errno.ENETUNREACH: "network is unreachable",
+        errno.ECONNRESET: "connection reset by the other side",
+        errno.ENOENT: "there is no such socket file",
+        errno.EACCES: "permission denied",
+        errno.EAGAIN: "the accept queue is full",
+    }
+    return words.get(error.errno or 0, error.strerror or str(error))
+
+
+def place(connector: Connector) -> str:
+    """The address connected to, for people."""
+    where = connector.where
+    if isinstance(where, str):
+        return where
+    host = f"[{where[0]}]" if ":" in where[0] else where[0]
+    return f"{host}:{where[1]}"

@@ -1,0 +1,162 @@
+"""What became of a session: the kind of fault, where the bytes first differ, and when."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from echoproto.probe.script.conversation import Session
+
+__all__ = ["Action", "Event", "Kind", "Outcome", "Verdict"]
+
+
+class Kind(str, enum.Enum):
+    """What a path did to a conversation. Only ``OK`` is no fault."""
+
+    OK = "ok"
+    CORRUPT = "corrupt"
+    """A byte came back different."""
+    EXTRA = "extra"
+    """More came back than was sent."""
+    TRUNCATED = "truncated"
+    """The path closed (EOF) before all was back."""
+    STALLED = "stalled"
+    """Bytes are missing and nothing moves any more."""
+    RESET = "reset"
+    """The path aborted the connection (RST, or a TLS alert)."""
+    REFUSED = "refused"
+    """The connection, or its TLS handshake, did not come about."""
+    CROSS_TALK = "cross-talk"
+    """The bytes of another conversation came back."""
+    NEVER_CLOSED = "never-closed"
+    """All is back, this side has closed, and the path does not close its own."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Action(str, enum.Enum):
+    """What happened at one point of a time line."""
+
+    CONNECTED = "connected"
+    SENT = "sent"
+    RECEIVED = "received"
+    SENT_FIN = "sent fin"
+    SENT_RESET = "sent reset"
+    GOT_EOF = "eof"
+    GOT_RESET = "got reset"
+    AWAITED = "awaited"
+    PAUSED = "paused"
+    SLOWED = "slowed"
+    TIMED_OUT = "timed out"
+    CLOSED = "closed"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Event:
+    """One point of a conversation's time line.
+
+    Attributes:
+        at: seconds since the session began.
+        action: what happened.
+        step: the index of the step it belongs to; None for what comes in, and for the end.
+        offset: for ``SENT`` and ``RECEIVED``, the place of the first byte in its direction.
+        size: for ``SENT`` and ``RECEIVED``, how many bytes.
+        data: the first of these bytes, at most ``PREVIEW``.
+    """
+
+    at: float
+    action: Action
+    step: int | None = None
+    offset: int = 0
+    size: int = 0
+    data: bytes = b""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one conversation of a session came to.
+
+    Attributes:
+        kind: ``Kind.OK`` or the fault.
+        message: one sentence for people.
+        sent: bytes sent.
+        received: bytes received.
+        offset: where what was received first differs from what was sent (or ends, or goes on
+            too long); None when nothing differs.
+        context: the offset of the first byte of ``expected`` and ``got``.
+        expected: what was sent around ``offset``.
+        got: what was received around ``offset``.
+    """
+
+    kind: Kind
+    message: str
+    sent: int = 0
+    received: int = 0
+    offset: int | None = None
+    context: int = 0
+    expected: bytes = b""
+    got: bytes = b""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.kind is Kind.OK
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a session came to.
+
+    Attributes:
+        session: what was said.
+        verdicts: one for each conversation of the session.
+        timelines: the events of each conversation, in order of time; only as many as fit a
+            report (the last event of a conversation is always there).
+        seconds: how long it took.
+        round_trips: for each wait that was met, the bytes it covered and the seconds it took.
+    """
+
+    session: Session
+    verdicts: tuple[Verdict, ...]
+    timelines: tuple[tuple[Event, ...], ...]
+    seconds: float
+    round_trips: tuple[tuple[int, float], ...] = field(default=())
+
+    @property
+    def index(self) -> int:
+        """Which conversation tells most about the fault; 0 when all is well."""
+        faulty = [index for index, verdict in enumerate(self.verdicts) if not verdict.ok]
+        return min(faulty, key=lambda i: _TELLING.index(self.verdicts[i].kind), default=0)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict at :attr:`index`."""
+        return self.verdicts[self.index]
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of :attr:`verdict`."""
+        return self.verdict.kind
+
+    @property
+    def ok(self) -> bool:
+        """Whether every conversation came back whole."""
+        return self.kind is Kind.OK
+
+
+# One fault shows as several: cross-talk leaves a stall behind on the other side. Wrong bytes say
+# more than missing ones, missing ones more than a connection that did not end well.
+_TELLING = (
+    Kind.CROSS_TALK,
+    Kind.CORRUPT,
+    Kind.EXTRA,
+    Kind.RESET,
+    Kind.TRUNCATED,
+    Kind.REFUSED,
+    Kind.STALLED,
+    Kind.NEVER_CLOSED,
+)

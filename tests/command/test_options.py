@@ -1,0 +1,273 @@
+"""The words of the command line: what they mean, their defaults, and what is refused."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import sys
+from io import StringIO
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.python import usage
+
+from echoproto.command.json_log import LogFormat
+from echoproto.command.options import CannotStartError, Options
+from echoproto.core.factory import LogDetail
+from echoproto.proxy_protocol.parser import ProxyMode
+
+OPTIONS = [
+    "port",
+    "interface",
+    "listen",
+    "backlog",
+    "drain-timeout",
+    "drain-delay",
+    "max-connections",
+    "max-per-source",
+    "idle-timeout",
+    "max-bytes-per-second",
+    "proxy-protocol",
+    "proxy-from",
+    "status",
+    "log",
+    "log-format",
+    "lane",
+    "reuse-address",
+]
+
+
+def parsed(*arguments: str) -> Options:
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options
+
+
+def test_the_defaults() -> None:
+    assert dict(parsed()) == {
+        "port": 9999,
+        "interface": "127.0.0.1",
+        "reuse-address": True,
+        "backlog": 1024,
+        "drain-timeout": 10,
+        "drain-delay": 0,
+        "max-connections": 0,
+        "max-per-source": 0,
+        "idle-timeout": 0,
+        "max-bytes-per-second": 0,
+        "proxy-protocol": ProxyMode.OFF,
+        "proxy-from": [],
+        "listen": [],
+        "status": None,
+        "log": LogDetail.LISTENING,
+        "log-format": LogFormat.TEXT,
+        "lane": "fast",
+        "workers": 1,
+        "reuse-port": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "value"),
+    [
+        (["--port", "0"], "port", 0),
+        (["-p", "65535"], "port", 65535),
+        (["--port=07"], "port", 7),
+        (["--interface", "::"], "interface", "::"),
+        (["-i", "localhost"], "interface", "localhost"),
+        (["--backlog", "0"], "backlog", 0),
+        (["-b", "-7"], "backlog", -7),
+        (["-b", "9" * 30], "backlog", int("9" * 30)),
+        (["--drain-timeout", "0"], "drain-timeout", 0.0),
+        (["--drain-timeout", ".5"], "drain-timeout", 0.5),
+        (["--drain-timeout", "1.25"], "drain-timeout", 1.25),
+        (["--log", "chunks"], "log", LogDetail.CHUNKS),
+        (["--reuse-address"], "reuse-address", True),
+        (["--no-reuse-address"], "reuse-address", False),
+        (["--reuse-address", "--no-reuse-address"], "reuse-address", False),
+        (["--no-reuse-address", "--reuse-address"], "reuse-address", True),
+        (["--port", "1", "--port", "2"], "port", 2),
+        (["--listen", "tcp:1", "--listen", "unix:a"], "listen", ["tcp:1", "unix:a"]),
+        (["--listen", "tcp:1"], "port", None),
+        (["--listen", "tcp:1", "--port", "2"], "port", 2),
+        (["--drain-delay", "2.5"], "drain-delay", 2.5),
+        (["--max-connections", "10"], "max-connections", 10),
+        (["--max-per-source", "0"], "max-per-source", 0),
+        (["--idle-timeout", "30"], "idle-timeout", 30.0),
+        (["--max-bytes-per-second", "1"], "max-bytes-per-second", 1),
+        (["--proxy-protocol", "required"], "proxy-protocol", ProxyMode.REQUIRED),
+        (
+            ["--proxy-protocol=optional", "--proxy-from=::1", "--proxy-from=192.0.2.0/24"],
+            "proxy-from",
+            [ipaddress.ip_network("::1"), ipaddress.ip_network("192.0.2.0/24")],
+        ),
+        (["--status", "tcp:0"], "status", "tcp:0"),
+        (["--log-format", "json"], "log-format", LogFormat.JSON),
+    ],
+)
+def test_options(arguments: list[str], option: str, value: object) -> None:
+    assert parsed(*arguments)[option] == value
+
+
+WHOLE = "not a whole number"
+REFUSED = [
+    (["--port", "70000"], "--port 70000: out of range; allowed: 0 to 65535; 0 takes a free one"),
+    (["--port", "-1"], "--port -1: out of range; allowed: 0 to 65535; 0 takes a free one"),
+    (["--port", "x"], f"--port x: {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
+    (["--port", ""], f"--port '': {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
+    (["--port", " 1"], f"--port ' 1': {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
+    (["--port", "1_0"], f"--port 1_0: {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
+    (["--port", "٣"], f"--port ٣: {WHOLE}; allowed: 0 to 65535; 0 takes a free one"),
+    (["--backlog", "many"], f"--backlog many: {WHOLE}; allowed: a whole number of connections"),
+    (["--backlog", "1e3"], f"--backlog 1e3: {WHOLE}; allowed: a whole number of connections"),
+    (
+        ["--backlog", "9" * 5000],
+        f"--backlog {'9' * 60}...{'9' * 17}: {WHOLE}; allowed: a whole number of connections",
+    ),
+    *(
+        (
+            ["--drain-timeout", value],
+            f"--drain-timeout {value}: not a number of seconds; allowed: "
+            "a number of seconds, 0 or more; 0 cuts at once",
+        )
+        for value in ("-1", "nan", "inf", "1e3", "soon")
+    ),
+    (
+        ["--log", "all"],
+        "--log all: no such detail; allowed: listening, connections, chunks",
+    ),
+    (["--log", "a\nb"], r"--log a\nb: no such detail; allowed: listening, connections, chunks"),
+    (
+        ["--max-connections", "-1"],
+        "--max-connections -1: out of range; allowed: a whole number, 0 or more; 0 for no limit",
+    ),
+    (
+        ["--max-per-source", "few"],
+        f"--max-per-source few: {WHOLE}; allowed: a whole number, 0 or more; 0 for no limit",
+    ),
+    (
+        ["--max-bytes-per-second", "1k"],
+        f"--max-bytes-per-second 1k: {WHOLE}; allowed: a whole number, 0 or more; 0 for no limit",
+    ),
+    (
+        ["--idle-timeout", "-1"],
+        "--idle-timeout -1: not a number of seconds; "
+        "allowed: a number of seconds, 0 or more; 0 for never",
+    ),
+    (
+        ["--drain-delay", "soon"],
+        "--drain-delay soon: not a number of seconds; allowed: a number of seconds, 0 or more",
+    ),
+    (
+        ["--proxy-protocol", "on"],
+        "--proxy-protocol on: no such mode; allowed: off, optional, required",
+    ),
+    (
+        ["--proxy-protocol", "required", "--proxy-from", "192.0.2.1/24"],
+        "--proxy-from 192.0.2.1/24: not a network (192.0.2.1/24 has host bits set); "
+        "allowed: an IPv4 or IPv6 network, as 192.0.2.0/24 or 2001:db8::/32",
+    ),
+    (
+        ["--proxy-from", "::1"],
+        "--proxy-from ::1/128: no header is read; "
+        "allowed: with --proxy-protocol optional or required",
+    ),
+    (["--log-format", "xml"], "--log-format xml: no such format; allowed: text, json"),
+    (["--nonsense"], "option --nonsense not recognized; allowed: what --help lists"),
+    (["-z"], "option -z not recognized; allowed: what --help lists"),
+    (["--port"], "option --port requires argument; allowed: what --help lists"),
+    (["9999"], "unexpected argument '9999'; allowed: options only"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_bad_input_is_refused_in_one_line(arguments: list[str], message: str) -> None:
+    with pytest.raises(usage.UsageError) as caught:
+        parsed(*arguments)
+    assert str(caught.value) == message
+    # On twistd's own command line the line is all that is printed.
+    options = Options()
+    options.parent = usage.Options()
+    with pytest.raises(CannotStartError) as refused:
+        options.parseOptions(arguments)
+    assert refused.value.code == message
+    assert isinstance(refused.value, SystemExit)
+
+
+def test_json_does_not_go_to_syslog() -> None:
+    options = Options()
+    options.parent = usage.Options()
+    options.parent["syslog"] = True
+    with pytest.raises(CannotStartError, match="--log-format json: the log goes to syslog"):
+        options.parseOptions(["--log-format", "json"])
+
+
+values = (
+    st.text()
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.sampled_from(["listening", "connections", "chunks", "::", "0.0.0.0", ""])
+)
+words = st.lists(
+    values
+    | st.sampled_from([f"--{option}" for option in [*OPTIONS, "no-reuse-address", "help"]])
+    | st.sampled_from(["-p", "-i", "-b", "--", "--version"])
+    | st.builds("--{}={}".format, st.sampled_from(OPTIONS) | st.text(), values)
+    | st.builds("-{}{}".format, st.sampled_from("pib") | st.characters(), values),
+    max_size=6,
+)
+
+
+@given(arguments=words, has_parent=st.booleans())
+@example(arguments=["--nonsense\nsecond line"], has_parent=True)
+@example(arguments=["-\n"], has_parent=False)
+@example(arguments=["\udcff" * 1000], has_parent=True)
+@example(arguments=["--" + "x" * 5000], has_parent=True)
+def test_any_arguments_are_taken_or_refused_in_one_line(
+    arguments: list[str], has_parent: bool
+) -> None:
+    options = Options()
+    if has_parent:
+        options.parent = usage.Options()
+        options.parent.subCommand = "echo"
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", StringIO())
+            options.parseOptions(arguments)
+    except usage.UsageError as error:
+        assert not has_parent
+        message = str(error)
+    except CannotStartError as error:
+        assert has_parent
+        message = str(error.code)
+    except SystemExit as end:
+        code = end.code
+        assert any(each.startswith(("--h", "--v")) for each in arguments)
+        assert not code
+        return
+    else:
+        assert options["listen"] or 0 <= options["port"] <= 65535
+        assert options["drain-timeout"] >= 0
+        assert isinstance(options["backlog"], int)
+        assert isinstance(options["log"], LogDetail)
+        return
+    assert len(message) < 300
+    assert message.isprintable()
+    assert "allowed: " in message
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parsed("--version")
+    assert not end.value.code
+    shown = capsys.readouterr().out
+    assert re.match(r"echoproto \d+\.\d+\.\d+\nTwisted version: \d+", shown)
+
+
+def test_help_shows_every_option_with_its_default() -> None:
+    text = " ".join(str(Options()).split())
+    for option in (*OPTIONS, "no-reuse-address"):
+        assert f"--{option}" in text
+    for default in ("9999", "127.0.0.1", "1024", "10", "listening"):
+        assert f"[default: {default}]" in text

@@ -1,0 +1,318 @@
+"""The service that a command line makes, and how its start is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import socket
+import subprocess
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.error import CannotListenError
+from twisted.internet.tcp import makeBinding
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+
+from echoproto.command.options import CannotStartError, Options
+from echoproto.command.tap import _settings, makeService
+from echoproto.core.service import EchoService
+from echoproto.limits.per_source import Limits
+from echoproto.net.tcp_endpoint import TCPEndpoint
+from echoproto.workers.parent import WorkersService
+
+
+def parsed(*arguments: str) -> Options:
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options
+
+
+@pytest.fixture
+def reactor() -> MemoryReactorClock:
+    return MemoryReactorClock()
+
+
+def test_the_service_is_what_the_options_say(reactor: MemoryReactorClock) -> None:
+    service = makeService(
+        parsed("-p", "7", "-i", "::1", "-b", "5", "--drain-timeout", "3", "--log", "chunks"),
+        reactor,
+    )
+    (endpoint,) = service._endpoints
+    assert isinstance(endpoint, TCPEndpoint)
+    assert (endpoint.port, endpoint.interface, endpoint.backlog) == (7, "::1", 5)
+    service.privilegedStartService()
+    ((_, factory, backlog, interface),) = reactor.tcpServers
+    assert isinstance(service, EchoService)
+    assert factory is service.factory
+    assert (backlog, interface) == (5, "::1")
+
+
+LIMITS = "--max-connections 5 --max-per-source 2 --idle-timeout 1.5 --max-bytes-per-second 1000"
+
+
+def test_limits(reactor: MemoryReactorClock) -> None:
+    limits = Limits(5, 2, 1.5, 1000)
+    service = makeService(parsed(*LIMITS.split()), reactor)
+    assert isinstance(service, EchoService)
+    assert service.factory.limits == limits
+    assert service.factory.clock is reactor
+    workers = makeService(parsed("--workers", "2", *LIMITS.split()), reactor)
+    assert isinstance(workers, WorkersService)
+    assert workers._settings["limits"] == dataclasses.asdict(limits)
+
+
+def test_the_global_reactor_is_the_default(
+    reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
+    makeService(parsed()).privilegedStartService()
+    assert len(reactor.tcpServers) == 1
+    # Deadlines hold although the clock on the wall may be set.
+    assert reactor.seconds is time.monotonic
+
+
+def refused(
+    monkeypatch: pytest.MonkeyPatch, why: Exception, *arguments: str, parent: Any = None
+) -> CannotStartError:
+    """Start where the socket refuses; return the refusal."""
+
+    class Refusing(MemoryReactorClock):
+        def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+            raise CannotListenError(interface, port, why)
+
+    options = parsed(*arguments)
+    options.parent = parent
+    service = makeService(options, Refusing())
+    with pytest.raises(CannotStartError) as caught:
+        service.privilegedStartService()
+    assert not service.running
+    return caught.value
+
+
+def os_error(code: int) -> OSError:
+    return OSError(code, f"strerror {code}")
+
+
+@pytest.mark.parametrize(
+    ("why", "message"),
+    [
+        (
+            os_error(errno.EADDRINUSE),
+            "--port 7: in use on 127.0.0.1; allowed: a free port, or 0 to take one",
+        ),
+        (
+            os_error(errno.EACCES),
+            f"--port 7: this user may not bind it (strerror {errno.EACCES}); allowed: a port of "
+            "net.ipv4.ip_unprivileged_port_start or above; or start as root, with twistd's "
+            "--uid and --gid to serve as another user",
+        ),
+        (
+            os_error(errno.EADDRNOTAVAIL),
+            "--interface 127.0.0.1: not an address of this machine; "
+            "allowed: one that `ip address` shows",
+        ),
+        (
+            os_error(errno.EINVAL),
+            f"--interface 127.0.0.1: cannot be bound (strerror {errno.EINVAL}); allowed: one that "
+            "`ip address` shows; a link-local one with its device, as in fe80::1%eth0",
+        ),
+        (
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            "--interface 127.0.0.1: does not resolve (Name or service not known); "
+            "allowed: an address or a host name",
+        ),
+        (
+            os_error(errno.EMFILE),
+            f"--interface 127.0.0.1: cannot listen on port 7 (strerror {errno.EMFILE}); "
+            "allowed: another one",
+        ),
+    ],
+)
+def test_why_it_cannot_start(monkeypatch: pytest.MonkeyPatch, why: Exception, message: str) -> None:
+    assert str(refused(monkeypatch, why, "--port", "7")) == message
+
+
+@pytest.mark.parametrize(
+    ("parent", "code"),
+    [
+        ({"nodaemon": True, "logfile": None}, 1),
+        ({"nodaemon": True, "logfile": "-"}, 1),
+        ({"nodaemon": True, "logfile": "echo.log"}, None),
+        ({"nodaemon": False, "logfile": None}, None),
+    ],
+)
+def test_the_line_is_on_the_terminal_once(
+    monkeypatch: pytest.MonkeyPatch, parent: dict[str, object], code: int | None
+) -> None:
+    terminal = StringIO()
+    monkeypatch.setattr(sys, "__stderr__", terminal)
+    refusal = refused(monkeypatch, os_error(errno.EADDRINUSE), parent=parent)
+    line = "--port 9999: in use on 127.0.0.1; allowed: a free port, or 0 to take one"
+    assert terminal.getvalue() == f"{line}\n"
+    # With a code instead, the interpreter prints nothing more.
+    assert refusal.code == (line if code is None else code)
+
+
+def test_a_refusal_is_met_by_those_who_meet_exceptions() -> None:
+    # twistd removes its pid file only after these.
+    assert issubclass(CannotStartError, Exception)
+
+
+def test_a_pid_file_that_cannot_be_written_is_refused(
+    reactor: MemoryReactorClock, tmp_path: Path
+) -> None:
+    options: Any = parsed()
+    options.parent = {"pidfile": str(tmp_path / "no-such-folder" / "twistd.pid")}
+    with pytest.raises(CannotStartError, match=r"--pidfile .*: cannot be written \(No such file"):
+        makeService(options, reactor)
+    # In another root the path may well be there.
+    options.parent["chroot"] = str(tmp_path)
+    makeService(options, reactor)
+
+
+def test_a_pid_file_is_left_to_twistd(reactor: MemoryReactorClock, tmp_path: Path) -> None:
+    options: Any = parsed()
+    path = tmp_path / "twistd.pid"
+    options.parent = {"pidfile": str(path)}
+    makeService(options, reactor)
+    assert not path.exists()
+    path.write_text("of another")
+    makeService(options, reactor)
+    assert path.read_text() == "of another"
+
+
+def test_the_status_is_opened_first_and_closed_last(reactor: MemoryReactorClock) -> None:
+    service: Any = makeService(parsed("--status", "9998"), reactor)
+    service.privilegedStartService()
+    service.startService()
+    assert [
+        (type(factory).__name__, interface) for _, factory, _, interface in reactor.tcpServers
+    ] == [
+        ("StatusSite", "127.0.0.1"),
+        ("EchoFactory", "127.0.0.1"),
+    ]
+    status = service._status
+    assert status is not None
+    conversation = service.factory.buildProtocol(None)
+    conversation.makeConnection(StringTransport())
+    over: list[object] = []
+    service.stopService().addCallback(over.append)
+    reactor.advance(0)
+    assert status._port is not None
+    conversation.connectionLost()
+    assert status._port is None
+    assert len(over) == 1
+
+
+@pytest.mark.parametrize("taken", ["status", "port"])
+def test_where_one_of_both_is_taken_none_is_left_open(taken: str) -> None:
+    opened: list[Any] = []
+    status_binding = makeBinding("127.0.0.1", 9998, reuseAddress=True)
+
+    class Refusing(MemoryReactorClock):
+        def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+            if (port == status_binding) == (taken == "status"):
+                raise CannotListenError(interface, port, os_error(errno.EADDRINUSE))
+            opened.append(super().listenTCP(port, factory, backlog, interface))
+            opened[-1].closed = False
+            opened[-1].stopListening = lambda this=opened[-1]: setattr(this, "closed", True)
+            return opened[-1]
+
+    service = makeService(parsed("--status", "9998"), Refusing())
+    with pytest.raises(CannotStartError) as caught:
+        service.privilegedStartService()
+    assert str(caught.value).startswith(f"--{taken} ")
+    assert all(port.closed for port in opened)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("x", "--status x: no such kind of endpoint; allowed: a TCP port, or a Twisted endpoint: "),
+        ("", "--status '': no such kind of endpoint; allowed: a TCP port, "),
+        ("tcp:a:b:c:d", "--status tcp:a:b:c:d: too many arguments (a colon that is part of one "),
+    ],
+)
+def test_a_status_that_is_no_endpoint(
+    reactor: MemoryReactorClock, endpoint: str, message: str
+) -> None:
+    with pytest.raises(CannotStartError) as caught:
+        makeService(parsed("--status", endpoint), reactor)
+    assert str(caught.value).startswith(message)
+    assert reactor.tcpServers == []
+
+
+WITHOUT_PROMETHEUS = """
+import sys
+sys.modules["prometheus_client"] = None
+from twisted.internet.testing import MemoryReactorClock
+from echoproto.command.tap import Options, makeService
+options = Options()
+options.parseOptions(["--status", "9998"])
+makeService(options, MemoryReactorClock())
+"""
+
+
+def test_the_status_needs_an_extra() -> None:
+    # In a process of its own: what was imported stays imported.
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PROMETHEUS], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "--status 9998: needs prometheus-client: pip install 'echoproto[metrics]'\n"
+    )
+
+
+def test_the_settings_that_the_status_shows() -> None:
+    shown = _settings(parsed("--workers", "2", "--listen", "tcp:1", "--listen", "tcp:2"))
+    assert shown["workers"] == "2"
+    assert shown["listen"] == "tcp:1 tcp:2"
+    assert (shown["reuse-address"], shown["reuse-port"]) == ("on", "off")
+    assert "port" not in shown
+    assert "status" not in shown
+
+
+def test_it_listens_where_it_is_told_to(reactor: MemoryReactorClock) -> None:
+    service = makeService(parsed("--listen", "tcp:7", "--listen", "tcp6:8", "-b", "5"), reactor)
+    service.privilegedStartService()
+    assert [(asked[2], asked[3]) for asked in reactor.tcpServers] == [(5, "0.0.0.0"), (5, "::")]
+
+
+def test_a_port_is_listened_on_too_when_it_is_given(reactor: MemoryReactorClock) -> None:
+    makeService(parsed("--listen", "tcp:7", "--port", "8"), reactor).privilegedStartService()
+    assert [asked[3] for asked in reactor.tcpServers] == ["127.0.0.1", "0.0.0.0"]
+
+
+def test_a_wrong_endpoint_is_refused(reactor: MemoryReactorClock) -> None:
+    with pytest.raises(CannotStartError, match=r"^--listen tcp:x: not a number: 'x'; allowed: "):
+        makeService(parsed("--listen", "tcp:x"), reactor)
+
+
+def test_an_endpoint_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = refused(monkeypatch, os_error(errno.EADDRINUSE), "--listen", "tcp:7")
+    assert str(refusal) == "--listen tcp:7: in use; allowed: a free port, or 0 to take one"
+
+
+def test_the_service_manager_is_told(
+    reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        service = makeService(parsed("--listen", f"unix:{tmp_path}/socket"), reactor)
+        service.startService()
+        reactor.run()
+        assert "NOTIFY_SOCKET" not in os.environ
+        assert manager.recv(1000) == b"READY=1\nSTATUS=0 conversations\n"
+        service.stopService()
+        assert manager.recv(1000).startswith(b"STOPPING=1\n")
+        reactor.advance(0)
+        reactor.advance(0)
+        assert reactor.getDelayedCalls() == []

@@ -1,0 +1,520 @@
+"""The service with ports and reactors that are played, and with real ones."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from twisted.application.service import IService, MultiService
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    UNIXClientEndpoint,
+    clientFromString,
+    serverFromString,
+)
+from twisted.internet.error import CannotListenError, ConnectionAborted
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from echoproto import EchoService, TCPEndpoint, echo
+from echoproto.core.protocol import Echo
+from tests.descriptors import no_descriptor_left
+from tests.logs import logged
+from tests.reactors import run
+from tests.transports import TCPLikeTransport
+
+
+@implementer(IListeningPort)
+class PlayedPort:
+    """A port without a socket, which closes in the reactor's next turn."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.open = True
+
+    def startListening(self) -> None:
+        """Is not used."""
+
+    def stopListening(self) -> Deferred[None]:
+        closed: Deferred[None] = Deferred()
+        self._clock.callLater(0, self._close, closed)
+        return closed
+
+    def _close(self, closed: Deferred[None]) -> None:
+        self.open = False
+        closed.callback(None)
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "192.0.2.1", 7)
+
+
+@implementer(IStreamServerEndpoint)
+class PlayedEndpoint:
+    """An endpoint whose ``listen`` gives what the test says."""
+
+    def __init__(self, *results: Deferred[Any]) -> None:
+        self.results = list(results)
+        self.factory: Any = None
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:  # noqa: N803
+        self.factory = protocolFactory
+        return self.results.pop(0)
+
+    def accept(self) -> TCPLikeTransport:
+        transport = TCPLikeTransport()
+        self.factory.buildProtocol(None).makeConnection(transport)
+        return transport
+
+
+def is_over(deferred: Deferred[Any]) -> bool:
+    """It has fired, and waits for no other that a callback has returned."""
+    return bool(deferred.called) and not deferred.paused
+
+
+def refusal() -> CannotListenError:
+    return CannotListenError("192.0.2.1", 7, OSError(98, "Address already in use"))
+
+
+@pytest.fixture
+def clock() -> MemoryReactorClock:
+    return MemoryReactorClock()
+
+
+def test_its_interface() -> None:
+    verifyObject(IService, EchoService([]))
+
+
+def test_it_serves_and_stops_and_serves_again(clock: MemoryReactorClock) -> None:
+    ports = [PlayedPort(clock), PlayedPort(clock)]
+    endpoint = PlayedEndpoint(*map(succeed, ports))
+    service = EchoService(endpoint, reactor=clock)
+    for port in ports:
+        service.privilegedStartService()
+        assert service.ports == [port]
+        service.startService()
+        assert service.ports == [port]
+        assert service.running
+        assert endpoint.factory is service.factory
+        over = service.stopService()
+        assert not service.running
+        assert service.ports == []
+        clock.advance(0)
+        assert is_over(over)
+        assert not port.open
+    assert clock.getDelayedCalls() == []
+
+
+def test_it_listens_without_a_privileged_start_too(clock: MemoryReactorClock) -> None:
+    service = EchoService(PlayedEndpoint(succeed(PlayedPort(clock))), reactor=clock)
+    service.startService()
+    assert len(service.ports) == 1
+
+
+def test_the_log_says_where_it_listens_once_the_reactor_runs(clock: MemoryReactorClock) -> None:
+    service = EchoService(PlayedEndpoint(succeed(PlayedPort(clock))), reactor=clock)
+    with logged() as log:
+        service.privilegedStartService()
+        assert not log.lines
+        clock.run()
+    (line,) = log.lines
+    assert line.startswith("listening on 192.0.2.1:7; accept queue length unknown (inherited, ")
+
+
+def test_the_global_reactor_is_the_default(
+    clock: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twisted.internet.reactor", clock, raising=False)
+    endpoint = PlayedEndpoint(succeed(PlayedPort(clock)))
+    service = EchoService(endpoint, drain_timeout=5)
+    service.startService()
+    endpoint.accept()
+    over = service.stopService()
+    clock.advance(0)
+    assert not is_over(over)
+    assert max(call.getTime() for call in clock.getDelayedCalls()) == 5
+
+
+def test_when_one_of_several_endpoints_fails_none_is_left_open(clock: MemoryReactorClock) -> None:
+    first, last = PlayedPort(clock), PlayedPort(clock)
+    pending: Deferred[Any] = Deferred()
+    endpoints = [
+        PlayedEndpoint(result)
+        for result in (succeed(first), fail(refusal()), pending, succeed(last))
+    ]
+    service = EchoService(endpoints, reactor=clock)
+    with pytest.raises(CannotListenError):
+        service.privilegedStartService()
+    clock.advance(0)
+    assert (first.open, last.open) == (False, False)
+    assert service.ports == []
+    # What was still to open is called off, too.
+    assert pending.called
+
+
+def test_when_all_fail_the_first_failure_is_raised() -> None:
+    endpoints = [PlayedEndpoint(fail(error)) for error in (refusal(), ValueError("other"))]
+    with pytest.raises(CannotListenError):
+        EchoService(endpoints).privilegedStartService()
+
+
+def test_an_endpoint_that_raises() -> None:
+    class Broken(PlayedEndpoint):
+        def listen(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:  # noqa: N803
+            raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        EchoService(Broken()).startService()
+
+
+def test_after_a_failed_start_it_can_be_started(clock: MemoryReactorClock) -> None:
+    port = PlayedPort(clock)
+    service = EchoService(PlayedEndpoint(fail(refusal()), succeed(port)), reactor=clock)
+    with pytest.raises(CannotListenError):
+        service.startService()
+    assert not service.running
+    service.startService()
+    assert service.ports == [port]
+
+
+def test_a_failure_that_comes_later_is_logged(clock: MemoryReactorClock) -> None:
+    pending: Deferred[Any] = Deferred()
+    service = EchoService(PlayedEndpoint(pending), reactor=clock)
+    service.startService()
+    with logged() as log:
+        pending.errback(Failure(refusal()))
+    assert log.lines_of("critical") == ["cannot listen"]
+    service.stopService()
+
+
+def test_a_port_that_opens_later(clock: MemoryReactorClock) -> None:
+    pending: Deferred[Any] = Deferred()
+    port = PlayedPort(clock)
+    service = EchoService(PlayedEndpoint(pending), reactor=clock)
+    service.privilegedStartService()
+    service.startService()
+    assert service.ports == []
+    pending.callback(port)
+    assert service.ports == [port]
+    service.stopService()
+    clock.advance(0)
+    assert not port.open
+
+
+def test_a_stop_calls_off_what_is_still_to_open(clock: MemoryReactorClock) -> None:
+    called_off: list[bool] = []
+    pending: Deferred[Any] = Deferred(lambda _: called_off.append(True))
+    service = EchoService(PlayedEndpoint(pending), reactor=clock)
+    service.startService()
+    with logged() as log:
+        over = service.stopService()
+    assert is_over(over)
+    assert called_off == [True]
+    assert log.lines == []
+
+
+def test_a_stop_between_the_two_starts(
+    clock: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twisted.internet.reactor", clock, raising=False)
+    port = PlayedPort(clock)
+    service = EchoService(PlayedEndpoint(succeed(port)))
+    service.privilegedStartService()
+    over = service.stopService()
+    clock.advance(0)
+    assert is_over(over)
+    assert not port.open
+
+
+def test_a_stop_before_any_start() -> None:
+    assert EchoService(PlayedEndpoint()).stopService().called
+
+
+def test_conversations_drain(clock: MemoryReactorClock) -> None:
+    port = PlayedPort(clock)
+    endpoint = PlayedEndpoint(succeed(port))
+    service = EchoService(endpoint, drain_timeout=3, reactor=clock)
+    service.startService()
+    transport = endpoint.accept()
+    (conversation,) = service.factory.conversations
+    over = service.stopService()
+    clock.advance(0)
+    assert not port.open
+    clock.advance(2.9)
+    assert transport.calls == []
+    clock.advance(0.1)
+    assert "loseWriteConnection" in transport.calls
+    clock.advance(1)
+    assert "abortConnection" in transport.calls
+    assert not is_over(over)
+    conversation.connectionLost(Failure(ConnectionAborted()))
+    assert is_over(over)
+    assert clock.getDelayedCalls() == []
+
+
+def test_for_the_delay_it_still_takes_connections(clock: MemoryReactorClock) -> None:
+    port = PlayedPort(clock)
+    endpoint = PlayedEndpoint(succeed(port))
+    service = EchoService(endpoint, drain_timeout=3, drain_delay=5, reactor=clock)
+    service.startService()
+    endpoint.accept()
+    assert not service.draining
+    over = service.stopService()
+    assert service.draining
+    assert not service.running
+    clock.advance(4.9)
+    assert port.open
+    transport = endpoint.accept()
+    assert service.live == 2
+    clock.advance(0.1)
+    clock.advance(0)
+    assert not port.open
+    # Only now the time of the drain begins.
+    clock.advance(2.9)
+    assert transport.calls == []
+    for conversation in tuple(service.factory.conversations):
+        assert service.draining
+        conversation.connectionLost(Failure(ConnectionAborted()))
+    assert is_over(over)
+    assert not service.draining
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_cut_ends_the_delay_too(clock: MemoryReactorClock) -> None:
+    port = PlayedPort(clock)
+    endpoint = PlayedEndpoint(succeed(port))
+    service = EchoService(endpoint, drain_timeout=60, drain_delay=60, reactor=clock)
+    service.startService()
+    transport = endpoint.accept()
+    (conversation,) = service.factory.conversations
+    over = service.stopService()
+    service.cut()
+    assert "abortConnection" in transport.calls
+    conversation.connectionLost(Failure(ConnectionAborted()))
+    clock.advance(0)
+    assert not port.open
+    assert is_over(over)
+    assert clock.getDelayedCalls() == []
+
+
+def test_it_is_ready_when_all_listen_and_the_reactor_runs(clock: MemoryReactorClock) -> None:
+    pending: Deferred[Any] = Deferred()
+    endpoints = [PlayedEndpoint(succeed(PlayedPort(clock))), PlayedEndpoint(pending)]
+    service = EchoService(endpoints, reactor=clock)
+    ready = service.when_ready()
+    service.startService()
+    clock.run()
+    assert not ready.called
+    pending.callback(PlayedPort(clock))
+    clock.run()
+    assert ready.called
+    assert service.when_ready().called
+
+
+def test_it_does_not_start_while_it_drains(clock: MemoryReactorClock) -> None:
+    endpoint = PlayedEndpoint(succeed(PlayedPort(clock)), succeed(PlayedPort(clock)))
+    service = EchoService(endpoint, reactor=clock)
+    service.startService()
+    endpoint.accept()
+    (conversation,) = service.factory.conversations
+    service.stopService()
+    clock.advance(0)
+    with pytest.raises(RuntimeError, match="drain"):
+        service.startService()
+    assert not service.running
+    conversation.connectionLost(Failure(ConnectionAborted()))
+    service.startService()
+    assert service.running
+
+
+class StoppingReactor(MemoryReactorClock):
+    """A reactor that shuts down as a real one does, as far as it is asked here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_shutdown: dict[int, Callable[[], Any]] = {}
+        self.stops = 0
+
+    def addSystemEventTrigger(self, *what: Any) -> Any:  # type: ignore[override]
+        *when, trigger = what
+        assert when == ["before", "shutdown"]
+        number = len(self.before_shutdown)
+        self.before_shutdown[number] = trigger
+        return number
+
+    def removeSystemEventTrigger(self, triggerID: int) -> None:  # noqa: N803
+        del self.before_shutdown[triggerID]
+
+    def sigInt(self, number: int, frame: Any = None) -> None:
+        self.stops += 1
+
+    def sigTerm(self, number: int, frame: Any = None) -> None:
+        self.stops += 1
+
+    def callFromThread(self, function: Callable[[], None]) -> None:
+        self.callLater(0, function)
+
+    def shut_down(self) -> None:
+        triggers = dict(self.before_shutdown)
+        self.before_shutdown.clear()
+        for trigger in triggers.values():
+            trigger()
+
+
+@pytest.fixture
+def reactor() -> Any:
+    reactor = StoppingReactor()
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, reactor.sigInt)
+    signal.signal(signal.SIGTERM, reactor.sigTerm)
+    yield reactor
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def test_a_stopped_service_leaves_no_trigger(reactor: StoppingReactor) -> None:
+    service = EchoService(PlayedEndpoint(succeed(PlayedPort(reactor))), reactor=reactor)
+    service.startService()
+    assert len(reactor.before_shutdown) == 1
+    service.stopService()
+    reactor.advance(0)
+    assert reactor.before_shutdown == {}
+
+
+@pytest.mark.parametrize("shutdown_comes", ["first", "amid the drain"])
+def test_two_services_drain_at_once_and_a_signal_cuts_both(
+    reactor: StoppingReactor, shutdown_comes: str
+) -> None:
+    endpoints = [PlayedEndpoint(succeed(PlayedPort(reactor))) for _ in range(2)]
+    parent = MultiService()
+    for endpoint in endpoints:
+        EchoService(endpoint, drain_timeout=60, reactor=reactor).setServiceParent(parent)
+    parent.privilegedStartService()
+    parent.startService()
+    transports = [endpoint.accept() for endpoint in endpoints]
+    conversations: list[Echo] = [
+        each for endpoint in endpoints for each in endpoint.factory.conversations
+    ]
+    if shutdown_comes == "first":
+        reactor.shut_down()
+        over = parent.stopService()
+    else:
+        over = parent.stopService()
+        reactor.shut_down()
+    reactor.advance(0)
+    assert [each.calls for each in transports] == [[], []]
+    signal.raise_signal(signal.SIGTERM)
+    reactor.advance(0)
+    assert all("abortConnection" in each.calls for each in transports)
+    for conversation in conversations:
+        assert not is_over(over)
+        conversation.connectionLost(Failure(ConnectionAborted()))
+    assert is_over(over)
+    assert reactor.stops == 0
+    assert signal.getsignal(signal.SIGTERM) == reactor.sigTerm
+    assert signal.getsignal(signal.SIGINT) == reactor.sigInt
+
+
+def test_a_signal_is_left_alone_when_only_the_service_stops(reactor: StoppingReactor) -> None:
+    endpoint = PlayedEndpoint(succeed(PlayedPort(reactor)))
+    service = EchoService(endpoint, reactor=reactor)
+    service.startService()
+    endpoint.accept()
+    service.stopService()
+    reactor.advance(0)
+    signal.raise_signal(signal.SIGTERM)
+    assert reactor.stops == 1
+
+
+# With real sockets.
+
+
+def tcp_port(service: EchoService) -> int:
+    address = service.ports[0].getHost()
+    assert isinstance(address, IPv4Address)
+    return address.port
+
+
+def test_it_serves_any_endpoint(tmp_path: Any) -> None:
+    path = str(tmp_path / "socket")
+
+    async def main(reactor: Any) -> list[bytes]:
+        endpoints = [
+            serverFromString(reactor, "tcp:0:interface=127.0.0.1"),
+            serverFromString(reactor, f"unix:{path}"),
+        ]
+        service = EchoService(endpoints, reactor=reactor)
+        service.startService()
+        port = tcp_port(service)
+        try:
+            return [
+                await echo(clientFromString(reactor, f"tcp:127.0.0.1:{port}"), b"x" * 300_000),
+                await echo(UNIXClientEndpoint(reactor, path), b"y" * 300_000),
+            ]
+        finally:
+            await service.stopService()
+
+    assert run(main) == [b"x" * 300_000, b"y" * 300_000]
+
+
+def test_the_length_of_an_inherited_queue_is_not_what_twisted_would_have_asked() -> None:
+    async def main(reactor: Any) -> list[str]:
+        inherited = socket.create_server(("127.0.0.1", 0), backlog=7).detach()
+        # It closes what it is given, once it has a copy.
+        endpoint = AdoptedStreamServerEndpoint(reactor, inherited, socket.AF_INET)
+        service = EchoService(endpoint, reactor=reactor)
+        with logged() as log:
+            service.startService()
+        await service.stopService()
+        return log.lines
+
+    (line,) = run(main)
+    assert "(inherited, net.core.somaxconn" in line
+
+
+def test_those_who_wait_to_be_accepted_are_let_in_before_the_port_closes() -> None:
+    async def main(reactor: Any) -> tuple[list[bytes], int]:
+        service = EchoService(TCPEndpoint(reactor, 0), reactor=reactor)
+        service.startService()
+        address = ("127.0.0.1", tcp_port(service))
+        clients = [socket.create_connection(address, 10) for _ in range(30)]
+        try:
+            for client in clients:
+                client.sendall(b"data")
+                client.shutdown(socket.SHUT_WR)
+            # The reactor has had no turn to accept any of them.
+            await service.stopService()
+            return [client.recv(100) for client in clients], service.factory.accepted
+        finally:
+            for client in clients:
+                client.close()
+
+    assert run(main) == ([b"data"] * 30, 30)
+
+
+def test_those_who_cannot_be_let_in_are_told_of() -> None:
+    async def main(reactor: Any) -> int:
+        service = EchoService(TCPEndpoint(reactor, 0), reactor=reactor)
+        service.startService()
+        port = tcp_port(service)
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            with no_descriptor_left():
+                await service.stopService()
+        return port
+
+    with logged() as log:
+        port = run(main)
+    assert log.lines_of("warn") == [
+        f"127.0.0.1:{port} closes while 3 clients still wait to be accepted"
+    ]

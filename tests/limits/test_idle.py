@@ -1,0 +1,230 @@
+"""Conversations in which nothing moves end; all others do not."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from echoproto.core.connection import Conversation
+from echoproto.core.factory import EchoFactory
+from echoproto.limits.idle import IdleSweep, moved_on_wire
+from echoproto.limits.per_source import Limits
+from tests.logs import logged
+from tests.system.server import eventually
+from tests.transports import TCPLikeTransport, TLSLikeTransport
+
+CLIENT = IPv4Address("TCP", "192.0.2.1", 7)
+
+
+class House:
+    """A factory whose conversations are looked after, in time that is played."""
+
+    def __init__(self, timeout: float = 16.0, **limits: Any) -> None:
+        self.clock = Clock()
+        self.factory = EchoFactory(clock=self.clock, limits=Limits(idle_timeout=timeout, **limits))
+        self.sweep = IdleSweep(self.factory, self.clock, timeout)
+        self.sweep.start()
+        self.ended: list[float] = []
+
+    def enter(self, transport: TCPLikeTransport | None = None) -> Conversation:
+        conversation = self.factory.buildProtocol(CLIENT)
+        transport = TCPLikeTransport() if transport is None else transport
+        transport.peerAddr = CLIENT
+        conversation.makeConnection(transport)
+        return conversation
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and what is closed be gone."""
+        for _ in range(round(seconds * 8)):
+            self.clock.advance(0.125)
+            for each in tuple(self.factory.conversations):
+                aborted = "abortConnection" in each.transport.calls
+                tls = isinstance(each.transport, TLSLikeTransport)
+                if aborted or (each.transport.disconnecting and not tls):
+                    self.ended.append(self.clock.seconds())
+                    error = ConnectionAborted() if aborted else ConnectionDone()
+                    each.connectionLost(Failure(error))
+
+
+@given(st.lists(st.floats(0, 15.9), max_size=8), st.floats(0, 5))
+def test_it_ends_within_the_time_and_a_quarter_more(pauses: list[float], before: float) -> None:
+    house = House()
+    house.clock.advance(before)
+    conversation = house.enter()
+    for pause in pauses:
+        house.clock.pump([pause / 64] * 64)
+        conversation.dataReceived(b"x")
+    assert house.factory.live
+    last = house.clock.seconds()
+    house.wait(21)
+    (ended,) = house.ended
+    assert ended - last + 0.125 >= 16
+    assert ended - last <= 16 * 1.25
+    assert house.factory.ended == {"idle": 1}
+    assert house.factory.failed == 0
+
+
+def test_over_tls_an_end_that_is_not_answered_is_enforced() -> None:
+    house = House()
+    transport = TLSLikeTransport()
+    house.enter(transport)
+    house.wait(20)
+    (ended,) = house.ended
+    assert 16 <= ended <= 20
+    # The last one is the played transport's own.
+    assert transport.calls == [
+        "unregisterProducer",
+        "loseConnection",
+        "abortConnection",
+        "loseConnection",
+    ]
+
+
+def test_what_is_stuck_is_told() -> None:
+    house = House()
+    conversation = house.enter()
+    conversation.transport.dataBuffer = bytes(1000)
+    conversation.transport.offset = 1
+    with logged() as log:
+        house.wait(20)
+    assert log.lines == [
+        "aborted 192.0.2.1:7, which takes nothing back: 999 bytes not returned, 999 so far"
+    ]
+    assert conversation.transport.calls[0] == "abortConnection"
+    assert house.factory.bytes_stuck == 999
+
+
+def test_a_throttled_one_is_not_idle() -> None:
+    house = House(max_bytes_per_second=1)
+    conversation = house.enter()
+    conversation.dataReceived(bytes(100))
+    house.wait(99)
+    assert house.factory.live
+    house.wait(22)
+    assert not house.factory.live
+
+
+def test_many_are_looked_at_in_several_turns() -> None:
+    house = House()
+    for _ in range(1700):
+        house.enter()
+    house.wait(20)
+    assert house.factory.ended == {"idle": 1700}
+
+
+def test_it_looks_no_more_when_it_is_stopped() -> None:
+    house = House()
+    house.enter()
+    house.clock.advance(1)
+    house.sweep.stop()
+    assert not house.clock.getDelayedCalls()
+    house.sweep.stop()
+
+
+class SocketTransport(TCPLikeTransport):
+    """A transport with a real socket, which nobody reads or writes but the test."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self.socket = sock
+
+
+def pair(family: str) -> tuple[socket.socket, socket.socket]:
+    if family == "unix":
+        return socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.connect(listening.getsockname())
+        served, _ = listening.accept()
+    return served, client
+
+
+needs_wire = pytest.mark.skipif(
+    not hasattr(socket, "TCP_INFO"), reason="only Linux tells what moves on the wire"
+)
+
+
+@needs_wire
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_a_slow_reader_is_not_idle_and_one_that_is_stuck_is(family: str) -> None:
+    house = House()
+    served, client = pair(family)
+    with served, client:
+        conversation = house.enter(SocketTransport(served))
+        served.setblocking(False)
+        sent = 0
+        try:
+            while True:
+                sent += served.send(bytes(1 << 12))
+        except BlockingIOError:
+            pass
+        conversation.transport.dataBuffer = b"rest"
+        client.setblocking(False)
+        taken = 0
+
+        def takes_until_it_moves(before: tuple[int, ...]) -> bool:
+            # The kernel lets more come only when much of the buffer has been read.
+            nonlocal taken
+            with contextlib.suppress(BlockingIOError):
+                taken += len(client.recv(1 << 13))
+            return moved_on_wire(conversation.transport) != before
+
+        # It reads, although the server has nothing more to say.
+        for _ in range(4):
+            house.wait(15)
+            assert house.factory.live
+            before = moved_on_wire(conversation.transport)
+            assert eventually(functools.partial(takes_until_it_moves, before))
+        with logged() as log:
+            house.wait(20)
+    assert not house.factory.live
+    (line,) = log.lines
+    stuck = house.factory.bytes_stuck
+    assert f"{stuck} bytes not returned" in line
+    assert 4 <= stuck <= sent - taken + 4
+
+
+@needs_wire
+def test_what_was_not_read_is_told_too() -> None:
+    house = House()
+    served, client = pair("tcp")
+    with served, client:
+        conversation = house.enter(SocketTransport(served))
+        conversation.transport.dataBuffer = b"rest"
+        client.sendall(b"unread")
+        with logged() as log:
+            house.wait(20)
+    assert "10 bytes not returned" in log.lines[0]
+
+
+@needs_wire
+def test_a_server_that_was_stopped_does_not_blame_the_client() -> None:
+    house = House()
+    served, client = pair("tcp")
+    with served, client:
+        conversation = house.enter(SocketTransport(served))
+        house.wait(2)
+        client.sendall(b"data")
+        assert served.recv(4, socket.MSG_PEEK) == b"data"
+        house.wait(2)
+        # When it goes on, the time is over, and it has not read yet.
+        house.clock.advance(100)
+        house.wait(1)
+        assert house.factory.live
+        assert served.recv(4) == b"data"
+        conversation.dataReceived(b"data")
+        house.wait(15)
+        assert house.factory.live
+        house.wait(6)
+        assert not house.factory.live

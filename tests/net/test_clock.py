@@ -1,0 +1,73 @@
+"""The clock that delayed calls are counted by."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred
+from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
+
+from echoproto.net.clock import count_steadily
+from tests.reactors import run
+
+
+class WallClock:
+    """A clock that can be set."""
+
+    def __init__(self) -> None:
+        self.set_by = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.set_by
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    """What a reactor counts by, if nobody says otherwise."""
+    clock = WallClock()
+    monkeypatch.setattr(ReactorBase, "seconds", staticmethod(clock))
+    return clock
+
+
+def asyncio_reactor() -> AsyncioSelectorReactor:
+    return AsyncioSelectorReactor(asyncio.new_event_loop())
+
+
+@pytest.fixture(params=[SelectReactor, asyncio_reactor])
+def reactor(request: pytest.FixtureRequest, wall: WallClock) -> Iterator[Any]:
+    make: Callable[[], Any] = request.param
+    made = make()
+    yield made
+    if isinstance(made, AsyncioSelectorReactor):
+        made._asyncioEventloop.close()
+
+
+# A delay that the jump reaches would last half a minute, or nothing.
+@pytest.mark.parametrize("jump", [-30.0, 30.0])
+def test_a_delay_lasts_as_long_though_the_wall_clock_is_set(
+    reactor: Any, wall: WallClock, jump: float
+) -> None:
+    async def main(reactor: Any) -> float:
+        began = time.monotonic()
+        delay: Deferred[object] = deferLater(reactor, 0.1)
+        wall.set_by = jump
+        await delay
+        return time.monotonic() - began
+
+    count_steadily(reactor)
+    assert 0.1 <= run(main, reactor) < 20.0
+
+
+def test_a_call_that_is_being_delayed_keeps_its_clock() -> None:
+    reactor = MemoryReactorClock()
+    reactor.callLater(1, lambda: None)
+    count_steadily(reactor)
+    assert reactor.seconds() == 0.0

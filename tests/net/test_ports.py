@@ -1,0 +1,140 @@
+"""Ports whose socket, or whose file, is not only theirs; on real sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import tcp
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import ServerFactory
+
+from echoproto.net.ports import UNIXPort, adopt, close_now
+from tests.logs import logged
+from tests.reactors import run
+
+pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs UNIX sockets")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "socket"
+
+
+@pytest.fixture
+def inherited(path: Path) -> Iterator[socket.socket]:
+    """A listening UNIX socket with a mode and a queue that somebody chose."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        path.chmod(0o600)
+        sock.listen(1)
+        yield sock
+
+
+def unix_port(reactor: Any, path: Path, lock: bool = True) -> UNIXPort:
+    port = UNIXPort(str(path), ServerFactory(), 5, 0o666, reactor, lock)
+    port.startListening()
+    return port
+
+
+def test_an_inherited_unix_socket_is_left_as_it_is(path: Path, inherited: socket.socket) -> None:
+    async def main(reactor: Any) -> None:
+        port: Any = adopt(reactor, os.dup(inherited.fileno()), ServerFactory())
+        assert port.backlog is None
+        # For the moment when no descriptor is left.
+        assert tcp._reservedFD.available()
+        assert port.getHost().name == os.fsencode(path)
+        await port.stopListening()
+
+    run(main)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+    try:
+        # It still listens, and for no more than before: backlog + 1.
+        for client in clients[:2]:
+            client.connect(str(path))
+        clients[2].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            clients[2].connect(str(path))
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_what_is_no_listening_stream_socket_is_refused_and_closed() -> None:
+    async def main(reactor: Any) -> None:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            with socket.socket(socket.AF_INET, kind) as sock:
+                given = os.dup(sock.fileno())
+                with pytest.raises(ValueError, match="not a listening stream socket"):
+                    adopt(reactor, given, ServerFactory())
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    os.fstat(given)
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    adopt(reactor, given, ServerFactory())
+
+    run(main)
+
+
+def test_the_lock_of_a_server_that_had_our_number(path: Path) -> None:
+    async def main(reactor: Any) -> None:
+        left = socket.socket(socket.AF_UNIX)
+        left.bind(str(path))
+        left.close()
+        os.symlink(str(os.getpid()), f"{path}.lock")
+        await unix_port(reactor, path).stopListening()
+
+    run(main)
+    assert not list(path.parent.iterdir())
+
+
+def test_our_own_lock_is_respected(path: Path) -> None:
+    async def main(reactor: Any) -> None:
+        port = unix_port(reactor, path)
+        with pytest.raises(CannotListenError, match="lock"):
+            unix_port(reactor, path)
+        await port.stopListening()
+
+    run(main)
+    assert not list(path.parent.iterdir())
+
+
+def test_a_stale_lock_beside_a_file_that_is_no_socket(path: Path) -> None:
+    path.write_text("precious")
+    os.symlink(str(os.getpid()), f"{path}.lock")
+
+    async def main(reactor: Any) -> None:
+        with pytest.raises(CannotListenError):
+            unix_port(reactor, path)
+
+    run(main)
+    assert path.read_text() == "precious"
+    assert not os.path.lexists(f"{path}.lock")
+
+
+def test_a_port_whose_file_is_gone_closes_all_the_same(path: Path) -> None:
+    async def main(reactor: Any) -> UNIXPort:
+        port = unix_port(reactor, path)
+        path.unlink()
+        await port.stopListening()
+        return port
+
+    with logged() as log:
+        port = run(main)
+    assert not port.connected
+    assert not os.path.lexists(f"{path}.lock")
+    (line,) = log.lines_of("warn")
+    assert line.startswith(f"cannot remove {path}: No such file or directory")
+
+
+def test_a_port_closes_in_this_turn(path: Path) -> None:
+    async def main(reactor: Any) -> None:
+        close_now(unix_port(reactor, path))
+        assert not list(path.parent.iterdir())
+
+    run(main)

@@ -1,0 +1,308 @@
+"""What an endpoint string becomes, with reactors that are played."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorTCP, IStreamServerEndpoint
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.tcp import makeBinding
+from twisted.internet.testing import MemoryReactorClock
+from zope.interface.verify import verifyObject
+
+from echoproto.net import string_endpoint as listen
+from echoproto.net.string_endpoint import DescribedEndpoint, ListenError, names_backlog
+from tests.reactors import run
+
+
+@pytest.fixture
+def reactor() -> MemoryReactorClock:
+    return MemoryReactorClock()
+
+
+def opened(reactor: Any, description: str, **options: Any) -> tuple[Any, DescribedEndpoint]:
+    """Listen; return what the reactor was asked for."""
+    endpoint = DescribedEndpoint(reactor, description, **options)
+    endpoint.listen(ServerFactory())
+    ((port, _, backlog, interface),) = reactor.tcpServers
+    return (port, backlog, interface), endpoint
+
+
+def test_its_interface(reactor: MemoryReactorClock) -> None:
+    verifyObject(IStreamServerEndpoint, DescribedEndpoint(reactor, "tcp:0"))
+
+
+@pytest.mark.parametrize(
+    ("description", "backlog", "interface"),
+    [
+        ("tcp:7", 9, "0.0.0.0"),
+        ("tcp:7:interface=127.0.0.1", 9, "127.0.0.1"),
+        ("tcp:7:backlog=5", 5, "0.0.0.0"),
+        # Twisted's default, but somebody has said so.
+        ("tcp:7:backlog=50", 50, "0.0.0.0"),
+        ("tcp:7:127.0.0.1:50", 50, "127.0.0.1"),
+        ("tcp6:7", 9, "::"),
+        ("tcp6:7:50", 50, "::"),
+        (r"tcp6:7:interface=\:\:1", 9, "::1"),
+    ],
+)
+def test_tcp(reactor: MemoryReactorClock, description: str, backlog: int, interface: str) -> None:
+    asked, endpoint = opened(reactor, description, backlog=9, reuse_port=True)
+    binding = makeBinding(interface, 7, reuseAddress=True, reusePort=True)
+    assert asked == (binding, backlog, interface)
+    assert endpoint.backlog == backlog
+    assert endpoint.layers is None
+
+
+@pytest.mark.parametrize(
+    ("description", "named"),
+    [
+        ("tcp:backlog", False),
+        ("tcp:7:interface=backlog=", False),
+        (r"tcp:7:x\:backlog=5", False),
+        ("tcp:7:backlog=5", True),
+        ("tcp:7::5", True),
+        ("ssl:7:k:c:m:i:5", True),
+        ("ssl:7:k:c:m:i", False),
+        ("tls:dir:7:5", True),
+        ("tls:dir:7", False),
+        ("unix:/x:660:5", True),
+        ("unix:/x:660:lockfile=0", False),
+        ("UNIX:/x:660", False),
+        ("plugin:1:2:3:4:5:6:7", False),
+        ("plugin:backlog=5", True),
+    ],
+)
+def test_who_names_a_backlog(description: str, named: bool) -> None:
+    assert names_backlog(description) is named
+
+
+@given(st.text(alphabet=r"tcp6unixsly:=\0759 backlog/", max_size=40))
+def test_a_wrong_string_is_refused_in_one_line(description: str) -> None:
+    told: list[ListenError] = []
+    try:
+        DescribedEndpoint(MemoryReactorClock(), description)
+    except ListenError as error:
+        told.append(error)
+    for each in told:
+        assert each.description == description
+        assert each.reason
+        assert "\n" not in each.reason + each.allowed
+
+
+@pytest.mark.parametrize(
+    ("description", "reason", "allowed"),
+    [
+        ("", "no such kind of endpoint", "ssl:, systemd:, tcp:, tcp6:, tls:, unix:"),
+        ("tcpx:7", "no such kind of endpoint", "ssl:, "),
+        ("tcp", "without port", "tcp:PORT["),
+        ("tcp:", "not a number: ''", "tcp:PORT["),
+        ("tcp:x", "not a number: 'x'", "tcp:PORT["),
+        ("tcp:7:backlog=x", "not a number: 'x'", "tcp:PORT["),
+        ("tcp:7:color=red", "no such argument: color", "tcp:PORT["),
+        ("tcp:1:2:3:4", "too many arguments (a colon", "tcp:PORT["),
+        ("tcp6:7:interface=::1", "interface twice (a colon", "tcp6:PORT["),
+        ("tcp:7\\", "ends in a backslash", "tcp:PORT["),
+        ("unix", "without address", "unix:PATH["),
+        ("unix:/x:mode=9", "not a number: '9'", "unix:PATH["),
+        ("stdio:", "stdio: serves standard input", "tcp, "),
+        ("haproxy:tcp:7", "haproxy: loses", "--proxy-protocol"),
+        ("HAProxy:tcp:7", "haproxy: loses", "--proxy-protocol"),
+        ("systemd", "without domain", "systemd:domain=INET"),
+        ("systemd:domain=INET", "specify exactly one", "systemd:domain=INET"),
+        ("systemd:domain=INET:index=x", "not a number: 'x'", "systemd:domain=INET"),
+        ("systemd:domain=INET:index=9", "no socket was inherited", "systemd:domain=INET"),
+        ("systemd:domain=INET:name=x", "no socket was inherited", "systemd:domain=INET"),
+    ],
+)
+def test_what_is_wrong_is_told(description: str, reason: str, allowed: str) -> None:
+    with pytest.raises(ListenError) as caught:
+        DescribedEndpoint(MemoryReactorClock(), description)
+    assert caught.value.reason.startswith(reason)
+    assert caught.value.allowed.startswith(allowed)
+
+
+def test_the_names_of_inherited_sockets_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDNAMES", "web:echo")
+    with pytest.raises(ListenError, match="LISTEN_FDNAMES: web:echo"):
+        DescribedEndpoint(MemoryReactorClock(), "systemd:domain=INET:name=other")
+
+
+def test_tls_without_pyopenssl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "_has_tls", lambda: False)
+    for description in ("ssl:7", "tls:dir"):
+        with pytest.raises(ListenError, match=r"needs pyOpenSSL; .*pip install 'echoproto\[tls\]'"):
+            DescribedEndpoint(MemoryReactorClock(), description)
+
+
+def test_files_that_tls_needs(tmp_path: Path) -> None:
+    pytest.importorskip("OpenSSL", reason="needs the extra tls")
+    junk = tmp_path / "junk.pem"
+    for description, why in (
+        (f"ssl:7:privateKey={tmp_path}/none", "none: No such file or directory"),
+        (f"tls:{tmp_path}/none", "none: No such file or directory"),
+        (f"tls:{tmp_path}", r"no \*.pem file in it"),
+        (f"ssl:7:privateKey={junk}", "no private key and certificate in PEM form"),
+    ):
+        with pytest.raises(ListenError, match=why):
+            DescribedEndpoint(MemoryReactorClock(), description)
+        if description.endswith(str(tmp_path)):
+            junk.write_text("junk")
+
+
+def refused(description: str, why: BaseException) -> ListenError:
+    """Listen where the socket refuses; return the refusal."""
+
+    class Refusing(MemoryReactorClock):
+        def listenTCP(self, *args: Any, **named: Any) -> Any:
+            raise CannotListenError("", 7, why)
+
+    failures: list[Any] = []
+    DescribedEndpoint(Refusing(), description).listen(ServerFactory()).addErrback(failures.append)
+    error = failures[0].value
+    assert isinstance(error, ListenError)
+    assert error.description == description
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "allowed"),
+    [
+        (errno.EADDRINUSE, "in use", "a free port"),
+        (errno.EADDRNOTAVAIL, "not an address of this machine", "an interface"),
+        (errno.EACCES, "this user may not bind it", "a port of net.ipv4"),
+        (errno.EMFILE, "strerror", "tcp:PORT"),
+    ],
+)
+def test_why_it_cannot_listen(code: int, reason: str, allowed: str) -> None:
+    error = refused("tcp:7", OSError(code, "strerror"))
+    assert error.reason.startswith(reason)
+    assert error.allowed.startswith(allowed)
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 10**6])
+def test_a_port_out_of_range(reactor: MemoryReactorClock, port: int) -> None:
+    failures: list[Any] = []
+    endpoint = DescribedEndpoint(reactor, f"tcp:{port}")
+    endpoint.listen(ServerFactory()).addErrback(failures.append)
+    assert failures[0].value.reason == "port out of range"
+
+
+def test_an_interface_that_does_not_resolve(reactor: MemoryReactorClock) -> None:
+    failures: list[Any] = []
+    endpoint = DescribedEndpoint(reactor, "tcp:7:interface=a\0b")
+    endpoint.listen(ServerFactory()).addErrback(failures.append)
+    assert isinstance(failures[0].value, ListenError)
+
+
+class PlayedPlugin:
+    """Endpoints of somebody else's making."""
+
+    prefix = "played"
+
+    def __init__(self) -> None:
+        self.listen: Any = None
+
+    def parseStreamServer(self, reactor: Any, *args: str, **named: str) -> Any:
+        assert reactor.seconds() == 0
+        assert IReactorTCP.providedBy(reactor)
+        plugin = self
+
+        class Endpoint:
+            def listen(self, factory: Any) -> Any:
+                return plugin.listen(reactor, factory)
+
+        return Endpoint()
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedPlugin]:
+    played = PlayedPlugin()
+    monkeypatch.setattr(listen, "getPlugins", lambda _: [played])
+    monkeypatch.setattr("twisted.internet.endpoints.getPlugins", lambda _: [played])
+    return played  # type: ignore[return-value]
+
+
+def test_a_plugin_listens_in_our_way(reactor: MemoryReactorClock, plugin: PlayedPlugin) -> None:
+    plugin.listen = lambda reactor, factory: reactor.listenTCP(7, factory)
+    asked, endpoint = opened(reactor, "played:x", backlog=9)
+    assert asked == (makeBinding("0.0.0.0", 7, reuseAddress=True), 9, "0.0.0.0")
+    assert endpoint.backlog == 9
+
+
+def test_a_plugin_with_a_binding_of_its_own(
+    reactor: MemoryReactorClock, plugin: PlayedPlugin
+) -> None:
+    own = makeBinding("127.0.0.1", 7)
+    plugin.listen = lambda reactor, factory: reactor.listenTCP(own, factory, 3, "127.0.0.1")
+    assert opened(reactor, "played:x", backlog=9)[0] == (own, 3, "127.0.0.1")
+
+
+def test_a_plugin_that_adds_a_layer(reactor: MemoryReactorClock, plugin: PlayedPlugin) -> None:
+    plugin.listen = lambda reactor, factory: reactor.listenTCP(7, ServerFactory())
+    _, endpoint = opened(reactor, "played:x")
+    assert endpoint.layers == "played:x"
+
+
+def test_workers_need_one_that_listens_at_once(
+    reactor: MemoryReactorClock, plugin: PlayedPlugin
+) -> None:
+    plugin.listen = lambda reactor, factory: Deferred()
+    with pytest.raises(ListenError, match="does not listen at once"):
+        DescribedEndpoint(reactor, "played:x").listen_often(ServerFactory(), 2)
+
+
+# With real sockets.
+
+
+def test_a_socket_for_each_worker() -> None:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        pytest.skip("this platform has no SO_REUSEPORT")
+
+    async def main(reactor: Any) -> set[int]:
+        endpoint = DescribedEndpoint(reactor, "tcp:0:interface=127.0.0.1")
+        ports: list[Any] = endpoint.listen_often(ServerFactory(), 3)
+        numbers = [port.getHost().port for port in ports]
+        for port in ports:
+            await port.stopListening()
+        assert len(numbers) == 3
+        return set(numbers)
+
+    assert len(run(main)) == 1
+
+
+@pytest.mark.parametrize("description", ["tcp:0", "unix:{}/other"])
+def test_a_socket_that_was_opened_before(description: str, tmp_path: Path) -> None:
+    async def main(reactor: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            endpoint = DescribedEndpoint(
+                reactor, description.format(tmp_path), inherited=os.dup(sock.fileno())
+            )
+            port: Any = await endpoint.listen(ServerFactory())
+            assert port.getHost().port == sock.getsockname()[1]
+            await port.stopListening()
+
+    run(main)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_inherited_socket_has_no_backlog_that_was_asked_for() -> None:
+    async def main(reactor: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            endpoint = DescribedEndpoint(reactor, "tcp:0")
+            port = endpoint._adopt(sock.fileno(), ServerFactory())
+            assert endpoint.backlog is None
+            await port.stopListening()
+            assert sock.fileno() >= 0
+
+    run(main)

@@ -1,0 +1,188 @@
+"""Our TCP endpoint: names, families, clamp, SO_REUSEADDR."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from echoproto import EchoFactory, TCPEndpoint
+from echoproto.core import listen_queue
+from echoproto.core.listen_queue import INT_MAX, ListenQueueLimits
+from tests.logs import logged
+from tests.reactors import run
+
+
+@pytest.fixture
+def reactor() -> MemoryReactorClock:
+    return MemoryReactorClock()
+
+
+def listening(endpoint: TCPEndpoint) -> IListeningPort:
+    """The port, which is there at once."""
+    ports: list[Any] = []
+    endpoint.listen(EchoFactory()).addBoth(ports.append)
+    (port,) = ports
+    if isinstance(port, Failure):
+        port.raiseException()
+    return port  # type: ignore[no-any-return]
+
+
+def test_its_interface(reactor: MemoryReactorClock) -> None:
+    verifyObject(IStreamServerEndpoint, TCPEndpoint(reactor, 0))
+
+
+def test_the_defaults(reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen_queue, "read_limits", lambda: ListenQueueLimits(4096))
+    listening(TCPEndpoint(reactor, 7))
+    ((_, factory, backlog, interface),) = reactor.tcpServers
+    assert isinstance(factory, EchoFactory)
+    assert (backlog, interface) == (1024, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "given_", "warned"),
+    [
+        (1024, 4096, 1024, False),
+        (1024, 128, 128, True),
+        (-3, 128, 0, True),
+        (10**30, 128, 128, True),
+        (1024, None, 1024, False),
+        # listen(2) takes an int, whatever is known of the limit.
+        (10**30, None, INT_MAX, False),
+    ],
+)
+def test_the_backlog_is_clamped_in_the_open(
+    reactor: MemoryReactorClock,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: int,
+    limit: int | None,
+    given_: int,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(listen_queue, "read_limits", lambda: ListenQueueLimits(limit))
+    endpoint = TCPEndpoint(reactor, 7, backlog=asked)
+    with logged() as log:
+        listening(endpoint)
+    assert reactor.tcpServers[0][2] == given_
+    assert endpoint.backlog == asked
+    assert [line.startswith(f"backlog {asked} is ") for line in log.lines_of("warn")] == (
+        [True] if warned else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("interface", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("::1", "::1"),
+        ("::", "::"),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+    ],
+)
+def test_an_address_is_taken_as_it_is(
+    reactor: MemoryReactorClock, interface: str, expected: str
+) -> None:
+    listening(TCPEndpoint(reactor, 7, interface))
+    assert reactor.tcpServers[0][3] == expected
+
+
+def test_of_a_name_the_first_ipv4_address_is_taken(
+    reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 7, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 7)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.2", 7)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: list(found))
+    listening(TCPEndpoint(reactor, 7, "echo.example"))
+    del found[1:]
+    listening(TCPEndpoint(reactor, 7, "echo.example"))
+    assert [server[3] for server in reactor.tcpServers] == ["192.0.2.1", "2001:db8::1"]
+
+
+def test_a_link_local_address_keeps_its_scope(
+    reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 7, 0, 3))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: list(found))
+    listening(TCPEndpoint(reactor, 7, "fe80::1%eth0"))
+    assert reactor.tcpServers[0][3] == "fe80::1%3"
+
+
+@given(interface=st.text(max_size=80))
+def test_any_interface_is_listened_on_or_cannot_be(interface: str) -> None:
+    def look_nothing_up(host: str, port: int, type: int) -> list[Any]:  # noqa: A002
+        return list(_getaddrinfo(host, port, type=type, flags=socket.AI_NUMERICHOST))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", look_nothing_up)
+        reactor = MemoryReactorClock()
+        try:
+            listening(TCPEndpoint(reactor, 7, interface))
+        except CannotListenError:
+            assert reactor.tcpServers == []
+        else:
+            assert len(reactor.tcpServers) == 1
+
+
+_getaddrinfo = socket.getaddrinfo
+
+
+@pytest.mark.parametrize("interface", ["", "\0", "a" * 70, "a..b", "\udcff", "x" * 100_000])
+def test_what_does_not_resolve(reactor: MemoryReactorClock, interface: str) -> None:
+    with pytest.raises(CannotListenError) as caught:
+        listening(TCPEndpoint(reactor, 7, interface))
+    assert isinstance(caught.value.socketError, (socket.gaierror, ValueError))
+    assert caught.value.interface == interface
+
+
+@pytest.mark.parametrize("interface", ["224.0.0.1", "255.255.255.255", "ff02::1"])
+def test_an_address_that_nobody_can_connect_to(reactor: MemoryReactorClock, interface: str) -> None:
+    with pytest.raises(CannotListenError) as caught:
+        listening(TCPEndpoint(reactor, 7, interface))
+    assert caught.value.socketError.errno == errno.EADDRNOTAVAIL
+    assert reactor.tcpServers == []
+
+
+# With real sockets.
+
+
+def options(reuse_address: bool) -> int:
+    async def main(reactor: Any) -> int:
+        port: Any = await TCPEndpoint(reactor, 0, reuse_address=reuse_address).listen(EchoFactory())
+        try:
+            value: int = port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+            return value
+        finally:
+            await port.stopListening()
+
+    return run(main)
+
+
+def test_reuse_address() -> None:
+    assert options(reuse_address=True) == 1
+    assert options(reuse_address=False) == 0
+
+
+def test_a_port_in_use() -> None:
+    async def main(reactor: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            await TCPEndpoint(reactor, other.getsockname()[1]).listen(EchoFactory())
+
+    with pytest.raises(CannotListenError) as caught:
+        run(main)
+    assert caught.value.socketError.errno == errno.EADDRINUSE
+    assert os.strerror(errno.EADDRINUSE) in str(caught.value)

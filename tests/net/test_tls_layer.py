@@ -1,0 +1,269 @@
+"""The TLS layer, between a client on buffers and a TCP transport played by hand."""
+
+from __future__ import annotations
+
+import itertools
+import ssl
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from echoproto import EchoFactory
+from tests.tls import VERSIONS, End, TLSClient, make_certificate
+from tests.transports import TCPLikeTransport
+
+pytest.importorskip("OpenSSL", reason="needs Twisted[tls]")
+# Twisted hands pyOpenSSL what newer versions of that no longer want.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from twisted.internet.ssl import PrivateCertificate
+
+    pem = make_certificate(tmp_path_factory.mktemp("tls") / "both.pem")
+    return PrivateCertificate.loadPEM(pem.read_bytes()).options()
+
+
+class Session:
+    """A client and a server that are connected by what a test passes on."""
+
+    def __init__(
+        self,
+        options: Any,
+        version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+        factory: Any = None,
+        shaken: bool = True,
+    ) -> None:
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        from echoproto.net.tls_layer import HalfCloseTLS
+
+        self.factory: Any = factory or EchoFactory("chunks")
+        layers = TLSMemoryBIOFactory(options, False, self.factory, MemoryReactorClock())
+        layers.protocol = HalfCloseTLS
+        self.transport = TCPLikeTransport()
+        self.layer: Any = layers.buildProtocol(None)
+        self.layer.makeConnection(self.transport)
+        self.client = TLSClient(version)
+        if shaken:
+            self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        for _ in range(4):
+            done = self.client.handshake()
+            self.to_server(self.client.to_send())
+            if done:
+                return
+            self.to_client()
+        raise AssertionError("no end of the handshake")
+
+    def to_server(self, wire: bytes) -> None:
+        if wire:
+            self.layer.dataReceived(wire)
+
+    def to_client(self) -> None:
+        wire = self.transport.value()
+        self.transport.clear()
+        if wire:
+            self.client.receive(wire)
+
+    def fin(self) -> None:
+        """The client's FIN, as a TCP transport passes it on."""
+        IHalfCloseableProtocol(self.layer).readConnectionLost()
+
+    def close(self, reason: type[Exception] = ConnectionDone) -> None:
+        """The TCP transport has flushed, and closed."""
+        assert self.transport.producer is None, "it would never close"
+        assert self.transport.disconnecting
+        self.to_client()
+        self.client.receive(b"")
+        self.layer.connectionLost(Failure(reason()))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("size", [0, 1, 100, 32768, 50_000])
+def test_what_comes_with_close_notify_comes_back(
+    options: Any, version: ssl.TLSVersion, size: int
+) -> None:
+    session = Session(options, version)
+    payload = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    session.client.say(payload)
+    session.client.close_notify()
+    session.to_server(session.client.to_send())
+    session.close()
+    assert session.client.back == payload
+    assert session.client.end is End.CLOSE_NOTIFY
+    assert (session.factory.failed, session.factory.live) == (0, 0)
+    assert session.factory.bytes_echoed == size
+
+
+@given(
+    chunks=st.lists(st.binary(max_size=40_000), max_size=5),
+    cuts=st.lists(st.integers(0, 100_000), max_size=5),
+    close_notify=st.booleans(),
+    version=st.sampled_from(VERSIONS),
+)
+def test_any_payload_in_any_chunking_comes_back(
+    options: Any,
+    chunks: list[bytes],
+    cuts: list[int],
+    close_notify: bool,
+    version: ssl.TLSVersion,
+) -> None:
+    session = Session(options, version)
+    for chunk in chunks:
+        session.client.say(chunk)
+    if close_notify:
+        session.client.close_notify()
+    wire = session.client.to_send()
+    places = [0, *sorted(cut for cut in cuts if cut < len(wire)), len(wire)]
+    for start, end in itertools.pairwise(places):
+        session.to_server(wire[start:end])
+    if not close_notify:
+        session.fin()
+    session.close()
+    assert session.client.back == b"".join(chunks)
+    assert session.client.end is End.CLOSE_NOTIFY
+
+
+def test_its_interfaces(options: Any) -> None:
+    verifyObject(IHalfCloseableProtocol, Session(options).layer)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_without_close_notify_all_comes_back_and_it_is_an_error(
+    options: Any, version: ssl.TLSVersion
+) -> None:
+    session = Session(options, version)
+    session.client.say(b"cut?")
+    session.to_server(session.client.to_send())
+    session.fin()
+    session.close()
+    assert session.client.back == b"cut?"
+    assert session.client.end is End.CLOSE_NOTIFY
+    assert session.factory.failed == 1
+
+
+class Told(Protocol):
+    """Says what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.reason: Any = None
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self.transport, True)  # type: ignore[union-attr]
+
+    def readConnectionLost(self) -> None:
+        self.told.append("end of input")
+
+    def writeConnectionLost(self) -> None:
+        self.told.append("end of output")
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self.told.append("over")
+        self.reason = reason.value
+
+
+def told_session(options: Any, half_close: bool = True, **more: Any) -> tuple[Told, Session]:
+    from zope.interface import directlyProvides
+
+    class Made(Factory):
+        def buildProtocol(self, addr: object) -> Told:
+            if half_close:
+                directlyProvides(told, IHalfCloseableProtocol)
+            return told
+
+    told = Told()
+    return told, Session(options, factory=Made(), **more)
+
+
+def test_the_protocol_is_told_once(options: Any) -> None:
+    told, session = told_session(options)
+    session.client.close_notify()
+    session.to_server(session.client.to_send())
+    session.fin()
+    session.layer.writeConnectionLost()
+    session.close()
+    assert told.told == ["end of input", "over"]
+    assert type(told.reason) is ConnectionDone
+
+
+@pytest.mark.parametrize("how", ["close_notify", "fin"])
+def test_a_protocol_without_half_close_is_closed_all_the_same(options: Any, how: str) -> None:
+    told, session = told_session(options, half_close=False)
+    session.layer.write(b"answer")
+    session.transport.pauseProducing()
+    if how == "fin":
+        session.fin()
+    else:
+        session.client.close_notify()
+        session.to_server(session.client.to_send())
+    session.close()
+    assert told.told == ["over"]
+    assert session.client.back == b"answer"
+
+
+@pytest.mark.parametrize("hello", [b"", b"\x16\x03\x01"])
+def test_an_end_before_the_handshake_is_not_the_end_of_input(options: Any, hello: bytes) -> None:
+    told, session = told_session(options, shaken=False)
+    session.to_server(hello)
+    session.fin()
+    assert "abortConnection" not in session.transport.calls
+    session.close()
+    assert told.told == ["over"]
+
+
+@pytest.mark.parametrize("shaken", [False, True])
+def test_what_is_no_tls_closes_the_connection(options: Any, shaken: bool) -> None:
+    told, session = told_session(options, shaken=shaken)
+    # A producer that is paused would keep the transport from closing.
+    session.transport.pauseProducing()
+    session.layer.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
+    # OpenSSL answers only who has spoken TLS before.
+    assert bool(session.transport.value()) is shaken
+    assert session.transport.producer is None
+    assert session.transport.disconnecting
+    session.layer.connectionLost(Failure(ConnectionDone()))
+    assert told.told[-1] == "over"
+    assert not isinstance(told.reason, ConnectionDone)
+
+
+def test_a_reset(options: Any) -> None:
+    told, session = told_session(options)
+    session.layer.connectionLost(Failure(ConnectionLost()))
+    assert told.told == ["over"]
+    assert type(told.reason) is ConnectionLost
+
+
+def test_what_is_read_after_an_abort_is_not_looked_at(options: Any) -> None:
+    told, session = told_session(options)
+    session.layer.abortConnection()
+    session.layer.connectionLost(Failure(ConnectionLost()))
+    assert told.told == ["over"]
+
+
+def test_after_finish_the_other_sides_close_notify_ends_it(options: Any) -> None:
+    session = Session(options)
+    (conversation,) = session.factory.conversations
+    session.client.say(b"in time")
+    session.to_server(session.client.to_send())
+    conversation.finish()
+    assert not session.transport.disconnecting
+    session.client.say(b"too late")
+    session.client.close_notify()
+    session.to_server(session.client.to_send())
+    session.close()
+    assert session.client.back == b"in time"
+    assert session.client.end is End.CLOSE_NOTIFY
+    assert session.factory.bytes_discarded == 8
+    assert session.factory.failed == 0

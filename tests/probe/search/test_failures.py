@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path as File
+
+import pytest
+
+from echoproto.probe.script.conversation import Session
+from echoproto.probe.search.failures import SavedFailures, SavedFailuresError, failure_id
+
+SESSION = Session.parse("send 0d ff; fin")
+
+
+@pytest.fixture
+def saved(tmp_path: File) -> SavedFailures:
+    return SavedFailures(tmp_path / ".echoproto" / "failures")
+
+
+def test_a_failure_is_saved_as_plain_text(saved: SavedFailures) -> None:
+    id_ = saved.save(SESSION, ["truncated: gone\nby", "found by E-011"], "127.0.0.1:7 --insecure")
+    assert re.fullmatch("[0-9a-f]{8}", id_)
+    assert id_ == failure_id(SESSION)
+    text = (saved.directory / f"{id_}.txt").read_text()
+    assert text == (
+        "# truncated: gone by\n# found by E-011\n# target 127.0.0.1:7 --insecure\nsend 0d ff; fin\n"
+    )
+    assert [path.name for path in saved.directory.iterdir()] == [f"{id_}.txt"]
+    loaded = saved.get(id_[:4])
+    assert loaded.session == SESSION
+    assert loaded.comment == "truncated: gone by"
+    assert loaded.target == "127.0.0.1:7 --insecure"
+    assert not loaded.passed
+
+
+def test_it_is_saved_once(saved: SavedFailures) -> None:
+    id_ = saved.save(SESSION, ["first"], "a:7")
+    assert saved.save(SESSION, ["second"], "a:7") == id_
+    assert saved.get(id_).comment == "first"
+
+
+def test_marked_and_pruned(saved: SavedFailures) -> None:
+    id_ = saved.save(SESSION, ["x"], "a:7")
+    other = saved.save(Session.parse("send 00"), ["y"], "a:7")
+    saved.mark(saved.get(id_), passed=True)
+    assert saved.get(id_).passed
+    assert saved.get(id_).comment == "x"
+    saved.mark(saved.get(id_), passed=False)
+    assert not saved.get(id_).passed
+    assert saved.prune() == []
+    saved.mark(saved.get(id_), passed=True)
+    assert saved.prune() == [id_]
+    assert [failure.id for failure in saved.load()[0]] == [other]
+
+
+def test_nothing_saved(saved: SavedFailures) -> None:
+    assert saved.load() == ([], [])
+    with pytest.raises(SavedFailuresError, match="no saved failure 'abc' in"):
+        saved.get("abc")
+
+
+def test_several_of_the_same_beginning(saved: SavedFailures) -> None:
+    for index in range(40):
+        saved.save(Session.parse(f"pause {index}"), [], "a:7")
+    with pytest.raises(SavedFailuresError, match="stands for several"):
+        saved.get("")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "0 conversations; allowed is one line"),
+        (b"send 00\nsend 01\n", "2 conversations"),
+        (b"# only a comment\n", "0 conversations"),
+        (b"sned 00\n", "'sned 00' is not a step"),
+        (b"\xff\xfe\0", "not a text file"),
+    ],
+)
+def test_garbled_files_are_told(saved: SavedFailures, content: bytes, complaint: str) -> None:
+    good = saved.save(SESSION, [], "a:7")
+    (saved.directory / "0bad.txt").write_bytes(content)
+    loaded, wrong = saved.load()
+    assert [failure.id for failure in loaded] == [good]
+    assert len(wrong) == 1
+    assert complaint in wrong[0]
+    with pytest.raises(SavedFailuresError, match="0bad"):
+        saved.get("0bad")
+
+
+def test_written_by_hand(saved: SavedFailures) -> None:
+    saved.directory.mkdir(parents=True)
+    (saved.directory / "mine.txt").write_text("\n  send 00 \n\n")
+    assert saved.get("mine").target is None
+    assert saved.get("mine").comment == ""
+    assert saved.get("mine").session == Session.parse("send 00")
+
+
+def test_a_directory_that_is_none(tmp_path: File) -> None:
+    (tmp_path / "file").write_text("")
+    saved = SavedFailures(tmp_path / "file" / "failures")
+    assert saved.load() == ([], [])
+    with pytest.raises(SavedFailuresError, match=r"file.failures"):
+        saved.save(SESSION, [], "a:7")
+    (saved2 := SavedFailures(tmp_path / "x")).directory.mkdir()
+    (saved2.directory / "dir.txt").mkdir()
+    assert len(saved2.load()[1]) == 1
+    os.symlink("/no/such", saved2.directory / "dangling.txt")
+    assert len(saved2.load()[1]) == 2

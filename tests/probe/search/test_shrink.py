@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from echoproto.probe.script.conversation import Await, Pause, Session
+from echoproto.probe.script.strategies import sessions
+from echoproto.probe.search.shrink import contains, length, shrink
+
+Fails = Callable[[Session], bool]
+
+
+def first(session: Session) -> bytes:
+    return session.conversations[0].payload
+
+
+def shrunk(text: str, fails: Fails) -> str:
+    session = Session.parse(text)
+    assert fails(session)
+    return str(shrink(session, fails, lambda: True))
+
+
+def sends(session: Session) -> list[int]:
+    steps = session.conversations[0].steps
+    return [len(str(step)) for step in steps if str(step).startswith("send")]
+
+
+@pytest.mark.parametrize(
+    ("start", "fails", "shortest"),
+    [
+        ("send 00..ff; await; fin", lambda s: b"\xff" in first(s), "send ff"),
+        ("send 00..ff; send 00..ff", lambda s: b"\xff\0" in first(s), "send ff 00"),
+        ("send (00..fa)*50; await", lambda s: b"\r" in first(s)[:-1], "send 0d 00"),
+        ("send (61..7a)*900", lambda s: len(first(s)) >= 4097, "send 00*4097"),
+        ("send 61*8192; send 62", lambda s: len(first(s)) == 8193, "send 00*8193"),
+        ("send 61*65536", lambda s: len(first(s)) in (1500, 65536), "send 00*1500"),
+        ("send (00..fa)*40", lambda s: len(first(s)) > 1000 and first(s)[1000] > 0,
+         "send 00*1000 01"),
+        ("send 80..ff", lambda s: any(byte >= 0x80 for byte in first(s)), "send 80"),
+        ("; ".join(["send 61"] * 90), lambda s: len(sends(s)) >= 17,
+         "; ".join(["send 00"] * 17)),
+        ("send 41 42; await; send 41 42", lambda s: str(s).count("send 41 42") == 2
+         or str(s).count("send 00") == 2, "send 00; send 00"),
+        ("send 61; pause 250; send 62", lambda s: any(
+            isinstance(x, Pause) and x.ms >= 100 for x in s.conversations[0].steps), "pause 110"),
+        ("send 61; pause 250; send 62", lambda s: any(
+            isinstance(x, Pause | Await) for x in s.conversations[0].steps), "await"),
+        ("slow 5000; send 61", lambda s: "slow" in str(s), "slow 1000000000"),
+        ("send 61 | send 62; reset | nothing", lambda s: "reset" in str(s), "reset"),
+        ("send 61 | send 62; reset | nothing",
+         lambda s: "reset" in str(s) and len(s.conversations) > 1, "nothing | reset"),
+        ("send 61; fin then send 62", lambda s: s.sequential, "nothing then nothing"),
+        ("send 61; await", lambda s: True, "nothing"),
+    ],
+)  # fmt: skip
+def test_the_shortest(start: str, fails: Fails, shortest: str) -> None:
+    assert shrunk(start, fails).startswith(shortest)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(sessions())
+def test_it_never_grows(session: Session) -> None:
+    after = shrink(session, lambda s: len(s.conversations[0].steps) > 2, lambda: True)
+    assert length(after) <= length(session)
+
+
+def test_it_stops_when_the_time_is_up() -> None:
+    asked = []
+    left = iter([True] * 3)
+
+    def fails(session: Session) -> bool:
+        asked.append(session)
+        return False
+
+    start = Session.parse("send 00..ff; await; send 00..ff")
+    assert shrink(start, fails, lambda: next(left, False)) == start
+    assert len(asked) == 3
+
+
+def test_many_bytes_that_all_matter_end_in_bounded_time() -> None:
+    runs = 0
+    wanted = bytes(range(1, 251)) * 8
+
+    def fails(session: Session) -> bool:
+        nonlocal runs
+        runs += 1
+        return wanted in first(session)
+
+    start = Session.parse(f"send 00 {wanted.hex(' ')} 00")
+    assert first(shrink(start, fails, lambda: True)) == wanted
+    assert runs < 2000
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "holds"),
+    [
+        ("send 00..ff", "send ff", True),
+        ("send 00..ff", "send ff 00", False),
+        ("send 41 ff 42", "send ff 00", True),
+        ("send 61*5000", "send 00*4097", True),
+        ("send 61*4096", "send 00*4097", False),
+        ("send 61*4000; send 61*97", "send 00*4097", True),
+        ("send 61; await; send 62", "send 00; send 00", True),
+        ("send 61", "send 00; await", False),
+        ("send 61", "send 00; fin", True),
+        ("send 61; reset", "reset", True),
+        ("send 61 | send 62", "nothing | send 00", True),
+        ("send 61", "nothing | send 00", False),
+    ],
+)
+def test_contains(whole: str, part: str, holds: bool) -> None:
+    assert contains(Session.parse(whole), Session.parse(part)) is holds

@@ -1,0 +1,356 @@
+"""The parent of workers, with processes and ports that are played."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError, ProcessDone, ProcessTerminated
+from twisted.internet.interfaces import IReactorProcess, IStreamServerEndpoint
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from echoproto import TCPEndpoint
+from echoproto.limits.per_source import Limits
+from echoproto.net.string_endpoint import DescribedEndpoint
+from echoproto.workers import parent as workers
+from echoproto.workers.channel import encode
+from echoproto.workers.parent import WorkersService
+from tests.logs import logged
+
+
+class PlayedPort:
+    """A listening port with a descriptor of its own."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.reading = self.open = True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def stopReading(self) -> None:
+        self.reading = False
+
+    def stopListening(self) -> None:
+        self.open = False
+
+    def getHost(self) -> Any:
+        return type("Host", (), {"port": 4242})
+
+
+@implementer(IStreamServerEndpoint)
+class PlayedEndpoint:
+    """One that is not ours, and so has one socket for all workers."""
+
+    def __init__(self, outcome: Deferred[Any]) -> None:
+        self._outcome = outcome
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        return self._outcome
+
+
+class PlayedProcess:
+    """A worker as its parent sees it."""
+
+    def __init__(self, protocol: Any, command: list[str], descriptors: dict[int, Any]) -> None:
+        self.protocol = protocol
+        self.settings = json.loads(command[-1])
+        self.descriptors = descriptors
+        self.pid = 4711
+        self.told = b""
+        self.signals: list[str] = []
+        protocol.makeConnection(self)
+
+    def write(self, data: bytes) -> None:
+        self.told += data
+
+    def signalProcess(self, name: str) -> None:
+        self.signals.append(name)
+
+    def end(self, reason: Exception) -> None:
+        self.protocol.processEnded(Failure(reason))
+
+
+@implementer(IReactorProcess)
+class PlayedReactor(MemoryReactorClock):
+    """Starts played processes, and opens played ports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[PlayedProcess] = []
+        self.ports: list[PlayedPort] = []
+
+    def spawnProcess(  # type: ignore[override]
+        self,
+        protocol: Any,
+        executable: Any,
+        args: Any,
+        childFDs: Any = None,  # noqa: N803
+        **named: Any,
+    ) -> PlayedProcess:
+        process = PlayedProcess(protocol, args, childFDs)
+        self.processes.append(process)
+        return process
+
+    def listenTCP(self, *args: Any, **named: Any) -> Any:
+        self.ports.append(PlayedPort(100 + len(self.ports)))
+        return self.ports[-1]
+
+
+@pytest.fixture
+def reactor() -> PlayedReactor:
+    return PlayedReactor()
+
+
+@pytest.fixture
+def started(reactor: PlayedReactor) -> WorkersService:
+    service = WorkersService(
+        TCPEndpoint(reactor, 0, backlog=5), 3, drain_timeout=2, reactor=reactor
+    )
+    service.privilegedStartService()
+    service.startService()
+    return service
+
+
+def test_each_worker_inherits_a_socket_of_its_own(
+    reactor: PlayedReactor, started: WorkersService
+) -> None:
+    assert [port.reading for port in reactor.ports] == [False] * 3
+    assert [process.descriptors for process in reactor.processes] == [
+        {0: "w", 1: "r", 2: "r", 3: "r", 4: descriptor} for descriptor in (100, 101, 102)
+    ]
+    for process in reactor.processes:
+        assert process.settings == {
+            "log": "listening",
+            "proxy_headers": None,
+            "limits": dataclasses.asdict(Limits()),
+            "drain_timeout": 2,
+            "fast_lane": True,
+            "reports": False,
+            "drain_delay": 0.0,
+            "sockets": [{"backlog": 5, "description": None}],
+            "reactor": "tests.test_workers",
+        }
+
+
+def test_an_endpoint_of_another_kind_has_one_socket_for_all(reactor: PlayedReactor) -> None:
+    shared = PlayedPort(55)
+    endpoints = [TCPEndpoint(reactor, 0), PlayedEndpoint(succeed(shared))]
+    service = WorkersService(endpoints, 2, reactor=reactor)
+    service.startService()
+    assert [process.descriptors[5] for process in reactor.processes] == [55, 55]
+    sockets = reactor.processes[0].settings["sockets"]
+    assert [each["backlog"] for each in sockets] == [1024, None]
+
+
+def test_a_worker_that_dies_is_replaced_with_a_growing_delay(
+    reactor: PlayedReactor, started: WorkersService
+) -> None:
+    for delay in (0.1, 0.2, 0.4):
+        with logged() as log:
+            reactor.processes[-1].end(ProcessTerminated(signal=9))
+        assert log.lines_of("warn") == [
+            f"worker 3 ended (killed by signal 9); a new one starts in {delay} s"
+        ]
+        count = len(reactor.processes)
+        reactor.advance(delay)
+        assert len(reactor.processes) == count + 1
+        assert reactor.processes[-1].descriptors[4] == 102
+
+
+def test_one_that_lived_is_replaced_at_once(
+    reactor: PlayedReactor, started: WorkersService
+) -> None:
+    reactor.advance(5)
+    with logged() as log:
+        reactor.processes[0].end(ProcessTerminated(exitCode=1))
+    assert log.lines_of("warn") == ["worker 1 ended (exit code 1); a new one starts in 0.0 s"]
+    reactor.advance(0)
+    assert len(reactor.processes) == 4
+
+
+def test_stopping_closes_the_ports_and_waits_for_every_worker(
+    reactor: PlayedReactor, started: WorkersService
+) -> None:
+    over: list[Any] = []
+    started.stopService().addBoth(over.append)
+    assert not any(port.open for port in reactor.ports)
+    assert [process.signals for process in reactor.processes] == [["TERM"]] * 3
+    for process in reactor.processes:
+        assert not over
+        process.end(ProcessDone(0))
+    assert over == [None]
+    assert len(reactor.processes) == 3
+
+
+def test_a_worker_that_hangs_is_killed_after_its_drain(
+    reactor: PlayedReactor, started: WorkersService
+) -> None:
+    started.stopService()
+    reactor.advance(2)
+    assert reactor.processes[0].signals == ["TERM"]
+    reactor.advance(5)
+    assert reactor.processes[0].signals == ["TERM", "KILL"]
+
+
+def test_a_cut_is_passed_on(reactor: PlayedReactor, started: WorkersService) -> None:
+    started.stopService()
+    reactor.processes[1].end(ProcessDone(0))
+    started.cut()
+    close, cut = encode("close"), encode("cut")
+    assert [process.told for process in reactor.processes] == [close + cut, close, close + cut]
+
+
+def say(process: PlayedProcess, kind: str, **members: Any) -> None:
+    """A worker tells its parent something."""
+    process.protocol.childDataReceived(3, encode(kind, **members))
+
+
+def test_it_is_ready_when_every_worker_is(reactor: PlayedReactor, started: WorkersService) -> None:
+    ready = started.when_ready()
+    for process in reactor.processes:
+        assert not ready.called
+        say(process, "ready")
+    assert ready.called
+    assert started.when_ready().called
+
+
+def test_for_the_delay_the_workers_serve_on(reactor: PlayedReactor) -> None:
+    service = WorkersService(
+        TCPEndpoint(reactor, 0), 2, drain_timeout=3, drain_delay=2, reactor=reactor
+    )
+    service.startService()
+    first, second = reactor.processes
+    say(first, "carried", live=3, echoed=100)
+    say(second, "carried", live=4, echoed=100)
+    assert (service.live, service.bytes_echoed) == (7, 200)
+    with logged("echoproto.progress") as log:
+        over: list[Any] = []
+        service.stopService().addBoth(over.append)
+        assert service.draining
+        # One that dies meanwhile is replaced.
+        first.end(ProcessTerminated(signal=9))
+        reactor.advance(1)
+        assert len(reactor.processes) == 3
+        assert all(port.open for port in reactor.ports)
+        assert [process.signals for process in reactor.processes] == [[], [], []]
+        reactor.advance(1)
+        assert not any(port.open for port in reactor.ports)
+        assert [process.signals for process in reactor.processes] == [[], ["TERM"], ["TERM"]]
+        say(second, "carried", live=1, echoed=150)
+        reactor.advance(1)
+    assert service.bytes_echoed == 250
+    for process in reactor.processes[1:]:
+        assert not over
+        process.end(ProcessDone(0))
+    assert over == [None]
+    assert not service.draining
+    assert log.lines == [
+        "draining: still taking connections for 2 s; 7 conversations",
+        "draining: still taking connections for 1 s; 4 conversations",
+        "draining: 1 conversations left, 50 bytes echoed in the last second, 2 s to the deadline",
+    ]
+
+
+def test_a_cut_ends_the_delay(reactor: PlayedReactor) -> None:
+    service = WorkersService(TCPEndpoint(reactor, 0), 1, drain_delay=60, reactor=reactor)
+    service.startService()
+    service.stopService()
+    service.cut()
+    (process,) = reactor.processes
+    assert process.told == encode("cut") + encode("close")
+    assert process.signals == ["TERM"]
+    assert not reactor.ports[0].open
+
+
+def test_a_worker_is_told_of_layers(reactor: PlayedReactor) -> None:
+    endpoint = DescribedEndpoint(reactor, "tcp:0")
+    endpoint.layers = "tls:"
+    service = WorkersService(endpoint, 1, reactor=reactor)
+    settings = json.loads(service._command()[-1])
+    assert settings["sockets"] == [{"backlog": None, "description": "tls:"}]
+
+
+def test_start_stop_start_again(reactor: PlayedReactor, started: WorkersService) -> None:
+    started.stopService()
+    for process in tuple(reactor.processes):
+        process.end(ProcessDone(0))
+    started.startService()
+    assert len(reactor.processes) == 6
+
+
+def test_stop_before_start(reactor: PlayedReactor) -> None:
+    service = WorkersService(TCPEndpoint(reactor, 0), 2, reactor=reactor)
+    service.privilegedStartService()
+    over: list[Any] = []
+    service.stopService().addBoth(over.append)
+    assert over == [None]
+    assert not any(port.open for port in reactor.ports)
+
+
+def test_a_failed_listen_leaves_nothing_open(reactor: PlayedReactor) -> None:
+    refused = fail(CannotListenError("192.0.2.1", 7, OSError("no")))
+    endpoints = [TCPEndpoint(reactor, 0), PlayedEndpoint(refused)]
+    service = WorkersService(endpoints, 2, reactor=reactor)
+    with pytest.raises(CannotListenError):
+        service.startService()
+    assert len(reactor.ports) == 2
+    assert not any(port.open for port in reactor.ports)
+
+
+def test_an_endpoint_that_takes_its_time_is_refused(reactor: PlayedReactor) -> None:
+    service = WorkersService(PlayedEndpoint(Deferred()), 2, reactor=reactor)
+    with pytest.raises(RuntimeError, match="does not listen at once"):
+        service.startService()
+
+
+def test_a_second_signal_is_watched_for_during_shutdown(
+    reactor: PlayedReactor, started: WorkersService
+) -> None:
+    (trigger,) = reactor.triggers["before"]["shutdown"]
+    trigger[0]()
+    over: list[Any] = []
+    started.stopService().addBoth(over.append)
+    for process in reactor.processes:
+        process.end(ProcessDone(0))
+    assert over == [None]
+
+
+def test_the_port_must_be_free(reactor: PlayedReactor) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = TCPEndpoint(reactor, taken.getsockname()[1])
+        with pytest.raises(CannotListenError):
+            endpoint.listen_often(None, 2)  # type: ignore[arg-type]
+    assert not reactor.ports
+
+
+def test_cores() -> None:
+    assert workers.cores() >= 1
+
+
+def test_who_runs_and_what_is_open_can_be_seen(
+    reactor: PlayedReactor, started: WorkersService
+) -> None:
+    assert started.count == 3
+    assert started.pids == {f"worker {n}": 4711 for n in (1, 2, 3)}
+    assert list(started.ports) == list[Any](reactor.ports)
+    reactor.processes[1].end(ProcessTerminated(signal=9))
+    assert set(started.pids) == {"worker 1", "worker 3"}
+    started.stopService()
+    assert started.ports == []
+
+
+def test_other_messages_go_to_whom_they_concern(reactor: PlayedReactor) -> None:
+    service = WorkersService(TCPEndpoint(reactor, 0), 2, reactor=reactor, reports=True)
+    heard: list[tuple[str, int]] = []
+    service.on("report", lambda name, live: heard.append((name, live)))
+    service.startService()
+    assert reactor.processes[0].settings["reports"]
+    reactor.processes[1].protocol.childDataReceived(3, encode("report", live=5))
+    assert heard == [("worker 2", 5)]

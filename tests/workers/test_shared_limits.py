@@ -1,0 +1,295 @@
+"""Limits that hold for several workers together, however their messages cross."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from echoproto.core.connection import Conversation
+from echoproto.core.factory import EchoFactory
+from echoproto.limits.per_source import Limits
+from echoproto.workers.channel import Messages, encode
+from echoproto.workers.shared_limits import Arbiter, AskedSources, LentPlaces
+from tests.ports import CLIENT, PlayedPort, turn
+from tests.transports import TCPLikeTransport
+
+
+class Worker:
+    """A worker, and the two pipes between it and the parent."""
+
+    def __init__(self, name: str, limits: Limits, arbiter: Arbiter) -> None:
+        self.name = name
+        self.to_parent: deque[bytes] = deque()
+        self.to_worker: deque[bytes] = deque()
+        self.factory = EchoFactory(limits=limits)
+        from_parent = Messages()
+        if limits.max_connections:
+            places = LentPlaces(limits, lambda: self.factory.live, self._tell)
+            from_parent.on("lend", places.lend)
+            self.factory.places = places
+        if limits.max_per_source:
+            sources = AskedSources(limits, self._tell)
+            from_parent.on("answer", sources.answer)
+            self.factory.sources = sources
+        self._from_parent = from_parent
+        self._from_worker = Messages()
+        arbiter.listen_to(name, self._from_worker)
+        self.port = PlayedPort(self.factory)
+        self.factory.places.guard(self.port)  # type: ignore[arg-type]
+
+    def _tell(self, kind: str, **members: Any) -> None:
+        self.to_parent.append(encode(kind, **members))
+
+    def parent_hears(self) -> bool:
+        """Let the parent handle one message."""
+        if self.to_parent:
+            self._from_worker.receive(self.to_parent.popleft())
+            return True
+        return False
+
+    def hears(self) -> bool:
+        """Handle one message of the parent's."""
+        if self.to_worker:
+            self._from_parent.receive(self.to_worker.popleft())
+            return True
+        return False
+
+    def one_leaves(self) -> None:
+        if self.port.made:
+            self.port.made.popleft().connectionLost(Failure(ConnectionDone()))
+
+
+class House:
+    """A parent and its workers."""
+
+    def __init__(self, count: int, **limits: Any) -> None:
+        self.limits = Limits(**limits)
+        self.arbiter = Arbiter(self.limits, self._tell)
+        self.workers = {name: self.start(name) for name in "abc"[:count]}
+
+    def start(self, name: str) -> Worker:
+        return Worker(name, self.limits, self.arbiter)
+
+    def _tell(self, name: str, kind: str, **members: Any) -> None:
+        self.workers[name].to_worker.append(encode(kind, **members))
+
+    def kill(self, name: str) -> int:
+        """End a worker, and start another in its place; return who waited in its queue."""
+        worker = self.workers[name]
+        # What it has said is heard before its end is.
+        while worker.parent_hears():
+            pass
+        self.arbiter.forget(name)
+        self.workers[name] = self.start(name)
+        return worker.port.queued
+
+    @property
+    def live(self) -> int:
+        return sum(worker.factory.live for worker in self.workers.values())
+
+    def settle(self) -> None:
+        """Let all messages arrive, and all ports be read."""
+        moved = True
+        while moved:
+            moved = False
+            for worker in self.workers.values():
+                turn([worker.port])
+                moved |= worker.parent_hears() or worker.hears()
+
+
+EVENTS = st.tuples(
+    st.sampled_from(["come", "leave", "read", "parent", "worker", "kill"]),
+    st.integers(0, 2),
+    st.integers(1, 6),
+)
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.lists(EVENTS, max_size=60))
+def test_places_are_exact_however_the_messages_cross(
+    most: int, count: int, events: list[tuple[str, int, int]]
+) -> None:
+    house = House(count, max_connections=most)
+    for event, which, number in events:
+        name = "abc"[which % count]
+        worker = house.workers[name]
+        if event == "come":
+            worker.port.queued += number
+        elif event == "leave":
+            worker.one_leaves()
+        elif event == "read":
+            turn([worker.port])
+        elif event == "parent":
+            worker.parent_hears()
+        elif event == "worker":
+            worker.hears()
+        else:
+            # The queue is the parent's too: the next one finds it as it was.
+            waiting = house.kill(name)
+            house.workers[name].port.queued = waiting
+        assert house.live <= most
+    house.settle()
+    waiting = sum(worker.port.queued for worker in house.workers.values())
+    assert house.live == most or not waiting
+    # All come in at last, and nothing was refused.
+    for _ in range(1000):
+        if not (house.live or sum(worker.port.queued for worker in house.workers.values())):
+            break
+        for worker in house.workers.values():
+            worker.one_leaves()
+        house.settle()
+        assert house.live <= most
+    assert house.live == 0
+    assert not any(
+        worker.port.queued or worker.factory.refused for worker in house.workers.values()
+    )
+
+
+def test_a_worker_has_no_place_in_stock() -> None:
+    house = House(2, max_connections=1)
+    a, b = house.workers.values()
+    a.port.queued = 1
+    house.settle()
+    a.one_leaves()
+    b.port.queued = 1
+    house.settle()
+    assert (a.factory.live, b.factory.live) == (0, 1)
+
+
+def enter(worker: Worker, host: str = CLIENT.host) -> Conversation:
+    conversation = worker.factory.buildProtocol(IPv4Address("TCP", host, 7))
+    conversation.makeConnection(TCPLikeTransport())
+    return conversation
+
+
+def leave(conversation: Conversation) -> None:
+    conversation.connectionLost(Failure(ConnectionDone()))
+
+
+def test_a_source_is_counted_over_all_workers() -> None:
+    house = House(2, max_per_source=2)
+    a, b = house.workers.values()
+    conversations = [enter(each) for each in (a, b, a, b)] + [enter(b, "192.0.2.2")]
+    house.settle()
+    assert [each.refused for each in conversations] == [None, None, "source", "source", None]
+    leave(conversations[0])
+    again, over = enter(b), enter(b)
+    house.settle()
+    assert (again.refused, over.refused) == (None, "source")
+
+
+def test_what_a_dead_worker_had_is_free() -> None:
+    house = House(2, max_per_source=1)
+    enter(house.workers["a"])
+    house.settle()
+    house.kill("a")
+    again = enter(house.workers["b"])
+    house.settle()
+    assert again.refused is None
+
+
+def test_nothing_is_lost_while_the_answer_is_awaited() -> None:
+    house = House(1, max_per_source=1)
+    (worker,) = house.workers.values()
+    conversation = enter(worker)
+    transport = conversation.transport
+    assert transport.producerState == "paused"
+    conversation.dataReceived(b"some ")
+    conversation.dataReceived(b"data")
+    assert transport.value() == b""
+    house.settle()
+    assert transport.value() == b"some data"
+    assert transport.producerState == "producing"
+    conversation.dataReceived(b"!")
+    assert transport.value() == b"some data!"
+
+
+def test_half_close_waits_for_the_answer_too() -> None:
+    house = House(1, max_per_source=1)
+    (worker,) = house.workers.values()
+    conversation = enter(worker)
+    conversation.dataReceived(b"data")
+    conversation.readConnectionLost()
+    assert "loseConnection" not in conversation.transport.calls
+    house.settle()
+    assert conversation.transport.value() == b"data"
+    assert "loseConnection" in conversation.transport.calls
+
+
+def test_who_is_gone_before_the_answer_takes_no_place() -> None:
+    house = House(1, max_per_source=1)
+    (worker,) = house.workers.values()
+    leave(enter(worker))
+    house.settle()
+    again = enter(worker)
+    house.settle()
+    assert again.refused is None
+    assert worker.factory.live == 1
+
+
+def test_a_drain_that_comes_before_the_answer() -> None:
+    house = House(1, max_per_source=1)
+    (worker,) = house.workers.values()
+    conversation = enter(worker)
+    conversation.dataReceived(b"data")
+    conversation.finish()
+    house.settle()
+    assert conversation.bytes_discarded == 4
+    leave(conversation)
+    house.settle()
+    again = enter(worker)
+    house.settle()
+    assert again.refused is None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["come", "leave", "hear", "kill"])))
+)
+def test_sources_are_exact_however_the_messages_cross(events: list[tuple[str, str]]) -> None:
+    house = House(2, max_per_source=2)
+    inside: dict[str, list[Conversation]] = {"a": [], "b": []}
+
+    def heard() -> int:
+        return sum(each.source is not None for name in "ab" for each in inside[name])
+
+    for name, event in events:
+        worker = house.workers[name]
+        if event == "come":
+            inside[name].append(enter(worker))
+        elif event == "leave" and inside[name]:
+            leave(inside[name].pop(0))
+        elif event == "hear":
+            if not worker.parent_hears():
+                worker.hears()
+        elif event == "kill":
+            house.kill(name)
+            inside[name] = []
+        assert heard() <= 2
+    house.settle()
+    for name in "ab":
+        for each in inside[name]:
+            leave(each)
+    house.settle()
+    first, second, third = (enter(house.workers["a"]) for _ in range(3))
+    house.settle()
+    assert [each.refused for each in (first, second, third)] == [None, None, "source"]
+
+
+@pytest.mark.parametrize("log", ["connections", "chunks"])
+def test_what_is_logged_waits_for_the_answer(log: str) -> None:
+    house = House(1, max_per_source=1)
+    (worker,) = house.workers.values()
+    factory = EchoFactory(log, limits=house.limits)
+    factory.sources = worker.factory.sources
+    worker.factory = factory
+    conversation = enter(worker)
+    conversation.dataReceived(b"data")
+    assert not conversation.told
+    house.settle()
+    assert conversation.told

@@ -1,0 +1,116 @@
+"""One worker: what its parent says; what it does with them is shown in tests/system."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from echoproto.core.factory import EchoFactory
+from echoproto.workers.channel import encode
+from echoproto.workers.worker import InheritedEndpoint, Parent
+from tests.reactors import run
+
+
+class Played:
+    """A reactor and a service that note what they are told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def stop(self) -> None:
+        self.told.append("stop")
+
+    def cut(self) -> None:
+        self.told.append("cut")
+
+    def end_delay(self) -> None:
+        self.told.append("end_delay")
+
+    def stopService(self) -> None:
+        self.told.append("stopService")
+
+    def removeReader(self, reader: object) -> None:
+        self.told.append("removeReader")
+
+
+@pytest.fixture
+def standard_input() -> Iterator[int]:
+    """The writing end of what is standard input meanwhile."""
+    reading, writing = os.pipe()
+    kept = os.dup(0)
+    os.dup2(reading, 0)
+    os.close(reading)
+    yield writing
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+def test_cut_and_the_end_of_input(standard_input: int) -> None:
+    played: Any = Played()
+    parent = Parent(played, played)
+    assert verifyObject(IReadDescriptor, parent)
+    assert (parent.fileno(), parent.logPrefix()) == (0, "-")
+    os.write(standard_input, encode("cut"))
+    parent.doRead()
+    assert played.told == ["cut"]
+    os.close(standard_input)
+    parent.doRead()
+    assert played.told == ["cut", "removeReader", "stop"]
+    parent.connectionLost(Failure(ConnectionDone()))
+    assert played.told == ["cut", "removeReader", "stop"]
+
+
+def test_a_cut_that_comes_before_the_drain_is_not_lost(standard_input: int) -> None:
+    played: Any = Played()
+    parent = Parent(played, played)
+    parent.drain()
+    assert played.told == ["stopService"]
+    os.write(standard_input, encode("cut"))
+    parent.doRead()
+    parent.drain()
+    assert played.told == ["stopService", "cut", "stopService", "cut"]
+    os.close(standard_input)
+
+
+def test_no_delay_once_the_parent_has_closed_its_ports(standard_input: int) -> None:
+    played: Any = Played()
+    parent = Parent(played, played)
+    os.write(standard_input, encode("close"))
+    parent.doRead()
+    assert played.told == ["end_delay"]
+    parent.drain()
+    assert played.told == ["end_delay", "stopService", "end_delay"]
+    os.close(standard_input)
+
+
+def test_no_delay_without_a_parent(standard_input: int) -> None:
+    played: Any = Played()
+    parent = Parent(played, played)
+    os.close(standard_input)
+    parent.doRead()
+    parent.drain()
+    assert played.told == ["removeReader", "stop", "stopService", "end_delay"]
+
+
+def test_an_inherited_socket_is_listened_on() -> None:
+    async def main(reactor: Any) -> tuple[int, int | None]:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            endpoint = InheritedEndpoint(reactor, os.dup(sock.fileno()), 5)
+            port = await endpoint.listen(EchoFactory())
+            number: int = port.getHost().port  # type: ignore[attr-defined]
+            assert number == sock.getsockname()[1]
+            closed = port.stopListening()
+            assert closed is not None
+            await closed
+            return number, endpoint.backlog
+
+    _, backlog = run(main)
+    assert backlog == 5
