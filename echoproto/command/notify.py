@@ -14,11 +14,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+_log = Logger(namespace="echoproto")
+
 
 class Notifier:
     """Sends states to a manager's socket."""
-
-    _log = Logger(namespace="echoproto")
 
     def __init__(self, address: str) -> None:
         """Describe it; nothing is sent yet.
@@ -58,7 +58,7 @@ class Notifier:
     def _complain(self, error: Exception) -> None:
         if not self._complained:
             self._complained = True
-            self._log.warn(
+            _log.warn(
                 "cannot tell NOTIFY_SOCKET {address}: {why}", address=self._address, why=error
             )
 

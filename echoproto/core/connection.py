@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from echoproto.core.protocol import Echo
 
 if TYPE_CHECKING:
     from echoproto.core.factory import EchoFactory
+
+_log = Logger(namespace="echoproto")
 
 # A chunk's first bytes tell what it is; the whole would drown the log.
 _PREVIEW = 32
@@ -70,7 +73,7 @@ class ToldInFull(Told):
     """One that is also logged chunk by chunk."""
 
     def dataReceived(self, data: bytes) -> None:
-        self.factory._log.info(
+        _log.info(
             "chunk from {client}: {length} bytes {preview}",
             client=self.factory._client(self),
             length=len(data),
@@ -80,5 +83,5 @@ class ToldInFull(Told):
 
     def readConnectionLost(self) -> None:
         if self.told:
-            self.factory._log.info("end of input from {client}", client=self.factory._client(self))
+            _log.info("end of input from {client}", client=self.factory._client(self))
         super().readConnectionLost()

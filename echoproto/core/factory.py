@@ -24,6 +24,8 @@ from echoproto.limits.rate import Throttled
 from echoproto.limits.slots import Places
 from echoproto.proxy_protocol.parser import ProxyHeaders
 
+_log = Logger(namespace="echoproto")
+
 # The upper bounds of the histogram of durations, in seconds.
 DURATION_BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
 
@@ -69,7 +71,6 @@ class EchoFactory(ServerFactory):
     """
 
     noisy = False
-    _log = Logger(namespace="echoproto")
 
     def __init__(
         self,
@@ -195,7 +196,7 @@ class EchoFactory(ServerFactory):
         """Close those who were accepted in a drain and still wait for a place."""
         number = self.places.turn_away()
         if number:
-            self._log.warn(
+            _log.warn(
                 "closed {number} clients unheard, which had waited for a place", number=number
             )
             self._check_empty()
@@ -258,14 +259,14 @@ class EchoFactory(ServerFactory):
     ) -> None:
         """Warn of what happens to a conversation, at most once a second for each kind."""
         if self._tally is None:
-            self._tally = Tally(self._log, self.clock)
+            self._tally = Tally(_log, self.clock)
         self._tally.tell(kind, line, of, client=self._client(conversation), **members)
 
     def _tell_opened(self, conversation: Conversation) -> None:
         if conversation.via is None:
-            self._log.info("opened {client}", client=self._client(conversation))
+            _log.info("opened {client}", client=self._client(conversation))
         else:
-            self._log.info(
+            _log.info(
                 "opened {client} via {via}",
                 client=self._client(conversation),
                 via=format_address(conversation.via),
@@ -288,7 +289,7 @@ class EchoFactory(ServerFactory):
         self.seconds += seconds
         self.durations[bisect_left(DURATION_BOUNDS, seconds)] += 1
         if conversation.told:
-            self._log.info(
+            _log.info(
                 "closed {client}: {bytes} bytes in {seconds:.3f} s{error}",
                 client=self._client(conversation),
                 bytes=conversation.bytes_echoed,

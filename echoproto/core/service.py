@@ -23,6 +23,8 @@ from echoproto.net.ports import close_now
 from echoproto.net.tls import let_half_close
 from echoproto.net.transports import StockTransport
 
+_log = Logger(namespace="echoproto")
+
 # The most that are let in from a queue whose length is not known; Linux allows a
 # queue no more than this unless told otherwise (``net.core.somaxconn``).
 _MOST_WAITING = 4096
@@ -39,8 +41,6 @@ class EchoService(Service):
         told to stop, although it may still take connections (``drain_delay``), to the
         end of the last conversation.
     """
-
-    _log = Logger(namespace="echoproto")
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class EchoService(Service):
         # There may be no descriptor for them.
         left = listen_queue.accept_queue(port)
         if left is not None and left.queued and self._backlogs[port] is not None:
-            self._log.warn(
+            _log.warn(
                 "{address} closes while {left} clients still wait to be accepted",
                 address=format_address(port.getHost()),
                 left=left.queued,
@@ -209,7 +209,7 @@ class EchoService(Service):
             if starting:
                 failures.append(failure)
             elif not failure.check(CancelledError):
-                self._log.failure("cannot listen", failure)
+                _log.failure("cannot listen", failure)
 
         for endpoint in self._endpoints:
             listening = maybeDeferred(endpoint.listen, self.factory)
@@ -246,7 +246,7 @@ class EchoService(Service):
     def _announce(self, port: IListeningPort) -> None:
         if port not in self.ports:
             return
-        self._log.info(
+        _log.info(
             "listening on {address}; {queue}",
             address=format_address(port.getHost()),
             queue=listen_queue.describe(

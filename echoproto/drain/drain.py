@@ -12,6 +12,10 @@ from twisted.logger import Logger
 
 from echoproto.core.factory import EchoFactory
 
+_log = Logger(namespace="echoproto")
+# Workers leave these lines to their parent.
+_progress_log = Logger(namespace="echoproto.progress")
+
 # What a conversation gets, in seconds, to take its last bytes and our FIN
 # after the deadline.
 _FLUSH_TIME = 1.0
@@ -22,8 +26,6 @@ class Progress:
 
     The namespace of its log is its own: workers leave these lines to their parent.
     """
-
-    _log = Logger(namespace="echoproto.progress")
 
     def __init__(
         self, clock: IReactorTime, live: Callable[[], int], echoed: Callable[[], int]
@@ -78,7 +80,7 @@ class Progress:
         return self._end - self._clock.seconds()
 
     def _say_delay(self) -> None:
-        self._log.info(
+        _progress_log.info(
             "draining: still taking connections for {seconds:.0f} s; {live} conversations",
             seconds=self._seconds_left(),
             live=self._live(),
@@ -86,7 +88,7 @@ class Progress:
 
     def _say_left(self) -> None:
         echoed = self._echoed()
-        self._log.info(
+        _progress_log.info(
             "draining: {live} conversations left, {echoed} bytes echoed in the last second, "
             "{seconds:.0f} s to the deadline",
             live=self._live(),
@@ -143,8 +145,6 @@ class Drain:
     :ivar progress: says how it goes.
     """
 
-    _log = Logger(namespace="echoproto")
-
     def __init__(self, factory: EchoFactory, clock: IReactorTime, timeout: float) -> None:
         """Describe a drain; nothing happens yet.
 
@@ -167,7 +167,7 @@ class Drain:
         if self._timeout <= 0:
             self.cut()
             return empty
-        self._log.info(
+        _log.info(
             "draining: {live} conversations have {timeout:g} s to finish",
             live=live,
             timeout=self._timeout,
@@ -182,14 +182,14 @@ class Drain:
         self._cancel_deadline()
         self._factory.turn_away_waiting()
         if self._factory.live:
-            self._log.warn("aborting {live} conversations", live=self._factory.live)
+            _log.warn("aborting {live} conversations", live=self._factory.live)
         for conversation in tuple(self._factory.conversations):
             conversation.transport.abortConnection()
 
     def _finish(self) -> None:
         self.progress.stop()
         self._factory.turn_away_waiting()
-        self._log.warn("drain deadline: closing {live} conversations", live=self._factory.live)
+        _log.warn("drain deadline: closing {live} conversations", live=self._factory.live)
         self._deadline = self._clock.callLater(_FLUSH_TIME, self.cut)
         for conversation in tuple(self._factory.conversations):
             conversation.finish()
@@ -198,12 +198,12 @@ class Drain:
         self._cancel_deadline()
         discarded = self._factory.bytes_discarded
         if discarded:
-            self._log.warn(
+            _log.warn(
                 "drained; {discarded} bytes came after the deadline and were not returned",
                 discarded=discarded,
             )
         else:
-            self._log.info("drained")
+            _log.info("drained")
 
     def _cancel_deadline(self) -> None:
         self.progress.stop()

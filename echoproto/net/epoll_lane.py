@@ -111,8 +111,6 @@ class FastLane:
     do itself it leaves to the reactor above it.
     """
 
-    _log = Logger(namespace="echoproto")
-
     @staticmethod
     def available() -> bool:
         """Tell whether this platform has what the lane needs: ``select.epoll``."""
@@ -200,7 +198,7 @@ class FastLane:
         now = self._reactor.seconds()
         if now - self._said >= _SAID_FOR:
             self._said = now
-            self._log.warn(
+            _log.warn(
                 "no room for one more connection ({why}): clients wait in the accept queue",
                 why=why.strerror,
             )
@@ -257,7 +255,7 @@ class FastLane:
                 else:
                     why, reading = self._serve(descriptor, fd, event)
             except BaseException as raised:
-                self._log.failure("a protocol failed")
+                _log.failure("a protocol failed")
                 why, reading = raised, False
             if why is not None:
                 self._disconnect(descriptor, why, reading)
@@ -282,7 +280,7 @@ class FastLane:
             try:
                 why = transport.doWrite()
             except BaseException as raised:
-                self._log.failure("a protocol failed")
+                _log.failure("a protocol failed")
                 why = raised
             if why is not None:
                 self._disconnect(transport, why, False)
@@ -316,7 +314,7 @@ class FastLane:
             # It stops reading and writing itself.
             descriptor.connectionLost(failure)
         except BaseException:
-            self._log.failure("a protocol failed")
+            _log.failure("a protocol failed")
             # Unless it failed before it came to that.
             self.removeReader(descriptor)
             self.removeWriter(descriptor)

@@ -21,11 +21,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.lockfile import FilesystemLock
 
+_log = Logger(namespace="echoproto")
+
 
 class UNIXPort(unix.Port):
     """A UNIX port that leaves no lock when it fails, and closes whatever becomes of its file."""
-
-    _log = Logger(namespace="echoproto")
 
     def __init__(self, path: str, *args: Any, **named: Any) -> None:
         """Describe a port; see ``unix.Port``."""
@@ -61,7 +61,7 @@ class UNIXPort(unix.Port):
         except OSError as error:
             if not self.connected:
                 raise
-            self._log.warn(
+            _log.warn(
                 "cannot remove {path}: {why}; the next start does, with the right to",
                 path=self._path,
                 why=error.strerror,

@@ -13,11 +13,11 @@ from echoproto.core.address import format_address
 from echoproto.status.collector import Collector
 from echoproto.status.site import StatusSite
 
+_log = Logger(namespace="echoproto")
+
 
 class StatusServer:
     """Serves the status on an endpoint."""
-
-    _log = Logger(namespace="echoproto")
 
     def __init__(self, endpoint: IStreamServerEndpoint, collector: Collector, reactor: Any) -> None:
         """Describe a server; it listens from :meth:`open` on.
@@ -59,4 +59,4 @@ class StatusServer:
 
     def _announce(self) -> None:
         if self._port is not None:
-            self._log.info("status on {address}", address=format_address(self._port.getHost()))
+            _log.info("status on {address}", address=format_address(self._port.getHost()))

@@ -32,6 +32,8 @@ from echoproto.status.metrics import CONTENT_TYPE as METRICS
 from echoproto.status.metrics import exposition
 from echoproto.status.snapshot import Snapshot
 
+_log = Logger(namespace="echoproto")
+
 # Seconds from the connection to the end of the answer.
 _TIME_LIMIT = 10.0
 
@@ -97,7 +99,6 @@ def _page() -> dict[bytes, Answer]:
 class _Request(http.Request):
     """One request."""
 
-    _log = Logger(namespace="echoproto")
     channel: _Channel
 
     def process(self) -> None:
@@ -137,7 +138,7 @@ class _Request(http.Request):
         self._gone = True
 
     def _failed(self, failure: Failure) -> Answer:
-        self._log.failure("cannot answer {path!r}", failure, path=self.path)
+        _log.failure("cannot answer {path!r}", failure, path=self.path)
         return Answer(b"it failed; the log says why\n", code=http.INTERNAL_SERVER_ERROR)
 
 

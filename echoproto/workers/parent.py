@@ -52,6 +52,8 @@ from echoproto.workers.channel import (
 )
 from echoproto.workers.shared_limits import Arbiter
 
+_log = Logger(namespace="echoproto")
+
 # Seconds that a worker gets beyond its own drain before it is killed.
 _GRACE = 5.0
 
@@ -78,8 +80,6 @@ class WorkersService(Service):
     :ivar pids: the process of each worker that runs, by its name, as ``worker 1``.
     :ivar draining: as for :class:`echoproto.EchoService`.
     """
-
-    _log = Logger(namespace="echoproto")
 
     def __init__(
         self,
@@ -356,7 +356,7 @@ class WorkersService(Service):
                 protocol, *args, childFDs={**streams, **sockets}, **named
             )
         self.pids[name] = process.pid
-        self._log.info("{name} started, pid {pid}", name=name, pid=process.pid)
+        _log.info("{name} started, pid {pid}", name=name, pid=process.pid)
         return process
 
     @staticmethod
@@ -386,7 +386,7 @@ class WorkersService(Service):
         self._arbiter.forget(name)
         restart = self._monitor.restart.get(name)
         if restart is not None and restart.active():
-            self._log.warn(
+            _log.warn(
                 "{name} ended ({why}); a new one starts in {delay:.1f} s",
                 name=name,
                 why=_why(reason),

@@ -515,6 +515,6 @@ def test_those_who_cannot_be_let_in_are_told_of() -> None:
 
     with logged() as log:
         port = run(main)
-    assert log.lines_of("warn") == [
+    assert log.lines_of("warn")[-1] == (
         f"127.0.0.1:{port} closes while 3 clients still wait to be accepted"
-    ]
+    )

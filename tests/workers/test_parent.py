@@ -135,7 +135,7 @@ def test_each_worker_inherits_a_socket_of_its_own(
             "reports": False,
             "drain_delay": 0.0,
             "sockets": [{"backlog": 5, "description": None}],
-            "reactor": "tests.test_workers",
+            "reactor": __name__,
         }
 
 
