@@ -117,7 +117,7 @@ GOALS = (
         1.1,
         peer_work="pingpong-50",
     ),
-    Goal("RSS of an idle conversation", _idle_kib, "neighbours", None, 2.0, unit=" KiB"),
+    Goal("RSS of an idle connection", _idle_kib, "neighbours", None, 2.0, unit=" KiB"),
     Goal("CPU per accept and one echo", _cpu, "accept", UVLOOP, 1.0),
     Goal("p99 latency at a fixed rate", _p99, "latency", UVLOOP, 1.0),
 )

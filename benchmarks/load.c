@@ -145,7 +145,7 @@ static uint32_t next_id;
 static bool sending;            /* the run still starts new messages */
 static uint64_t run_began, run_ends, last_progress, echoes, bytes;
 static uint64_t open_sent;      /* open loop: messages that are due */
-static unsigned unfinished;     /* accept: conversations under way */
+static unsigned unfinished;     /* accept: connections under way */
 static struct histogram latency, late;
 
 static uint64_t now_ns(void)
@@ -338,7 +338,7 @@ static void complete(struct connection *c, uint64_t now)
     }
 }
 
-static void end_conversation(struct connection *c)
+static void end_connection(struct connection *c)
 {
     c->phase = ENDING;
     if (shutdown(c->fd, SHUT_WR))
@@ -382,7 +382,7 @@ static void on_event(struct connection *c, uint32_t events)
         break;
     case ACCEPT:
         if (c->received == c->due)
-            end_conversation(c);
+            end_connection(c);
         break;
     case OPEN:
         break;
@@ -527,7 +527,7 @@ static void close_all(void)
         struct connection *c = &connections[i];
         if (c->phase == CLOSED)
             continue;
-        end_conversation(c);
+        end_connection(c);
         unfinished++;
         while (unfinished > CONNECTING_AT_ONCE)
             turn(100);

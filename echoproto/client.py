@@ -1,4 +1,4 @@
-"""The other end of a conversation, for Twisted code."""
+"""The other end of a connection, for Twisted code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHUNK = 64 * 1024
 
 
 class EchoError(Exception):
-    """A conversation ended before all came back.
+    """A connection ended before all came back.
 
     :ivar received: what did come back.
     """
@@ -36,7 +36,7 @@ class EchoError(Exception):
 
 
 class EchoTimeout(EchoError, TimeoutError):  # noqa: N818 (as in "timeout")
-    """A conversation took longer than it was given."""
+    """A connection took longer than it was given."""
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
@@ -145,17 +145,17 @@ async def echo(
     :returns: what came back. It is as long as the payload or longer; that it is
         equal is for the caller to check.
     :raises EchoTimeout: when the time is over.
-    :raises EchoError: when the conversation ended before all came back, or not cleanly.
+    :raises EchoError: when the connection ended before all came back, or not cleanly.
     :raises twisted.internet.error.ConnectError: when there is no connection.
     """
     speaker = _Speaker(payload)
 
-    async def converse() -> bytes:
+    async def start_connection() -> bytes:
         await endpoint.connect(Factory.forProtocol(lambda: speaker))
         return await speaker.over
 
     if timeout is None:
-        return await converse()
+        return await start_connection()
     if reactor is None:
         from twisted.internet import reactor
 
@@ -163,4 +163,4 @@ async def echo(
         error = speaker.incomplete(f"no end within {seconds:g} s")
         raise EchoTimeout(str(error), error.received)
 
-    return await Deferred.fromCoroutine(converse()).addTimeout(timeout, reactor, timed_out)
+    return await Deferred.fromCoroutine(start_connection()).addTimeout(timeout, reactor, timed_out)

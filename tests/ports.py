@@ -20,7 +20,7 @@ CLIENT = IPv4Address("TCP", "192.0.2.1", 7)
 
 
 @implementer(IReadDescriptor)
-class PlayedPort:
+class FakePort:
     """A port whose accept queue is a number, which accepts as Twisted's does."""
 
     connected = True
@@ -38,9 +38,9 @@ class PlayedPort:
         while accepted < self.numberAccepts and self.queued:
             accepted += 1
             self.queued -= 1
-            conversation = self._factory.buildProtocol(CLIENT)
-            conversation.makeConnection(TCPLikeTransport())
-            self.made.append(conversation)
+            connection = self._factory.buildProtocol(CLIENT)
+            connection.makeConnection(TCPLikeTransport())
+            self.made.append(connection)
         if accepted == self.numberAccepts:
             self.numberAccepts += 20
         else:
@@ -63,7 +63,7 @@ class PlayedPort:
         """Is not used."""
 
 
-def turn(ports: list[PlayedPort]) -> None:
+def turn(ports: list[FakePort]) -> None:
     """What a reactor does: it serves what is ready in the order in which it was registered."""
     while ready := [port for port in ports if port.reading and port.queued]:
         for port in sorted(ready, key=lambda port: port.since):

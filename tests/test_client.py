@@ -1,4 +1,4 @@
-"""The other end of a conversation, against servers that behave and that do not."""
+"""The other end of a connection, against servers that behave and that do not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ask(
     talk: Callable[[Any, Any, bytes], Awaitable[bytes]] | None = None,
     reactor: Any = None,
 ) -> bytes:
-    """Hold one conversation with a server on loopback."""
+    """Hold one connection with a server on loopback."""
 
     made: list[Any] = []
 

@@ -116,5 +116,5 @@ class Readiness:
     def _status(self) -> str:
         live = self._service.live
         if self._service.draining:
-            return f"draining: {live} conversations left"
-        return f"{live} conversations"
+            return f"draining: {live} connections left"
+        return f"{live} connections"

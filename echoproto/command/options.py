@@ -120,7 +120,7 @@ class Options(usage.Options):
     longdesc = (
         "Return every byte received (RFC 862), in order, losing nothing. "
         "SIGTERM or SIGINT ends it: no new connection is taken, running "
-        "conversations get time to finish; a second signal cuts that short."
+        "connections get time to finish; a second signal cuts that short."
     )
     optParameters = [  # noqa: RUF012
         [
@@ -150,7 +150,7 @@ class Options(usage.Options):
             "drain-timeout",
             None,
             10,
-            "Seconds that running conversations get after SIGTERM or SIGINT; 0 cuts at once.",
+            "Seconds that running connections get after SIGTERM or SIGINT; 0 cuts at once.",
             _seconds("drain-timeout", "a number of seconds, 0 or more; 0 cuts at once"),
         ],
         [
@@ -165,7 +165,7 @@ class Options(usage.Options):
             "max-connections",
             None,
             0,
-            "The most conversations at once, in all; further clients wait in the accept queue. "
+            "The most connections at once, in all; further clients wait in the accept queue. "
             "0 for no limit.",
             _whole_number("max-connections", "a whole number, 0 or more; 0 for no limit", 0),
         ],
@@ -173,7 +173,7 @@ class Options(usage.Options):
             "max-per-source",
             None,
             0,
-            "The most conversations at once with one source (an IPv4 address, or an IPv6 /64); "
+            "The most connections at once with one source (an IPv4 address, or an IPv6 /64); "
             "further ones are closed at once. 0 for no limit.",
             _whole_number("max-per-source", "a whole number, 0 or more; 0 for no limit", 0),
         ],
@@ -181,7 +181,7 @@ class Options(usage.Options):
             "idle-timeout",
             None,
             0,
-            "Seconds without a byte in either direction after which a conversation ends. "
+            "Seconds without a byte in either direction after which a connection ends. "
             "0 for never.",
             _seconds("idle-timeout", "a number of seconds, 0 or more; 0 for never"),
         ],
@@ -189,7 +189,7 @@ class Options(usage.Options):
             "max-bytes-per-second",
             None,
             0,
-            "The most bytes a second that one conversation is read. 0 for no limit.",
+            "The most bytes a second that one connection is read. 0 for no limit.",
             _whole_number("max-bytes-per-second", "a whole number, 0 or more; 0 for no limit", 0),
         ],
         [

@@ -20,8 +20,8 @@ from echoproto.command.options import CannotStartError, Options, told
 from echoproto.core.factory import EchoFactory
 from echoproto.core.service import EchoService
 from echoproto.limits.per_source import Limits
-from echoproto.net.clock import count_steadily
-from echoproto.net.string_endpoint import DescribedEndpoint, ListenError
+from echoproto.net.clock import use_monotonic_clock
+from echoproto.net.string_endpoint import ListenError, StringEndpoint
 from echoproto.net.tcp_endpoint import TCPEndpoint
 from echoproto.proxy_protocol.parser import ProxyHeaders
 from echoproto.workers import parent as workers
@@ -176,19 +176,19 @@ def _check_pid_file(program: Mapping[str, Any]) -> None:
             os.unlink(path)
 
 
-def _endpoints(options: Options, reactor: Any) -> list[TCPEndpoint | DescribedEndpoint]:
+def _endpoints(options: Options, reactor: Any) -> list[TCPEndpoint | StringEndpoint]:
     """Make what --port, --listen, and the options for sockets describe."""
     sockets = {
         "backlog": options["backlog"],
         "reuse_address": options["reuse-address"],
         "reuse_port": options["reuse-port"],
     }
-    endpoints: list[TCPEndpoint | DescribedEndpoint] = []
+    endpoints: list[TCPEndpoint | StringEndpoint] = []
     if options["port"] is not None:
         endpoints.append(TCPEndpoint(reactor, options["port"], options["interface"], **sockets))
     for description in options["listen"]:
         try:
-            endpoints.append(DescribedEndpoint(reactor, description, **sockets))
+            endpoints.append(StringEndpoint(reactor, description, **sockets))
         except ListenError as error:
             raise CannotStartError(_explain(error, options)) from None
     return endpoints
@@ -255,7 +255,7 @@ def makeService(options: Options, reactor: Any = None) -> EchoService | WorkersS
     if reactor is None:
         from twisted.internet import reactor
 
-        count_steadily(reactor)
+        use_monotonic_clock(reactor)
     endpoints = _endpoints(options, reactor)
     fast_lane = options["lane"] == "fast"
     proxy_headers = ProxyHeaders.of(options["proxy-protocol"], options["proxy-from"])

@@ -1,4 +1,4 @@
-"""A conversation that its factory knows of, and what may be logged of one."""
+"""A connection that its factory knows of, and what may be logged of one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = Logger(namespace="echoproto")
 _PREVIEW = 32
 
 
-class Conversation(Echo):
+class Connection(Echo):
     """An Echo that its factory knows of; nothing is added per message."""
 
     factory: EchoFactory
@@ -39,7 +39,7 @@ class Conversation(Echo):
     source: str | None = None
 
     @property
-    def held_up(self) -> bool:
+    def throttled(self) -> bool:
         """Whether it is the server that lets nothing move."""
         return False
 
@@ -54,7 +54,7 @@ class Conversation(Echo):
         self.factory._closed(self, reason)
 
 
-class Told(Conversation):
+class Told(Connection):
     """One whose beginning and end are logged, unless it says nothing, as health probes do."""
 
     def connectionMade(self) -> None:

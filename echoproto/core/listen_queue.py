@@ -7,7 +7,7 @@ for a length of the second, which Linux cuts silently to
 ``net.core.somaxconn``. Here the limits are read, the wish is clamped in the
 open, and what the kernel really gave is read back.
 
-Sources: ``listen(2)``, ``tcp(7)``, Documentation/networking/ip-sysctl.rst
+PerSourceLimit: ``listen(2)``, ``tcp(7)``, Documentation/networking/ip-sysctl.rst
 (``somaxconn``, ``tcp_max_syn_backlog``, ``tcp_syncookies``) and
 ``tcp_conn_request()`` in net/ipv4/tcp_input.c of Linux 4.3 and later.
 """

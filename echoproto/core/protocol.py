@@ -1,4 +1,4 @@
-"""One conversation: every byte that comes in goes out again, in order.
+"""One connection: every byte that comes in goes out again, in order.
 
 It works on every stream transport: TCP, UNIX, TLS, a test's StringTransport.
 Two things that the plain example (``twisted.protocols.wire.Echo``) lacks make

@@ -20,7 +20,7 @@ _INTERVAL = 1.0
 _NAMED = 3
 
 
-class Tally:
+class RateLimitedLog:
     """Logs the first event of a kind at once, and those of the next second in one line."""
 
     def __init__(self, log: Logger, clock: IReactorTime) -> None:

@@ -18,7 +18,7 @@ from echoproto.core.address import format_address
 from echoproto.core.factory import EchoFactory
 from echoproto.drain.drain import Delay, Drain, watch_signals
 from echoproto.limits.idle import IdleSweep
-from echoproto.net.epoll_lane import FastLane
+from echoproto.net.epoll_lane import EpollLane
 from echoproto.net.ports import close_now
 from echoproto.net.tls import let_half_close
 from echoproto.net.transports import StockTransport
@@ -35,11 +35,11 @@ class EchoService(Service):
 
     It can be started, stopped, and started again.
 
-    :ivar factory: its conversations and totals.
+    :ivar factory: its connections and totals.
     :ivar ports: the ports that it listens on now.
     :ivar draining: whether it is on its way to an end: from the moment when it is
         told to stop, although it may still take connections (``drain_delay``), to the
-        end of the last conversation.
+        end of the last connection.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class EchoService(Service):
         """Describe a service; it listens when it is started.
 
         :param endpoints: where to listen: one stream server endpoint, or several.
-        :param factory: makes the conversations; a new :class:`EchoFactory` if none is given.
-        :param drain_timeout: seconds that running conversations get to finish
+        :param factory: makes the connections; a new :class:`EchoFactory` if none is given.
+        :param drain_timeout: seconds that running connections get to finish
             when the service stops; 0 aborts them at once.
         :param reactor: whose time and shutdown count; the global one if none is given.
-        :param fast_lane: serve in a :class:`echoproto.net.epoll_lane.FastLane` below
+        :param fast_lane: serve in a :class:`echoproto.net.epoll_lane.EpollLane` below
             the reactor, where the platform has one. Without it a client that
             pushes tiny chunks and never reads can cost 2 MiB, not 256 KiB.
         :param drain_delay: seconds for which connections are still taken when the
@@ -73,7 +73,7 @@ class EchoService(Service):
         self._drain_delay = drain_delay
         self._reactor = reactor
         self._fast_lane = fast_lane
-        self._lane: FastLane | None = None
+        self._lane: EpollLane | None = None
         self.ports: list[IListeningPort] = []
         # The length of its accept queue that was asked for; None if somebody else did.
         self._backlogs: dict[IListeningPort, int | None] = {}
@@ -116,7 +116,7 @@ class EchoService(Service):
 
     @property
     def live(self) -> int:
-        """How many conversations there are now."""
+        """How many connections there are now."""
         return self.factory.live
 
     def when_ready(self) -> Deferred[None]:
@@ -128,9 +128,9 @@ class EchoService(Service):
         return waiting
 
     def stopService(self) -> Deferred[None]:
-        """Close the ports, after ``drain_delay``, and let the conversations finish.
+        """Close the ports, after ``drain_delay``, and let the connections finish.
 
-        :returns: a Deferred that fires when no port and no conversation is left.
+        :returns: a Deferred that fires when no port and no connection is left.
         """
         super().stopService()
         self._call_off_listening()
@@ -147,9 +147,9 @@ class EchoService(Service):
         """Abort what is left of a drain that has begun, its delay included."""
         if self._drain is not None:
             self._drain.cut()
-        self.end_delay()
+        self.skip_delay()
 
-    def end_delay(self) -> None:
+    def skip_delay(self) -> None:
         """Close the ports now, if the service still takes connections although it stops."""
         if self._delay is not None:
             self._delay.cut()
@@ -199,8 +199,8 @@ class EchoService(Service):
             from twisted.internet import reactor
 
             self._reactor = reactor
-        if self._fast_lane and FastLane.available():
-            self._lane = FastLane(self._reactor)
+        if self._fast_lane and EpollLane.available():
+            self._lane = EpollLane(self._reactor)
         self._announced.clear()
         starting = True
         failures: list[Failure] = []

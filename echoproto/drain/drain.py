@@ -1,4 +1,4 @@
-"""How a stopping service lets its conversations end."""
+"""How a stopping service lets its connections end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = Logger(namespace="echoproto")
 # Workers leave these lines to their parent.
 _progress_log = Logger(namespace="echoproto.progress")
 
-# What a conversation gets, in seconds, to take its last bytes and our FIN
+# What a connection gets, in seconds, to take its last bytes and our FIN
 # after the deadline.
 _FLUSH_TIME = 1.0
 
@@ -33,7 +33,7 @@ class Progress:
         """Describe what is looked at; nothing is said yet.
 
         :param clock: what counts the time.
-        :param live: returns how many conversations there are.
+        :param live: returns how many connections there are.
         :param echoed: returns how many bytes have been returned so far.
         """
         self._clock = clock
@@ -81,7 +81,7 @@ class Progress:
 
     def _say_delay(self) -> None:
         _progress_log.info(
-            "draining: still taking connections for {seconds:.0f} s; {live} conversations",
+            "draining: still taking connections for {seconds:.0f} s; {live} connections",
             seconds=self._seconds_left(),
             live=self._live(),
         )
@@ -89,7 +89,7 @@ class Progress:
     def _say_left(self) -> None:
         echoed = self._echoed()
         _progress_log.info(
-            "draining: {live} conversations left, {echoed} bytes echoed in the last second, "
+            "draining: {live} connections left, {echoed} bytes echoed in the last second, "
             "{seconds:.0f} s to the deadline",
             live=self._live(),
             echoed=max(0, echoed - self._echoed_before),
@@ -136,7 +136,7 @@ class Delay:
 
 
 class Drain:
-    """Waits for conversations to finish, and at the deadline finishes them.
+    """Waits for connections to finish, and at the deadline finishes them.
 
     Until the deadline nothing is done to them. Then each is flushed and
     closed (:meth:`echoproto.Echo.finish`), and what is left one second later
@@ -148,7 +148,7 @@ class Drain:
     def __init__(self, factory: EchoFactory, clock: IReactorTime, timeout: float) -> None:
         """Describe a drain; nothing happens yet.
 
-        :param factory: whose conversations.
+        :param factory: whose connections.
         :param clock: what counts the time.
         :param timeout: seconds to the deadline; 0 aborts at once.
         """
@@ -159,7 +159,7 @@ class Drain:
         self._deadline: IDelayedCall | None = None
 
     def start(self) -> Deferred[None]:
-        """Begin; the Deferred fires when no conversation is left."""
+        """Begin; the Deferred fires when no connection is left."""
         live = self._factory.live + self._factory.places.waiting
         empty = self._factory.when_empty()
         if live == 0:
@@ -168,7 +168,7 @@ class Drain:
             self.cut()
             return empty
         _log.info(
-            "draining: {live} conversations have {timeout:g} s to finish",
+            "draining: {live} connections have {timeout:g} s to finish",
             live=live,
             timeout=self._timeout,
         )
@@ -180,19 +180,19 @@ class Drain:
         """Abort what is left, and what would still begin to drain."""
         self._timeout = 0
         self._cancel_deadline()
-        self._factory.turn_away_waiting()
+        self._factory.drop_waiting()
         if self._factory.live:
-            _log.warn("aborting {live} conversations", live=self._factory.live)
-        for conversation in tuple(self._factory.conversations):
-            conversation.transport.abortConnection()
+            _log.warn("aborting {live} connections", live=self._factory.live)
+        for connection in tuple(self._factory.connections):
+            connection.transport.abortConnection()
 
     def _finish(self) -> None:
         self.progress.stop()
-        self._factory.turn_away_waiting()
-        _log.warn("drain deadline: closing {live} conversations", live=self._factory.live)
+        self._factory.drop_waiting()
+        _log.warn("drain deadline: closing {live} connections", live=self._factory.live)
         self._deadline = self._clock.callLater(_FLUSH_TIME, self.cut)
-        for conversation in tuple(self._factory.conversations):
-            conversation.finish()
+        for connection in tuple(self._factory.connections):
+            connection.finish()
 
     def _drained(self, _: None) -> None:
         self._cancel_deadline()

@@ -1,4 +1,4 @@
-"""Conversations in which nothing moves.
+"""Connections in which nothing moves.
 
 Nothing is noted per message. Instead all are looked at from time to time, and
 compared with what they were the last time.
@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from echoproto.core.connection import Conversation
+from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
 from echoproto.net.transports import bytes_queued
 
@@ -31,7 +31,7 @@ except ImportError:
 # that is not answered is enforced by the next: 3/16, where 1/4 is allowed.
 _LOOKS = 16
 
-# Conversations that are looked at in one turn of the reactor: a millisecond, which
+# Connections that are looked at in one turn of the reactor: a millisecond, which
 # is what all the others wait.
 _AT_ONCE = 200
 
@@ -42,7 +42,7 @@ _WIRE = struct.Struct("=120x2Q")
 
 
 class IdleSweep:
-    """Ends the conversations in which no byte moves, in either direction, for so long.
+    """Ends the connections in which no byte moves, in either direction, for so long.
 
     A byte counts when it moves on the wire, not when the server hands it to the
     kernel: a slow reader is active as long as it takes anything, and one that has
@@ -53,7 +53,7 @@ class IdleSweep:
     def __init__(self, factory: EchoFactory, clock: IReactorTime, timeout: float) -> None:
         """Describe it; it begins with :meth:`start`.
 
-        :param factory: whose conversations.
+        :param factory: whose connections.
         :param clock: what counts the time.
         :param timeout: seconds without a byte; they end within that and a quarter more.
         """
@@ -61,7 +61,7 @@ class IdleSweep:
         self._clock = clock
         self._timeout = timeout
         # What each was when it was last looked at, and when it last changed.
-        self._seen: dict[Conversation, tuple[tuple[int, ...], float]] = {}
+        self._seen: dict[Connection, tuple[tuple[int, ...], float]] = {}
         self._next: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -76,19 +76,19 @@ class IdleSweep:
         self._seen = {}
 
     def _begin(self) -> None:
-        self._look(self._clock.seconds(), iter(tuple(self._factory.conversations)), {})
+        self._look(self._clock.seconds(), iter(tuple(self._factory.connections)), {})
 
     def _look(
         self,
         began: float,
-        left: Iterator[Conversation],
-        seen: dict[Conversation, tuple[tuple[int, ...], float]],
+        left: Iterator[Connection],
+        seen: dict[Connection, tuple[tuple[int, ...], float]],
     ) -> None:
         """Look at some, and at the others in the next turn."""
         some = list(itertools.islice(left, _AT_ONCE))
-        for conversation in some:
-            if conversation in self._factory.conversations:
-                seen[conversation] = self._look_at(conversation)
+        for connection in some:
+            if connection in self._factory.connections:
+                seen[connection] = self._look_at(connection)
         if len(some) == _AT_ONCE:
             self._next = self._clock.callLater(0, self._look, began, left, seen)
             return
@@ -96,21 +96,21 @@ class IdleSweep:
         rest = self._timeout / _LOOKS - (self._clock.seconds() - began)
         self._next = self._clock.callLater(max(0.0, rest), self._begin)
 
-    def _look_at(self, conversation: Conversation) -> tuple[tuple[int, ...], float]:
+    def _look_at(self, connection: Connection) -> tuple[tuple[int, ...], float]:
         now = self._clock.seconds()
-        moved = (conversation.bytes_echoed, *moved_on_wire(conversation.transport))
-        before = self._seen.get(conversation)
-        if before is None or before[0] != moved or conversation.held_up:
+        moved = (connection.bytes_echoed, *wire_counters(connection.transport))
+        before = self._seen.get(connection)
+        if before is None or before[0] != moved or connection.throttled:
             return moved, now
-        if conversation.ending is not None:
+        if connection.ending is not None:
             # It was told to close, and waits for the other side.
-            conversation.transport.abortConnection()
+            connection.transport.abortConnection()
         elif now - before[1] >= self._timeout:
-            queued, unread, sent = _owed(conversation.transport)
+            queued, unread, sent = _owed(connection.transport)
             if unread and not queued:
                 # It is the server that has not come to read: it was stopped, or is late.
                 return moved, now
-            self._factory.end_idle(conversation, queued + unread + sent)
+            self._factory.end_idle(connection, queued + unread + sent)
         return before
 
 
@@ -120,7 +120,7 @@ def _socket(transport: Any) -> socket.socket | None:
     return found if isinstance(found, socket.socket) else None
 
 
-def moved_on_wire(transport: Any) -> tuple[int, ...]:
+def wire_counters(transport: Any) -> tuple[int, ...]:
     """Return numbers that change whenever a byte moves to or from the other side.
 
     :param transport: a connection's, of either lane, with or without TLS. Nothing is

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from echoproto.core.connection import Conversation
+    from echoproto.core.connection import Connection
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one server gives at the most; 0 means without a limit.
 
-    :ivar max_connections: conversations at once, in all.
-    :ivar max_per_source: conversations at once with one source.
+    :ivar max_connections: connections at once, in all.
+    :ivar max_per_source: connections at once with one source.
     :ivar idle_timeout: seconds without a byte in either direction after which
-        a conversation ends.
-    :ivar max_bytes_per_second: bytes that a conversation is read a second.
+        a connection ends.
+    :ivar max_bytes_per_second: bytes that a connection is read a second.
     """
 
     max_connections: int = 0
@@ -28,13 +28,13 @@ class Limits:
     max_bytes_per_second: int = 0
 
 
-class Sources:
-    """How many conversations each source has, and whether it may have one more."""
+class PerSourceLimit:
+    """How many connections each source has, and whether it may have one more."""
 
     def __init__(self, most: int) -> None:
         """Begin with none.
 
-        :param most: conversations at once with one source.
+        :param most: connections at once with one source.
         """
         self._most = most
         self._live: Counter[str] = Counter()
@@ -59,21 +59,21 @@ class Sources:
     def ask(
         self,
         source: str,
-        conversation: Conversation,
+        connection: Connection,
         payload: bytes,
-        go_on: Callable[[Conversation, bytes], None],
-        refuse: Callable[[Conversation, str], None],
+        go_on: Callable[[Connection, bytes], None],
+        refuse: Callable[[Connection, str], None],
     ) -> None:
-        """Find out whether a conversation may go on.
+        """Find out whether a connection may go on.
 
         :param source: what its client is counted as; until :meth:`leave`, if it goes on.
-        :param conversation: the one.
+        :param connection: the one.
         :param payload: what has come of it.
-        :param go_on: called with conversation and payload if it may.
-        :param refuse: called with conversation and source if it may not.
+        :param go_on: called with connection and payload if it may.
+        :param refuse: called with connection and source if it may not.
         """
         if self.enter(source):
-            conversation.source = source
-            go_on(conversation, payload)
+            connection.source = source
+            go_on(connection, payload)
         else:
-            refuse(conversation, source)
+            refuse(connection, source)

@@ -1,4 +1,4 @@
-"""A conversation that is read no faster than its limit."""
+"""A connection that is read no faster than its limit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echoproto.core.connection import Conversation
+from echoproto.core.connection import Connection
 from echoproto.net.transports import read_at_most
 
 # How much may be read at once, in seconds of the limit. Less is smoother, and takes
-# more timers: a conversation at its limit has 1 / _BURST of them a second.
+# more timers: a connection at its limit has 1 / _BURST of them a second.
 _BURST = 0.1
 
 
 @implementer(IPushProducer)
-class Throttled(Conversation):
+class Throttled(Connection):
     """Stops reading while it has used up its allowance (a token bucket).
 
     Nothing is dropped: what is not read waits in the kernel, and then at the
@@ -45,8 +45,8 @@ class Throttled(Conversation):
         return self
 
     @property
-    def held_up(self) -> bool:
-        return self._pause is not None or super().held_up
+    def throttled(self) -> bool:
+        return self._pause is not None or super().throttled
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)

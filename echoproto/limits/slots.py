@@ -1,4 +1,4 @@
-"""Who waits while there are as many conversations as there may be."""
+"""Who waits while there are as many connections as there may be."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor
 
 from echoproto.core.address import to_address
-from echoproto.net.epoll_lane import converse
+from echoproto.net.epoll_lane import start_connection
 
 
-class Places:
-    """How many more conversations there may be.
+class ConnectionSlots:
+    """How many more connections there may be.
 
     While there is no room, ports do not accept: clients wait in the accept queue,
     which is what it is for. A port that closes cannot leave them there: those are
@@ -28,15 +28,15 @@ class Places:
     def __init__(self, most: int, live: Callable[[], int]) -> None:
         """Make so many places.
 
-        :param most: conversations at once; 0 for no limit.
+        :param most: connections at once; 0 for no limit.
         :param live: returns how many there are.
         """
         self._most = most
         self._live = live
         # In the order in which they get the next place; dicts for sets in order.
-        self._held: dict[GuardedPort, None] = {}
+        self._held: dict[LimitedPort, None] = {}
         self._accepted: deque[tuple[socket.socket, Callable[[], None]]] = deque()
-        self._guarded: dict[IListeningPort, GuardedPort] = {}
+        self._guarded: dict[IListeningPort, LimitedPort] = {}
 
     @property
     def limited(self) -> bool:
@@ -45,7 +45,7 @@ class Places:
 
     @property
     def room(self) -> int:
-        """How many conversations may begin now."""
+        """How many connections may begin now."""
         return self._most - self._live()
 
     @property
@@ -59,7 +59,7 @@ class Places:
             not read is left as it is.
         """
         if self.limited and IReadDescriptor.providedBy(port):
-            self._guarded[port] = GuardedPort(port, self)
+            self._guarded[port] = LimitedPort(port, self)
 
     def closing(self, port: IListeningPort) -> None:
         """Be told that a port closes: who waits in its queue now has to be accepted."""
@@ -68,7 +68,7 @@ class Places:
             self._held.pop(guarded, None)
             guarded.closing = True
 
-    def hold(self, port: GuardedPort) -> None:
+    def hold(self, port: LimitedPort) -> None:
         """Let a port wait for a place."""
         self._held[port] = None
 
@@ -80,15 +80,15 @@ class Places:
         """
         self._accepted.append((sock, begin))
 
-    def give_back(self) -> None:
-        """Be told that a conversation is over."""
+    def release(self) -> None:
+        """Be told that a connection is over."""
         self._begin_accepted()
         if self._held and self.room > 0:
             held, self._held = self._held, {}
             for port in held:
                 port.resume()
 
-    def turn_away(self) -> int:
+    def drop_waiting(self) -> int:
         """Close the accepted ones that wait; return how many."""
         accepted, self._accepted = self._accepted, deque()
         for sock, _ in accepted:
@@ -101,14 +101,14 @@ class Places:
             begin()
 
 
-class GuardedPort:
+class LimitedPort:
     """A port that accepts only as many as there are places.
 
     :ivar port: the port.
     :ivar closing: whether it closes, and so has to accept those who wait.
     """
 
-    def __init__(self, port: Any, places: Places) -> None:
+    def __init__(self, port: Any, places: ConnectionSlots) -> None:
         self.closing = False
         self.port = port
         self._places = places
@@ -151,4 +151,4 @@ class GuardedPort:
         if len(client) == 4 and client[3]:
             # Twisted's own transport takes the zone as part of the host.
             client = (to_address(client).host, *client[1:])  # type: ignore[union-attr]
-        self._places.keep(sock, functools.partial(converse, self.port, sock, client))
+        self._places.keep(sock, functools.partial(start_connection, self.port, sock, client))

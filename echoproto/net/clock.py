@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 
-def count_steadily(reactor: Any) -> None:
+def use_monotonic_clock(reactor: Any) -> None:
     """Let a reactor count its delayed calls by the monotonic clock.
 
     Twisted's reactors count by ``time.time``: a clock that is set back an hour

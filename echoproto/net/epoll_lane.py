@@ -4,7 +4,7 @@ A stock reactor takes a toll for each event (a log context) and for each write
 (two ``epoll_ctl`` and one more turn of the loop). On Linux both are avoided
 here, below the protocol, which stays as it is:
 
-- :class:`FastLane` has an epoll set of its own, whose descriptor is one
+- :class:`EpollLane` has an epoll set of its own, whose descriptor is one
   reader among others for the reactor. When it is ready, a bounded batch of
   connections is served at once.
 - The transports of a port that is taken into the lane
@@ -47,7 +47,7 @@ from zope.interface import implementer
 from echoproto.core.address import to_address
 from echoproto.net.ports import InheritedUNIXPort, UNIXPort
 from echoproto.net.tls import tls_factory
-from echoproto.net.transports import SendsAtOnce, TCPTransport, TLSTransport, UNIXTransport
+from echoproto.net.transports import DirectWriteMixin, TCPTransport, TLSTransport, UNIXTransport
 
 # Connections served for one wake-up. Enough that the reactor's own cost
 # vanishes, and few enough that a batch of bulk reads takes milliseconds.
@@ -59,13 +59,13 @@ _WORTH_ANOTHER = 4
 
 # What accept(2) fails with while the process or the system has no room for one
 # more connection. Who waits in the accept queue meanwhile can go on waiting.
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+ACCEPT_CAPACITY_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 # Seconds until it is tried again.
-_REST = 0.1
+ACCEPT_RETRY = 0.1
 
 # Seconds between two log lines about it, however many clients wait.
-_SAID_FOR = 10.0
+LOG_INTERVAL = 10.0
 
 _EPOLLIN: int = getattr(select, "EPOLLIN", 0)
 _EPOLLOUT: int = getattr(select, "EPOLLOUT", 0)
@@ -78,8 +78,8 @@ _DONE = Failure(error.ConnectionDone())
 _LOST = Failure(error.ConnectionLost())
 
 
-def converse(port: Any, sock: socket.socket, client: Any) -> None:
-    """Begin a conversation; where that fails, say so, and let nobody wait for it.
+def start_connection(port: Any, sock: socket.socket, client: Any) -> None:
+    """Begin a connection; where that fails, say so, and let nobody wait for it.
 
     :param port: that has accepted it, of either lane.
     :param sock: the connection.
@@ -104,7 +104,7 @@ def converse(port: Any, sock: socket.socket, client: Any) -> None:
 
 
 @implementer(IReactorFDSet, IReadDescriptor)
-class FastLane:
+class EpollLane:
     """An epoll set below a reactor, and a reactor to the ports in it.
 
     It is a reactor as far as ports and connections need one; what it does not
@@ -136,7 +136,7 @@ class FastLane:
         self._in_batch = False
         # Ports that take nobody in for a moment, and since when the log says so.
         self._resting: set[Any] = set()
-        self._said = -_SAID_FOR
+        self._said = -LOG_INTERVAL
         reactor.addReader(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -173,7 +173,7 @@ class FastLane:
             except BlockingIOError:
                 break
             except OSError as failed:
-                if failed.errno in _NO_ROOM:
+                if failed.errno in ACCEPT_CAPACITY_ERRNOS:
                     self._rest(port, failed)
                 else:
                     # Twisted has an answer to each, and accepts what is left of the number.
@@ -181,7 +181,7 @@ class FastLane:
                     tcp.Port.doRead(port)
                 return
             accepted += 1
-            converse(port, sock, client)
+            start_connection(port, sock, client)
         # More at once if so many came, as Twisted does.
         port.numberAccepts = accepted + 20 if accepted == port.numberAccepts else max(1, accepted)
 
@@ -194,9 +194,9 @@ class FastLane:
             return
         self._resting.add(port)
         port.stopReading()
-        self._reactor.callLater(_REST, self._wake, port)
+        self._reactor.callLater(ACCEPT_RETRY, self._wake, port)
         now = self._reactor.seconds()
-        if now - self._said >= _SAID_FOR:
+        if now - self._said >= LOG_INTERVAL:
             self._said = now
             _log.warn(
                 "no room for one more connection ({why}): clients wait in the accept queue",
@@ -230,7 +230,7 @@ class FastLane:
         while served < _BATCH:
             events = self._epoll.poll(0, _BATCH)
             self._serve_batch(events)
-            # The last conversation of a drain closes the lane.
+            # The last connection of a drain closes the lane.
             if len(events) < _WORTH_ANOTHER or self._epoll.closed:
                 return
             served += len(events)
@@ -263,7 +263,7 @@ class FastLane:
         if self._soon:
             self._write_now()
 
-    def write_soon(self, transport: SendsAtOnce) -> None:
+    def write_soon(self, transport: DirectWriteMixin) -> None:
         """Call a transport's ``doWrite`` after this batch, not only when it is writable.
 
         It has nothing to send; it wants to close, and that the kernel takes at any time.

@@ -71,7 +71,7 @@ class ListenError(Exception):
 
 
 @implementer(IStreamServerEndpoint)
-class DescribedEndpoint:
+class StringEndpoint:
     """A listener that an endpoint string describes.
 
     :ivar backlog: the length of the accept queue that was asked for, once it
@@ -125,7 +125,7 @@ class DescribedEndpoint:
         listening: Deferred[Any] = maybeDeferred(self._endpoint.listen, protocolFactory)
         return listening.addErrback(self._failed)
 
-    def listen_often(self, factory: IProtocolFactory, count: int) -> list[IListeningPort]:
+    def listen_many(self, factory: IProtocolFactory, count: int) -> list[IListeningPort]:
         """Open a socket for each of several processes, or, if it is not TCP, one for all.
 
         :param factory: for all of them.
@@ -177,7 +177,7 @@ class DescribedEndpoint:
         )
         if self._count is None:
             return endpoint.open(factory)
-        self._ports = endpoint.listen_often(factory, self._count)
+        self._ports = endpoint.listen_many(factory, self._count)
         return self._ports[0]
 
     def _open_unix(self, path: str, factory: Any, backlog: int, mode: int, lock: bool) -> Any:
@@ -201,7 +201,7 @@ class DescribedEndpoint:
 class _Sockets:
     """A reactor, except for how it opens sockets."""
 
-    def __init__(self, reactor: Any, endpoint: DescribedEndpoint) -> None:
+    def __init__(self, reactor: Any, endpoint: StringEndpoint) -> None:
         self._reactor = reactor
         self._endpoint = endpoint
         directlyProvides(self, providedBy(reactor))

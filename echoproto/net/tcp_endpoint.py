@@ -93,7 +93,7 @@ class TCPEndpoint:
         )
         return opened
 
-    def listen_often(self, factory: IProtocolFactory, count: int) -> list[IListeningPort]:
+    def listen_many(self, factory: IProtocolFactory, count: int) -> list[IListeningPort]:
         """Open several sockets on the one port, among which the kernel spreads the clients.
 
         They share it by ``SO_REUSEPORT``. Unless that was asked for, nobody

@@ -6,7 +6,7 @@ gathers what is written, to encrypt it in the reactor's next turn, and what it
 has gathered when close_notify comes is lost: the last 32 KiB, or all if there
 was less.
 
-This one gathers nothing. What a conversation writes is encrypted and with the
+This one gathers nothing. What a connection writes is encrypted and with the
 TCP transport when the write returns, so that it is there already when
 close_notify, which comes after it, is looked at. Twisted answers close_notify
 and closes the TCP transport, which flushes first.
@@ -47,7 +47,7 @@ class HalfCloseTLS(TLSMemoryBIOProtocol):
     def readConnectionLost(self) -> None:
         """The TCP connection ended without close_notify: return what came before.
 
-        The conversation still ends in an error (``ConnectionLost``): anybody on
+        The connection still ends in an error (``ConnectionLost``): anybody on
         the way could have cut it there.
         """
         self._end_of_input()

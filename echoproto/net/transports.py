@@ -18,9 +18,9 @@ from twisted.python.failure import Failure
 from echoproto.core.address import to_address
 
 if TYPE_CHECKING:
-    from echoproto.net.epoll_lane import FastLane
+    from echoproto.net.epoll_lane import EpollLane
 
-# The most that is read at once, in bytes, and so the most that a conversation
+# The most that is read at once, in bytes, and so the most that a connection
 # holds for a peer that does not read.
 _MOST = 224 * 1024
 # What is read at once as long as it suffices: allocating much to receive
@@ -28,7 +28,7 @@ _MOST = 224 * 1024
 _LEAST = 4 * 1024
 
 
-class SendsAtOnce:
+class DirectWriteMixin:
     """What the lane's transports have in common; mixed into a ``tcp.Server``.
 
     It reads attributes that Twisted does not document, because nothing
@@ -37,7 +37,7 @@ class SendsAtOnce:
     ``abstract.FileDescriptor``, ``_aborting`` of ``tcp.Connection``.
     """
 
-    reactor: FastLane
+    reactor: EpollLane
     dataBuffer: bytes
     _tempDataLen: int
     _writeDisconnected: bool
@@ -148,7 +148,7 @@ class SendsAtOnce:
         )
 
 
-class TCPTransport(SendsAtOnce, tcp.Server):  # type: ignore[misc]
+class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
     """A TCP connection in the lane."""
 
     # Not shutdown(2) before close(2): no other process has the descriptor, so
@@ -164,7 +164,7 @@ class TCPTransport(SendsAtOnce, tcp.Server):  # type: ignore[misc]
         client: tuple[Any, ...],
         server: tcp.Port,
         sessionno: int,
-        reactor: FastLane,
+        reactor: EpollLane,
     ) -> None:
         # Not tcp.Server's own, which writes two strings for every connection
         # that most never need; see logPrefix and __repr__.
@@ -302,7 +302,7 @@ class TLSTransport(TCPTransport):
         self.write(b"".join(iovec))
 
 
-class UNIXTransport(SendsAtOnce, unix.Server):  # type: ignore[misc]
+class UNIXTransport(DirectWriteMixin, unix.Server):  # type: ignore[misc]
     """A UNIX connection in the lane; it reads as Twisted does, since
     descriptors may come with the bytes."""
 

@@ -1,8 +1,8 @@
 """Whose connection it really is: headers of the PROXY protocol, versions 1 and 2.
 
 A balancer that passes a connection on says in its first bytes who made it. Here
-those bytes are taken off the front of a conversation, however they are cut;
-when they are gone the conversation goes on as if they had never been, and at no
+those bytes are taken off the front of a connection, however they are cut;
+when they are gone the connection goes on as if they had never been, and at no
 cost to what follows.
 
 A header counts only if it comes from a balancer that is believed: whoever may
@@ -27,7 +27,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
-    from echoproto.core.connection import Conversation
+    from echoproto.core.connection import Connection
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Host = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -195,7 +195,7 @@ def _shown(word: bytes) -> str:
 
 
 class ProxyHeaders:
-    """Takes the headers off conversations."""
+    """Takes the headers off connections."""
 
     def __init__(
         self,
@@ -252,49 +252,49 @@ class ProxyHeaders:
 
     def take(
         self,
-        conversation: Conversation,
+        connection: Connection,
         clock: IReactorTime,
-        go_on: Callable[[Conversation, bytes], None],
-        refuse: Callable[[Conversation, str], None],
+        go_on: Callable[[Connection, bytes], None],
+        refuse: Callable[[Connection, str], None],
     ) -> None:
-        """Take the header off a conversation that has just begun.
+        """Take the header off a connection that has just begun.
 
-        :param conversation: whose ``client`` is the peer, and will be who made
+        :param connection: whose ``client`` is the peer, and will be who made
             the connection, with the peer as its ``via``.
         :param clock: what counts the time.
-        :param go_on: called with the conversation, and what of its payload has
+        :param go_on: called with the connection, and what of its payload has
             come, when it is known whose it is.
-        :param refuse: called with the conversation, and why it may not go on.
+        :param refuse: called with the connection, and why it may not go on.
         """
-        if self.believes(conversation.client):
-            _HeaderReader(self, conversation, clock, go_on, refuse)
+        if self.believes(connection.client):
+            _HeaderReader(self, connection, clock, go_on, refuse)
         elif self.required:
-            refuse(conversation, "no PROXY header is believed from there")
+            refuse(connection, "no PROXY header is believed from there")
         else:
-            go_on(conversation, b"")
+            go_on(connection, b"")
 
 
 class _HeaderReader:
-    """Stands in front of one conversation until its header is complete."""
+    """Stands in front of one connection until its header is complete."""
 
     def __init__(
         self,
         headers: ProxyHeaders,
-        conversation: Conversation,
+        connection: Connection,
         clock: IReactorTime,
-        go_on: Callable[[Conversation, bytes], None],
-        refuse: Callable[[Conversation, str], None],
+        go_on: Callable[[Connection, bytes], None],
+        refuse: Callable[[Connection, str], None],
     ) -> None:
         self._headers = headers
-        self._conversation: Any = conversation
+        self._connection: Any = connection
         self._clock = clock
         self._go_on = go_on
         self._refuse = refuse
         self._data = bytearray()
         self._timer: IDelayedCall | None = None
         # Somebody else may stand there already.
-        self._behind = vars(conversation).get("dataReceived")
-        vars(conversation).update(
+        self._behind = vars(connection).get("dataReceived")
+        vars(connection).update(
             dataReceived=self._received,
             readConnectionLost=self._ended,
             connectionLost=self._lost,
@@ -318,18 +318,18 @@ class _HeaderReader:
                 self._take(header)
 
     def _take(self, header: Header) -> None:
-        conversation = self._conversation
+        connection = self._connection
         if header.client is not None:
-            conversation.via, conversation.client = conversation.client, header.client
+            connection.via, connection.client = connection.client, header.client
         self._pass_on(header.length)
 
     def _pass_on(self, taken: int) -> None:
         if self._step_aside():
-            self._go_on(self._conversation, bytes(self._data[taken:]))
+            self._go_on(self._connection, bytes(self._data[taken:]))
 
     def _refuse_for(self, why: str) -> None:
         if self._step_aside():
-            self._refuse(self._conversation, why)
+            self._refuse(self._connection, why)
 
     def _ended(self) -> None:
         """The end of input: no header will come any more."""
@@ -340,8 +340,8 @@ class _HeaderReader:
         else:
             # A health probe that only connects.
             self._step_aside()
-        if self._conversation.refused is None:
-            self._conversation.readConnectionLost()
+        if self._connection.refused is None:
+            self._connection.readConnectionLost()
 
     def _late(self) -> None:
         self._timer = None
@@ -352,24 +352,24 @@ class _HeaderReader:
 
     def _lost(self, reason: Failure) -> None:
         self._step_aside()
-        self._conversation.connectionLost(reason)
+        self._connection.connectionLost(reason)
 
     def _start_timer(self) -> None:
         self._timer = self._clock.callLater(self._headers.header_time, self._late)
 
     def _step_aside(self) -> bool:
-        """Leave the conversation to itself; return whether it still takes input."""
+        """Leave the connection to itself; return whether it still takes input."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        conversation = self._conversation
-        del conversation.readConnectionLost, conversation.connectionLost
-        if vars(conversation).get("dataReceived") != self._received:
+        connection = self._connection
+        del connection.readConnectionLost, connection.connectionLost
+        if vars(connection).get("dataReceived") != self._received:
             # It is finishing (see Echo.finish): what comes now is dropped.
-            conversation.bytes_discarded += len(self._data)
+            connection.bytes_discarded += len(self._data)
             return False
         if self._behind is None:
-            del conversation.dataReceived
+            del connection.dataReceived
         else:
-            conversation.dataReceived = self._behind
+            connection.dataReceived = self._behind
         return True

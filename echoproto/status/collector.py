@@ -25,7 +25,7 @@ from echoproto.workers.parent import WorkersService
 
 # Seconds that workers get to answer. Who asks whether we live waits a second,
 # as a rule (Kubernetes, HAProxy).
-_PATIENCE = 0.75
+ANSWER_TIMEOUT = 0.75
 
 
 class Collector(ABC):
@@ -36,19 +36,19 @@ class Collector(ABC):
         service: EchoService | WorkersService,
         reactor: Any,
         settings: Mapping[str, str],
-        most_live: int = 0,
+        max_live: int = 0,
     ) -> None:
         """Describe a collector; it measures from :meth:`start` on.
 
         :param service: what to tell of.
         :param reactor: whose lag, and whose time.
         :param settings: the options, as text.
-        :param most_live: how many conversations there may be at once.
+        :param max_live: how many connections there may be at once.
         """
         self._service = service
         self._reactor = reactor
         self._settings = settings
-        self._most_live = most_live
+        self._max_live = max_live
         self._lag = LoopLag(reactor)
 
     def start(self) -> None:
@@ -67,7 +67,7 @@ class Collector(ABC):
         """Return what there is to tell now.
 
         :param sources: whether to count the sources too, which takes a moment
-            where there are many conversations.
+            where there are many connections.
         """
 
     def _snapshot(self, processes: list[Process], whole: Report, workers: bool) -> Snapshot:
@@ -86,9 +86,9 @@ class Collector(ABC):
             listeners=listeners,
             drops=drops - self._drops if drops and self._drops else None,
             lag=self._lag.last,
-            most_lag=self._lag.most,
+            max_lag=self._lag.most,
             settings=self._settings,
-            most_live=self._most_live,
+            max_live=self._max_live,
         )
 
 
@@ -157,7 +157,7 @@ class WorkersCollector(Collector):
         self._asked = silent | self._awaited
         self._with_sources = sources
         self._end_of_patience = self._reactor.callLater(
-            _PATIENCE if self._awaited else 0, self._tell
+            ANSWER_TIMEOUT if self._awaited else 0, self._tell
         )
         for name, pid in pids.items():
             if pid in self._awaited:

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.endpoints import quoteStringArgument
 
-from echoproto.net.string_endpoint import DescribedEndpoint
+from echoproto.net.string_endpoint import StringEndpoint
 
 # For each kind of endpoint that listens on an address: the loopback one, and
 # after how many others (its kind among them) the address may stand unnamed.
@@ -40,11 +40,11 @@ def on_loopback(description: str) -> str:
     return f"{description}:interface={quoteStringArgument(address)}"
 
 
-def status_endpoint(reactor: Any, description: str) -> DescribedEndpoint:
+def status_endpoint(reactor: Any, description: str) -> StringEndpoint:
     """Return the endpoint that a description names; nothing is opened yet.
 
     :param reactor: to listen with.
     :param description: as for :func:`on_loopback`.
     :raises echoproto.net.string_endpoint.ListenError: when it names none.
     """
-    return DescribedEndpoint(reactor, on_loopback(description))
+    return StringEndpoint(reactor, on_loopback(description))

@@ -1,4 +1,4 @@
-"""How late the event loop is: what a conversation waits for beyond its own work."""
+"""How late the event loop is: what a connection waits for beyond its own work."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class _Families(Collector):
                 "python": snapshot.build.python,
             },
         )
-        yield from _conversations(snapshot.total, snapshot.most_live)
+        yield from _connections(snapshot.total, snapshot.max_live)
         yield from _state(snapshot)
         yield from _queues(snapshot.listeners)
         if snapshot.drops is not None:
@@ -80,34 +80,34 @@ class _Families(Collector):
             yield from _workers(snapshot.processes)
 
 
-def _conversations(total: Report, most_live: int) -> Iterator[Metric]:
+def _connections(total: Report, max_live: int) -> Iterator[Metric]:
     yield CounterMetricFamily(
-        "echoproto_conversations_accepted",
-        "Conversations accepted, with the live ones.",
+        "echoproto_connections_accepted",
+        "Connections accepted, with the live ones.",
         total.accepted,
     )
     yield GaugeMetricFamily(
-        "echoproto_conversations_live", "Conversations that there are now.", total.live
+        "echoproto_connections_live", "Connections that there are now.", total.live
     )
-    if most_live:
+    if max_live:
         yield GaugeMetricFamily(
-            "echoproto_conversations_limit",
-            "Conversations that there may be at once (--max-connections).",
-            most_live,
+            "echoproto_connections_limit",
+            "Connections that there may be at once (--max-connections).",
+            max_live,
         )
     yield CounterMetricFamily(
-        "echoproto_conversations_failed",
-        "Conversations that ended in an error: a reset, a time-out, an abort.",
+        "echoproto_connections_failed",
+        "Connections that ended in an error: a reset, a time-out, an abort.",
         total.failed,
     )
     yield CounterMetricFamily(
-        "echoproto_conversations_silent",
-        "Conversations that ended without a byte, as health probes do.",
+        "echoproto_connections_silent",
+        "Connections that ended without a byte, as health probes do.",
         total.silent,
     )
-    yield _by_reason("echoproto_conversations_refused", "Clients turned away.", total.refused)
+    yield _by_reason("echoproto_connections_refused", "Clients turned away.", total.refused)
     yield _by_reason(
-        "echoproto_conversations_ended", "Conversations that the server ended.", total.ended
+        "echoproto_connections_ended", "Connections that the server ended.", total.ended
     )
     yield CounterMetricFamily("echoproto_echoed_bytes", "Bytes returned.", total.bytes_echoed)
     yield CounterMetricFamily(
@@ -116,9 +116,9 @@ def _conversations(total: Report, most_live: int) -> Iterator[Metric]:
         total.bytes_discarded,
     )
     yield CounterMetricFamily(
-        "echoproto_stuck_bytes",
-        "Bytes of idle conversations that their clients had sent and did not take back.",
-        total.bytes_stuck,
+        "echoproto_unreturned_bytes",
+        "Bytes of idle connections that their clients had sent and did not take back.",
+        total.bytes_unreturned,
     )
     running = 0
     buckets = []
@@ -126,8 +126,8 @@ def _conversations(total: Report, most_live: int) -> Iterator[Metric]:
         running += count
         buckets.append((str(bound), running))
     yield HistogramMetricFamily(
-        "echoproto_conversation_duration_seconds",
-        "How long the conversations that are over took.",
+        "echoproto_connection_duration_seconds",
+        "How long the connections that are over took.",
         buckets=buckets,
         sum_value=total.seconds,
     )
@@ -178,12 +178,12 @@ def _lag(snapshot: Snapshot) -> Iterator[Metric]:
         "The latest that the event loop of a process was in the last minute.",
         labels=["process"],
     )
-    lags = [("main", snapshot.lag, snapshot.most_lag)]
+    lags = [("main", snapshot.lag, snapshot.max_lag)]
     if snapshot.workers:
-        lags += [(each.name, each.report.lag, each.report.most_lag) for each in snapshot.processes]
-    for name, lag, most_lag in lags:
+        lags += [(each.name, each.report.lag, each.report.max_lag) for each in snapshot.processes]
+    for name, lag, max_lag in lags:
         last.add_metric([name], lag)
-        most.add_metric([name], most_lag)
+        most.add_metric([name], max_lag)
     yield last
     yield most
 

@@ -39,7 +39,7 @@ class Listener:
 
 @dataclass(frozen=True)
 class Process:
-    """A process that serves conversations.
+    """A process that serves connections.
 
     :ivar name: which one.
     :ivar pid: its number; 0 for a worker that waits to be started again.
@@ -77,9 +77,9 @@ class Snapshot:
     :ivar listeners: the open ports.
     :ivar drops: what the kernel dropped since the start; ``None`` outside Linux.
     :ivar lag: seconds that the event loop of the process that is asked was late.
-    :ivar most_lag: the most of the last minute.
+    :ivar max_lag: the most of the last minute.
     :ivar settings: the options, as text.
-    :ivar most_live: how many conversations there may be at once; 0 for any number.
+    :ivar max_live: how many connections there may be at once; 0 for any number.
     """
 
     started: float
@@ -92,9 +92,9 @@ class Snapshot:
     listeners: tuple[Listener, ...]
     drops: ListenDrops | None
     lag: float
-    most_lag: float
+    max_lag: float
     settings: Mapping[str, str]
-    most_live: int
+    max_live: int
     build: Build = Build()
 
     @property

@@ -39,7 +39,7 @@ from echoproto.core.factory import LogDetail
 from echoproto.drain.drain import Delay, Progress, watch_signals
 from echoproto.limits.per_source import Limits
 from echoproto.net.ports import close_now
-from echoproto.net.string_endpoint import DescribedEndpoint
+from echoproto.net.string_endpoint import StringEndpoint
 from echoproto.net.tcp_endpoint import TCPEndpoint
 from echoproto.proxy_protocol.parser import ProxyHeaders
 from echoproto.workers.channel import (
@@ -50,7 +50,7 @@ from echoproto.workers.channel import (
     Messages,
     encode,
 )
-from echoproto.workers.shared_limits import Arbiter
+from echoproto.workers.shared_limits import LimitCoordinator
 
 _log = Logger(namespace="echoproto")
 
@@ -99,9 +99,9 @@ class WorkersService(Service):
         :param endpoints: where to listen. The bytes are echoed as they come
             from the socket: an endpoint that adds a layer, as TLS, does not fit.
         :param count: how many workers; at least 1.
-        :param log: how much a worker logs of its conversations.
+        :param log: how much a worker logs of its connections.
         :param proxy_headers: see :class:`echoproto.EchoFactory`.
-        :param drain_timeout: seconds that running conversations get to finish
+        :param drain_timeout: seconds that running connections get to finish
             when the service stops; 0 aborts them at once.
         :param fast_lane: see :class:`echoproto.EchoService`.
         :param reactor: an ``IReactorProcess``; the global one if none is given.
@@ -117,7 +117,7 @@ class WorkersService(Service):
         self.count = count
         self.pids: dict[str, int] = {}
         limits = limits or Limits()
-        self._arbiter = Arbiter(limits, self.tell)
+        self._arbiter = LimitCoordinator(limits, self.tell)
         self._settings = {
             "log": log.value,
             "proxy_headers": proxy_headers and proxy_headers.settings(),
@@ -140,7 +140,7 @@ class WorkersService(Service):
         }
         self._ready: set[str] = set()
         self._waiting_for_ready: list[Deferred[None]] = []
-        # For each worker its conversations, and the bytes returned; and those by
+        # For each worker its connections, and the bytes returned; and those by
         # workers that have ended.
         self._live: dict[str, int] = {}
         self._echoed: dict[str, int] = {}
@@ -183,7 +183,7 @@ class WorkersService(Service):
 
     @property
     def live(self) -> int:
-        """How many conversations there were when the workers last told, at most a second ago."""
+        """How many connections there were when the workers last told, at most a second ago."""
         return sum(self._live.values())
 
     @property
@@ -271,8 +271,8 @@ class WorkersService(Service):
     def _open(self, endpoint: IStreamServerEndpoint) -> list[IListeningPort]:
         factory = ServerFactory()
         factory.noisy = False
-        if isinstance(endpoint, (TCPEndpoint, DescribedEndpoint)):
-            return endpoint.listen_often(factory, self.count)
+        if isinstance(endpoint, (TCPEndpoint, StringEndpoint)):
+            return endpoint.listen_many(factory, self.count)
         outcome: list[Any] = []
         endpoint.listen(factory).addBoth(outcome.append)
         if not outcome:

@@ -1,15 +1,15 @@
 """Limits that hold for several workers together.
 
-The parent has them (:class:`Arbiter`). A worker asks before it accepts
-(:class:`LentPlaces`), and before it listens to a client whose source it knows
-(:class:`AskedSources`). Without these limits nothing is asked.
+The parent has them (:class:`LimitCoordinator`). A worker asks before it accepts
+(:class:`LeasedSlots`), and before it listens to a client whose source it knows
+(:class:`RemoteSourceLimit`). Without these limits nothing is asked.
 
-A place is lent, and goes back as soon as the conversation is over: none is kept in
+A place is lent, and goes back as soon as the connection is over: none is kept in
 stock, or a client could wait at one worker while another has a place that nobody
 needs. What a worker that dies has, goes back too.
 
 The messages (:mod:`echoproto.workers.channel`): ``want`` (so many places), answered once by
-``lend`` as soon as there is any; ``give_back``; ``enter`` (may this source have one
+``lend`` as soon as there is any; ``release``; ``enter`` (may this source have one
 more?), answered by ``answer``; ``leave``.
 """
 
@@ -22,17 +22,17 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from echoproto.core import listen_queue
-from echoproto.core.connection import Conversation
-from echoproto.limits.per_source import Limits, Sources
-from echoproto.limits.slots import GuardedPort, Places
+from echoproto.core.connection import Connection
+from echoproto.limits.per_source import Limits, PerSourceLimit
+from echoproto.limits.slots import ConnectionSlots, LimitedPort
 from echoproto.workers.channel import Messages
 
-# Places that are wanted for a queue whose length the kernel does not tell, as that of
+# ConnectionSlots that are wanted for a queue whose length the kernel does not tell, as that of
 # a UNIX socket; those that are too many go back at once.
 _SOME = 16
 
 
-class Arbiter:
+class LimitCoordinator:
     """Lends places and counts sources for all workers; the parent's end."""
 
     def __init__(self, limits: Limits, tell: Callable[..., None]) -> None:
@@ -42,7 +42,7 @@ class Arbiter:
         :param tell: sends a message to a worker: its name, the kind, and the members.
         """
         self._most = limits.max_connections
-        self._sources = Sources(limits.max_per_source)
+        self._sources = PerSourceLimit(limits.max_per_source)
         self._tell = tell
         self._lent: Counter[str] = Counter()
         # Who waits for places, in order, and for how many.
@@ -60,7 +60,7 @@ class Arbiter:
             self._wanted[worker] = number
             self._lend()
 
-        def give_back(number: int) -> None:
+        def release(number: int) -> None:
             self._lent[worker] -= number
             self._lend()
 
@@ -75,7 +75,7 @@ class Arbiter:
             self._sources.leave(source)
 
         messages.on("want", want)
-        messages.on("give_back", give_back)
+        messages.on("release", release)
         messages.on("enter", enter)
         messages.on("leave", leave)
 
@@ -95,14 +95,14 @@ class Arbiter:
             self._tell(worker, "lend", number=number)
 
 
-class LentPlaces(Places):
-    """Places that the parent lends; a worker's end."""
+class LeasedSlots(ConnectionSlots):
+    """ConnectionSlots that the parent lends; a worker's end."""
 
     def __init__(self, limits: Limits, live: Callable[[], int], tell: Callable[..., None]) -> None:
         """Begin with none.
 
         :param limits: for all workers together.
-        :param live: returns how many conversations there are here.
+        :param live: returns how many connections there are here.
         :param tell: sends a message to the parent: the kind, and the members.
         """
         super().__init__(limits.max_connections, live)
@@ -114,7 +114,7 @@ class LentPlaces(Places):
     def room(self) -> int:
         return self._lent - self._live()
 
-    def hold(self, port: GuardedPort) -> None:
+    def hold(self, port: LimitedPort) -> None:
         super().hold(port)
         self._ask()
 
@@ -122,7 +122,7 @@ class LentPlaces(Places):
         super().keep(sock, begin)
         self._ask()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self._return_rest()
 
     def lend(self, number: int) -> None:
@@ -151,11 +151,11 @@ class LentPlaces(Places):
         rest = self.room
         if rest > 0:
             self._lent -= rest
-            self._tell("give_back", number=rest)
+            self._tell("release", number=rest)
 
 
-class AskedSources(Sources):
-    """Sources that the parent counts; a worker's end."""
+class RemoteSourceLimit(PerSourceLimit):
+    """PerSourceLimit that the parent counts; a worker's end."""
 
     def __init__(self, limits: Limits, tell: Callable[..., None]) -> None:
         """Begin without a question.
@@ -174,12 +174,12 @@ class AskedSources(Sources):
     def ask(
         self,
         source: str,
-        conversation: Conversation,
+        connection: Connection,
         payload: bytes,
-        go_on: Callable[[Conversation, bytes], None],
-        refuse: Callable[[Conversation, str], None],
+        go_on: Callable[[Connection, bytes], None],
+        refuse: Callable[[Connection, str], None],
     ) -> None:
-        hold = _Hold(conversation, payload)
+        hold = _Hold(connection, payload)
 
         def answered(admitted: bool) -> None:
             if not hold.release():
@@ -187,10 +187,10 @@ class AskedSources(Sources):
                     self.leave(source)
                 return
             if not admitted:
-                refuse(conversation, source)
+                refuse(connection, source)
                 return
-            conversation.source = source
-            go_on(conversation, bytes(hold.kept))
+            connection.source = source
+            go_on(connection, bytes(hold.kept))
             hold.go_on()
 
         self._number += 1
@@ -198,54 +198,54 @@ class AskedSources(Sources):
         self._tell("enter", asked=self._number, source=source)
 
     def answer(self, asked: int, admitted: bool) -> None:
-        """Be told whether a source may have one conversation more."""
+        """Be told whether a source may have one connection more."""
         self._asked.pop(asked)(admitted)
 
 
 class _Hold:
-    """Stands in front of a conversation that may not begin yet.
+    """Stands in front of a connection that may not begin yet.
 
     :ivar kept: what has come of it meanwhile, which is no more than one read: reading
         stops.
     """
 
-    def __init__(self, conversation: Any, payload: bytes) -> None:
-        self._conversation = conversation
+    def __init__(self, connection: Any, payload: bytes) -> None:
+        self._connection = connection
         self.kept = bytearray(payload)
         self._said_all = False
         self._over = False
         # Somebody else may stand there already.
-        self._behind = vars(conversation).get("dataReceived")
-        vars(conversation).update(
+        self._behind = vars(connection).get("dataReceived")
+        vars(connection).update(
             dataReceived=self._received,
             readConnectionLost=self._ended,
             connectionLost=self._lost,
         )
-        conversation.transport.pauseProducing()
+        connection.transport.pauseProducing()
 
     def release(self) -> bool:
-        """Step aside; return whether the conversation can still begin."""
+        """Step aside; return whether the connection can still begin."""
         if self._over:
             return False
-        conversation = self._conversation
-        del conversation.readConnectionLost, conversation.connectionLost
-        if vars(conversation).get("dataReceived") != self._received:
+        connection = self._connection
+        del connection.readConnectionLost, connection.connectionLost
+        if vars(connection).get("dataReceived") != self._received:
             # It is finishing (see Echo.finish): what comes now is dropped.
-            conversation.bytes_discarded += len(self.kept)
+            connection.bytes_discarded += len(self.kept)
             self._over = True
             return False
         if self._behind is None:
-            del conversation.dataReceived
+            del connection.dataReceived
         else:
-            conversation.dataReceived = self._behind
+            connection.dataReceived = self._behind
         if not self._said_all:
-            conversation.transport.resumeProducing()
+            connection.transport.resumeProducing()
         return True
 
     def go_on(self) -> None:
         """Pass on the end of input, if it came meanwhile."""
         if self._said_all:
-            self._conversation.readConnectionLost()
+            self._connection.readConnectionLost()
 
     def _received(self, data: bytes) -> None:
         self.kept += data
@@ -256,4 +256,4 @@ class _Hold:
     def _lost(self, reason: Failure) -> None:
         self.release()
         self._over = True
-        self._conversation.connectionLost(reason)
+        self._connection.connectionLost(reason)

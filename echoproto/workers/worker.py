@@ -42,14 +42,14 @@ from echoproto.command.json_log import fields
 from echoproto.core.factory import EchoFactory
 from echoproto.core.service import EchoService
 from echoproto.limits.per_source import Limits
-from echoproto.net.clock import count_steadily
+from echoproto.net.clock import use_monotonic_clock
 from echoproto.net.ports import adopt
-from echoproto.net.string_endpoint import DescribedEndpoint, ListenError
+from echoproto.net.string_endpoint import ListenError, StringEndpoint
 from echoproto.proxy_protocol.parser import ProxyHeaders
 from echoproto.status.lag import LoopLag
 from echoproto.status.report import Report
 from echoproto.workers.channel import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
-from echoproto.workers.shared_limits import AskedSources, LentPlaces
+from echoproto.workers.shared_limits import LeasedSlots, RemoteSourceLimit
 
 
 @implementer(IStreamServerEndpoint)
@@ -77,7 +77,7 @@ class InheritedEndpoint:
 
 def _endpoint(
     reactor: Any, descriptor: int, backlog: int | None, description: str | None
-) -> InheritedEndpoint | DescribedEndpoint:
+) -> InheritedEndpoint | StringEndpoint:
     """Return what listens on a socket of the parent's.
 
     :param description: the endpoint string it was opened for, if that adds a layer,
@@ -85,7 +85,7 @@ def _endpoint(
     """
     if description is None:
         return InheritedEndpoint(reactor, descriptor, backlog)
-    return DescribedEndpoint(reactor, description, backlog or 0, inherited=descriptor)
+    return StringEndpoint(reactor, description, backlog or 0, inherited=descriptor)
 
 
 @implementer(IReadDescriptor)
@@ -124,10 +124,10 @@ class Parent:
         self._orphaned()
 
     def drain(self) -> Deferred[None]:
-        """Let the conversations finish, unless the order to cut that short came first."""
+        """Let the connections finish, unless the order to cut that short came first."""
         over = self._service.stopService()
         if self._close:
-            self._service.end_delay()
+            self._service.skip_delay()
         if self._cut:
             self._service.cut()
         return over
@@ -145,7 +145,7 @@ class Parent:
 
     def _close_now(self) -> None:
         self._close = True
-        self._service.end_delay()
+        self._service.skip_delay()
 
     def _cut_short(self) -> None:
         self._cut = True
@@ -187,7 +187,7 @@ def _observer() -> ILogObserver:
 
 
 def _report_on(factory: EchoFactory, parent: Parent, reactor: Any) -> None:
-    """Tell the parent of the conversations when it asks, and at the end."""
+    """Tell the parent of the connections when it asks, and at the end."""
     lag = LoopLag(reactor)
     lag.start()
 
@@ -200,7 +200,7 @@ def _report_on(factory: EchoFactory, parent: Parent, reactor: Any) -> None:
 
 
 def _report_each_second(reactor: Any, factory: EchoFactory, before: tuple[int, int]) -> None:
-    """Tell the parent how many conversations there are and what was carried, if that is new."""
+    """Tell the parent how many connections there are and what was carried, if that is new."""
     now = (factory.live, factory.bytes_echoed)
     if now != before:
         tell("carried", live=now[0], echoed=now[1])
@@ -211,11 +211,11 @@ def _share_limits(factory: EchoFactory, from_parent: Messages) -> None:
     """Let the limits hold for all workers together."""
     limits = factory.limits
     if limits.max_connections:
-        places = LentPlaces(limits, lambda: factory.live, tell)
+        places = LeasedSlots(limits, lambda: factory.live, tell)
         from_parent.on("lend", places.lend)
         factory.places = places
     if limits.max_per_source:
-        sources = AskedSources(limits, tell)
+        sources = RemoteSourceLimit(limits, tell)
         from_parent.on("answer", sources.answer)
         factory.sources = sources
 
@@ -234,7 +234,7 @@ def main(settings: dict[str, Any]) -> None:
     namedAny(settings["reactor"]).install()
     from twisted.internet import reactor
 
-    count_steadily(reactor)
+    use_monotonic_clock(reactor)
     globalLogBeginner.beginLoggingTo([_observer()])
     proxy_headers = ProxyHeaders.from_settings(settings["proxy_headers"])
     limits = Limits(**settings["limits"])

@@ -30,7 +30,7 @@ def test_the_goals_of_the_table() -> None:
         ("bytes per CPU second, 8 x 1 MiB", "c-epoll"): 0.9,
         ("bytes per CPU second, 8 x 1 MiB", "twisted"): 2.0,
         ("CPU per echo among idle neighbours", "ours"): 1.1,
-        ("RSS of an idle conversation", None): 2.0,
+        ("RSS of an idle connection", None): 2.0,
         ("CPU per accept and one echo", "uvloop-protocol"): 1.0,
         ("p99 latency at a fixed rate", "uvloop-protocol"): 1.0,
     }
@@ -78,7 +78,7 @@ def test_growth_among_neighbours_is_against_ourselves() -> None:
         ]
     )
     growth = verdict(run, "CPU per echo among idle neighbours", "ours").found
-    memory = verdict(run, "RSS of an idle conversation", None).found
+    memory = verdict(run, "RSS of an idle connection", None).found
     assert growth
     assert growth.median == pytest.approx(1.05)
     assert memory

@@ -46,8 +46,8 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 def test_states_are_lines(manager: Manager) -> None:
-    Notifier(manager.address).send(READY="1", STATUS="3 conversations")
-    assert manager.heard() == ["READY=1\nSTATUS=3 conversations\n"]
+    Notifier(manager.address).send(READY="1", STATUS="3 connections")
+    assert manager.heard() == ["READY=1\nSTATUS=3 connections\n"]
 
 
 def test_nothing_to_say(manager: Manager) -> None:
@@ -99,7 +99,7 @@ def test_the_environment_of_others_is_kept_clean() -> None:
     assert take_notifier({"NOTIFY_SOCKET": ""}) is None
 
 
-class PlayedService:
+class FakeService:
     """A service as far as a manager is concerned."""
 
     def __init__(self) -> None:
@@ -112,30 +112,30 @@ class PlayedService:
 
 
 def test_from_ready_to_stopped(manager: Manager) -> None:
-    clock, service = Clock(), PlayedService()
+    clock, service = Clock(), FakeService()
     readiness = Readiness(Notifier(manager.address), clock, service)
     clock.advance(5)
     assert manager.heard() == []
     service.ready.callback(None)
-    assert manager.heard() == ["READY=1\nSTATUS=0 conversations\n"]
-    for live, heard in ((0, []), (12, ["STATUS=12 conversations\n"]), (12, [])):
+    assert manager.heard() == ["READY=1\nSTATUS=0 connections\n"]
+    for live, heard in ((0, []), (12, ["STATUS=12 connections\n"]), (12, [])):
         service.live = live
         clock.advance(1)
         assert manager.heard() == heard
     service.draining = True
     readiness.stopping()
-    assert manager.heard() == ["STOPPING=1\nSTATUS=draining: 12 conversations left\n"]
+    assert manager.heard() == ["STOPPING=1\nSTATUS=draining: 12 connections left\n"]
     service.live = 3
     clock.advance(1)
-    assert manager.heard() == ["STATUS=draining: 3 conversations left\n"]
+    assert manager.heard() == ["STATUS=draining: 3 connections left\n"]
     readiness.stopped()
     assert clock.getDelayedCalls() == []
 
 
 def test_a_service_that_stops_before_it_is_ready(manager: Manager) -> None:
     clock: Any = Clock()
-    readiness = Readiness(Notifier(manager.address), clock, PlayedService())
+    readiness = Readiness(Notifier(manager.address), clock, FakeService())
     readiness.stopping()
     readiness.stopped()
-    assert manager.heard() == ["STOPPING=1\nSTATUS=0 conversations\n"]
+    assert manager.heard() == ["STOPPING=1\nSTATUS=0 connections\n"]
     assert clock.getDelayedCalls() == []

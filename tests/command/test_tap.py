@@ -198,13 +198,13 @@ def test_the_status_is_opened_first_and_closed_last(reactor: MemoryReactorClock)
     ]
     status = service._status
     assert status is not None
-    conversation = service.factory.buildProtocol(None)
-    conversation.makeConnection(StringTransport())
+    connection = service.factory.buildProtocol(None)
+    connection.makeConnection(StringTransport())
     over: list[object] = []
     service.stopService().addCallback(over.append)
     reactor.advance(0)
     assert status._port is not None
-    conversation.connectionLost()
+    connection.connectionLost()
     assert status._port is None
     assert len(over) == 1
 
@@ -310,7 +310,7 @@ def test_the_service_manager_is_told(
         service.startService()
         reactor.run()
         assert "NOTIFY_SOCKET" not in os.environ
-        assert manager.recv(1000) == b"READY=1\nSTATUS=0 conversations\n"
+        assert manager.recv(1000) == b"READY=1\nSTATUS=0 connections\n"
         service.stopService()
         assert manager.recv(1000).startswith(b"STOPPING=1\n")
         reactor.advance(0)

@@ -21,15 +21,15 @@ CLIENT = IPv4Address("TCP", "192.0.2.1", 50000)
 
 def enter(factory: EchoFactory) -> Echo:
     """A client comes in."""
-    conversation = factory.buildProtocol(CLIENT)
+    connection = factory.buildProtocol(CLIENT)
     transport = TCPLikeTransport()
     transport.peerAddr = CLIENT
-    conversation.makeConnection(transport)
-    return conversation
+    connection.makeConnection(transport)
+    return connection
 
 
-def leave(conversation: Echo, error: Exception | None = None) -> None:
-    conversation.connectionLost(Failure(error or ConnectionDone()))
+def leave(connection: Echo, error: Exception | None = None) -> None:
+    connection.connectionLost(Failure(error or ConnectionDone()))
 
 
 def test_its_interface() -> None:
@@ -42,34 +42,34 @@ def test_totals() -> None:
     first, second = enter(factory), enter(factory)
     first.dataReceived(b"12345")
     second.dataReceived(b"678")
-    assert factory.conversations == {first, second}
+    assert factory.connections == {first, second}
     assert (factory.accepted, factory.live, factory.failed, factory.bytes_echoed) == (2, 2, 0, 8)
     leave(first)
     leave(second, ConnectionAborted())
     assert (factory.accepted, factory.live, factory.failed, factory.bytes_echoed) == (2, 0, 1, 8)
-    assert factory.conversations == set()
+    assert factory.connections == set()
 
 
 @given(st.lists(st.tuples(st.binary(), st.booleans(), st.booleans())))
-def test_totals_of_any_conversations(conversations: list[tuple[bytes, bool, bool]]) -> None:
+def test_totals_of_any_connections(connections: list[tuple[bytes, bool, bool]]) -> None:
     factory = EchoFactory()
-    for payload, ends, fails in conversations:
-        conversation = enter(factory)
-        conversation.dataReceived(payload)
+    for payload, ends, fails in connections:
+        connection = enter(factory)
+        connection.dataReceived(payload)
         if ends:
-            leave(conversation, ConnectionAborted() if fails else None)
-    assert factory.accepted == len(conversations)
-    assert factory.live == sum(not ends for _, ends, _ in conversations)
-    assert factory.failed == sum(ends and fails for _, ends, fails in conversations)
-    assert factory.bytes_echoed == sum(len(payload) for payload, _, _ in conversations)
+            leave(connection, ConnectionAborted() if fails else None)
+    assert factory.accepted == len(connections)
+    assert factory.live == sum(not ends for _, ends, _ in connections)
+    assert factory.failed == sum(ends and fails for _, ends, fails in connections)
+    assert factory.bytes_echoed == sum(len(payload) for payload, _, _ in connections)
 
 
 def test_what_comes_too_late_is_counted() -> None:
     factory = EchoFactory()
-    conversation = enter(factory)
-    conversation.finish()
-    conversation.dataReceived(b"late")
-    leave(conversation)
+    connection = enter(factory)
+    connection.finish()
+    connection.dataReceived(b"late")
+    leave(connection)
     assert (factory.bytes_echoed, factory.bytes_discarded) == (0, 4)
 
 
@@ -89,31 +89,31 @@ def test_when_empty() -> None:
     assert fired == ["at once", "one", "other"]
 
 
-def converse(log: LogDetail | str) -> list[str]:
+def start_connection(log: LogDetail | str) -> list[str]:
     with logged() as lines:
-        conversation = enter(EchoFactory(log))
-        conversation.dataReceived(b"data\r\n\xff")
-        conversation.dataReceived(b"x" * 33)
-        conversation.readConnectionLost()
-        leave(conversation)
+        connection = enter(EchoFactory(log))
+        connection.dataReceived(b"data\r\n\xff")
+        connection.dataReceived(b"x" * 33)
+        connection.readConnectionLost()
+        leave(connection)
     return lines.lines
 
 
-def test_nothing_is_logged_of_conversations_by_default() -> None:
-    assert converse("listening") == []
+def test_nothing_is_logged_of_connections_by_default() -> None:
+    assert start_connection("listening") == []
     with logged() as lines:
         leave(enter(EchoFactory()))
     assert lines.lines == []
 
 
 def test_log_of_connections() -> None:
-    opened, closed = converse(LogDetail.CONNECTIONS)
+    opened, closed = start_connection(LogDetail.CONNECTIONS)
     assert opened == "opened 192.0.2.1:50000"
     assert closed.startswith("closed 192.0.2.1:50000: 40 bytes in 0.0")
 
 
 def test_log_of_chunks() -> None:
-    lines = converse("chunks")
+    lines = start_connection("chunks")
     assert lines[1:-1] == [
         r"chunk from 192.0.2.1:50000: 7 bytes 'data\r\n\xff'",
         f"chunk from 192.0.2.1:50000: 33 bytes '{'x' * 32}'...",
@@ -124,9 +124,9 @@ def test_log_of_chunks() -> None:
 
 def test_an_error_is_logged_with_its_reason() -> None:
     with logged() as lines:
-        conversation = enter(EchoFactory("connections"))
-        conversation.dataReceived(b"x")
-        leave(conversation, ConnectionAborted())
+        connection = enter(EchoFactory("connections"))
+        connection.dataReceived(b"x")
+        leave(connection, ConnectionAborted())
     assert lines.lines[-1].endswith(f" s, {Failure(ConnectionAborted()).getErrorMessage()}")
 
 
@@ -134,9 +134,9 @@ def test_an_error_is_logged_with_its_reason() -> None:
 def test_who_says_nothing_is_counted_and_not_logged(log: str) -> None:
     factory = EchoFactory(log)
     with logged() as lines:
-        conversation = enter(factory)
-        conversation.readConnectionLost()
-        leave(conversation)
+        connection = enter(factory)
+        connection.readConnectionLost()
+        leave(connection)
         leave(enter(factory), ConnectionAborted())
     assert lines.lines == []
     assert (factory.accepted, factory.silent) == (2, 2)
@@ -147,9 +147,9 @@ def test_durations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("echoproto.core.factory.time.monotonic", lambda: now)
     factory = EchoFactory()
     for seconds in (0.0005, 0.001, 0.5, 4000.0):
-        conversation = enter(factory)
+        connection = enter(factory)
         now += seconds
-        leave(conversation)
+        leave(connection)
     assert factory.durations == [2, 0, 0, 1, 0, 0, 0, 0, 1]
     assert factory.seconds == pytest.approx(4000.5015)
 

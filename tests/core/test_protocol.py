@@ -1,4 +1,4 @@
-"""One conversation on transports that are played by hand."""
+"""One connection on transports that are played by hand."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ TRANSPORTS = [StringTransport, TCPLikeTransport, TLSLikeTransport, UNIXLikeTrans
 
 
 def connected(transport: StringTransport) -> Echo:
-    conversation = Echo()
-    conversation.makeConnection(transport)
-    return conversation
+    connection = Echo()
+    connection.makeConnection(transport)
+    return connection
 
 
 def test_its_interfaces() -> None:
@@ -35,28 +35,28 @@ def test_any_payload_in_any_chunking_comes_back(
     make: type[StringTransport], chunks: list[bytes]
 ) -> None:
     transport = make()
-    conversation = connected(transport)
+    connection = connected(transport)
     for chunk in chunks:
-        conversation.dataReceived(chunk)
+        connection.dataReceived(chunk)
     assert transport.value() == b"".join(chunks)
-    assert conversation.bytes_echoed == len(transport.value())
+    assert connection.bytes_echoed == len(transport.value())
     assert not transport.disconnecting
 
 
-class AnyConversation(RuleBasedStateMachine):
+class AnyConnection(RuleBasedStateMachine):
     """Input, pauses, resumes and ends in any order that a transport allows."""
 
     def __init__(self) -> None:
         super().__init__()
         self.transport = TCPLikeTransport()
-        self.conversation = connected(self.transport)
+        self.connection = connected(self.transport)
         self.said = self.discarded = b""
         self.finished = self.input_ended = False
 
     @precondition(lambda self: not self.input_ended)
     @rule(chunk=st.binary(min_size=1))
     def receive(self, chunk: bytes) -> None:
-        self.conversation.dataReceived(chunk)
+        self.connection.dataReceived(chunk)
         if self.finished:
             self.discarded += chunk
         else:
@@ -75,12 +75,12 @@ class AnyConversation(RuleBasedStateMachine):
     @precondition(lambda self: not self.input_ended)
     @rule()
     def the_other_side_has_said_all(self) -> None:
-        self.conversation.readConnectionLost()
+        self.connection.readConnectionLost()
         self.input_ended = True
 
     @rule()
     def finish(self) -> None:
-        self.conversation.finish()
+        self.connection.finish()
         if not self.input_ended:
             assert self.transport.producerState == "producing"
         self.finished = True
@@ -88,8 +88,8 @@ class AnyConversation(RuleBasedStateMachine):
     @invariant()
     def all_that_came_in_time_went_back(self) -> None:
         assert self.transport.value() == self.said
-        assert self.conversation.bytes_echoed == len(self.said)
-        assert self.conversation.bytes_discarded == len(self.discarded)
+        assert self.connection.bytes_echoed == len(self.said)
+        assert self.connection.bytes_discarded == len(self.discarded)
 
     @invariant()
     def it_closes_when_and_only_when_input_has_ended(self) -> None:
@@ -102,10 +102,10 @@ class AnyConversation(RuleBasedStateMachine):
             assert self.transport.producer is None
 
     def teardown(self) -> None:
-        self.conversation.connectionLost(Failure(ConnectionDone()))
+        self.connection.connectionLost(Failure(ConnectionDone()))
 
 
-TestAnyConversation = AnyConversation.TestCase
+TestAnyConnection = AnyConnection.TestCase
 
 
 def test_the_transport_is_its_own_producer() -> None:
@@ -117,9 +117,9 @@ def test_the_transport_is_its_own_producer() -> None:
 
 def test_half_close_flushes_then_closes() -> None:
     transport = TCPLikeTransport()
-    conversation = connected(transport)
-    conversation.dataReceived(b"data")
-    conversation.readConnectionLost()
+    connection = connected(transport)
+    connection.dataReceived(b"data")
+    connection.readConnectionLost()
     # A transport with a producer would never close.
     assert transport.calls == ["unregisterProducer", "loseConnection"]
     assert transport.value() == b"data"
@@ -127,17 +127,17 @@ def test_half_close_flushes_then_closes() -> None:
 
 def test_finish_with_half_close_waits_for_the_other_side() -> None:
     transport = TCPLikeTransport()
-    conversation = connected(transport)
-    conversation.dataReceived(b"in time")
+    connection = connected(transport)
+    connection.dataReceived(b"in time")
     transport.pauseProducing()
-    conversation.finish()
-    conversation.finish()
+    connection.finish()
+    connection.finish()
     assert transport.calls == ["unregisterProducer", "resumeProducing", "loseWriteConnection"]
-    conversation.writeConnectionLost()
-    conversation.dataReceived(b"too late")
-    assert (conversation.bytes_echoed, conversation.bytes_discarded) == (7, 8)
+    connection.writeConnectionLost()
+    connection.dataReceived(b"too late")
+    assert (connection.bytes_echoed, connection.bytes_discarded) == (7, 8)
     assert not transport.disconnecting
-    conversation.readConnectionLost()
+    connection.readConnectionLost()
     assert transport.disconnecting
     assert transport.value() == b"in time"
 
@@ -145,24 +145,24 @@ def test_finish_with_half_close_waits_for_the_other_side() -> None:
 @pytest.mark.parametrize("make", [TLSLikeTransport, StringTransport])
 def test_finish_without_half_close_closes(make: type[StringTransport]) -> None:
     transport = make()
-    conversation = connected(transport)
-    conversation.dataReceived(b"in time")
-    conversation.finish()
+    connection = connected(transport)
+    connection.dataReceived(b"in time")
+    connection.finish()
     assert transport.producer is None
     assert transport.disconnecting
     assert not transport.disconnected
     # TLS goes on reading until the other side's close_notify.
-    conversation.dataReceived(b"too late")
-    assert (conversation.bytes_echoed, conversation.bytes_discarded) == (7, 8)
+    connection.dataReceived(b"too late")
+    assert (connection.bytes_echoed, connection.bytes_discarded) == (7, 8)
     assert transport.value() == b"in time"
 
 
 @pytest.mark.parametrize("make", TRANSPORTS)
 def test_finish_goes_on_reading(make: type[StringTransport]) -> None:
     transport = make()
-    conversation = connected(transport)
+    connection = connected(transport)
     transport.pauseProducing()
-    conversation.finish()
+    connection.finish()
     # Over TLS the other side's close_notify would never be read.
     assert transport.producerState == "producing"
 

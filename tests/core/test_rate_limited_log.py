@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from echoproto.core.rate_limited_log import Tally
+from echoproto.core.rate_limited_log import RateLimitedLog
 from tests.logs import logged
 
 LOG = Logger(namespace="echoproto.test")
@@ -16,7 +16,7 @@ LOG = Logger(namespace="echoproto.test")
 
 def test_the_first_is_told_at_once_and_the_rest_in_one_line() -> None:
     clock = Clock()
-    tally = Tally(LOG, clock)
+    tally = RateLimitedLog(LOG, clock)
     with logged() as log:
         for number in range(5):
             tally.tell("refused", "refused {client}", client=number)
@@ -35,7 +35,7 @@ def test_the_first_is_told_at_once_and_the_rest_in_one_line() -> None:
 
 
 def test_kinds_do_not_hide_each_other() -> None:
-    tally = Tally(LOG, Clock())
+    tally = RateLimitedLog(LOG, Clock())
     with logged() as log:
         tally.tell("one", "first")
         tally.tell("other", "second")
@@ -44,7 +44,7 @@ def test_kinds_do_not_hide_each_other() -> None:
 
 def test_the_line_that_counts_says_whose_they_are() -> None:
     clock = Clock()
-    tally = Tally(LOG, clock)
+    tally = RateLimitedLog(LOG, clock)
     with logged() as log:
         tally.tell("kind", "{who} did it", "a", who="a")
         for who in "aabbbbcdde":
@@ -58,7 +58,7 @@ def test_the_line_that_counts_says_whose_they_are() -> None:
 
 def test_what_is_left_can_be_told_at_once() -> None:
     clock = Clock()
-    tally = Tally(LOG, clock)
+    tally = RateLimitedLog(LOG, clock)
     with logged() as log:
         tally.tell("kind", "{which}", which="first")
         tally.flush()
@@ -73,7 +73,7 @@ def test_what_is_left_can_be_told_at_once() -> None:
 @given(st.lists(st.floats(0, 3), max_size=50))
 def test_all_are_counted_in_a_line_a_second(pauses: list[float]) -> None:
     clock = Clock()
-    tally = Tally(LOG, clock)
+    tally = RateLimitedLog(LOG, clock)
     with logged() as log:
         for pause in pauses:
             tally.tell("kind", "it happened")

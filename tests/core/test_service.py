@@ -35,7 +35,7 @@ from tests.transports import TCPLikeTransport
 
 
 @implementer(IListeningPort)
-class PlayedPort:
+class FakePort:
     """A port without a socket, which closes in the reactor's next turn."""
 
     def __init__(self, clock: Clock) -> None:
@@ -59,7 +59,7 @@ class PlayedPort:
 
 
 @implementer(IStreamServerEndpoint)
-class PlayedEndpoint:
+class FakeEndpoint:
     """An endpoint whose ``listen`` gives what the test says."""
 
     def __init__(self, *results: Deferred[Any]) -> None:
@@ -95,8 +95,8 @@ def test_its_interface() -> None:
 
 
 def test_it_serves_and_stops_and_serves_again(clock: MemoryReactorClock) -> None:
-    ports = [PlayedPort(clock), PlayedPort(clock)]
-    endpoint = PlayedEndpoint(*map(succeed, ports))
+    ports = [FakePort(clock), FakePort(clock)]
+    endpoint = FakeEndpoint(*map(succeed, ports))
     service = EchoService(endpoint, reactor=clock)
     for port in ports:
         service.privilegedStartService()
@@ -115,13 +115,13 @@ def test_it_serves_and_stops_and_serves_again(clock: MemoryReactorClock) -> None
 
 
 def test_it_listens_without_a_privileged_start_too(clock: MemoryReactorClock) -> None:
-    service = EchoService(PlayedEndpoint(succeed(PlayedPort(clock))), reactor=clock)
+    service = EchoService(FakeEndpoint(succeed(FakePort(clock))), reactor=clock)
     service.startService()
     assert len(service.ports) == 1
 
 
 def test_the_log_says_where_it_listens_once_the_reactor_runs(clock: MemoryReactorClock) -> None:
-    service = EchoService(PlayedEndpoint(succeed(PlayedPort(clock))), reactor=clock)
+    service = EchoService(FakeEndpoint(succeed(FakePort(clock))), reactor=clock)
     with logged() as log:
         service.privilegedStartService()
         assert not log.lines
@@ -134,7 +134,7 @@ def test_the_global_reactor_is_the_default(
     clock: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twisted.internet.reactor", clock, raising=False)
-    endpoint = PlayedEndpoint(succeed(PlayedPort(clock)))
+    endpoint = FakeEndpoint(succeed(FakePort(clock)))
     service = EchoService(endpoint, drain_timeout=5)
     service.startService()
     endpoint.accept()
@@ -145,11 +145,10 @@ def test_the_global_reactor_is_the_default(
 
 
 def test_when_one_of_several_endpoints_fails_none_is_left_open(clock: MemoryReactorClock) -> None:
-    first, last = PlayedPort(clock), PlayedPort(clock)
+    first, last = FakePort(clock), FakePort(clock)
     pending: Deferred[Any] = Deferred()
     endpoints = [
-        PlayedEndpoint(result)
-        for result in (succeed(first), fail(refusal()), pending, succeed(last))
+        FakeEndpoint(result) for result in (succeed(first), fail(refusal()), pending, succeed(last))
     ]
     service = EchoService(endpoints, reactor=clock)
     with pytest.raises(CannotListenError):
@@ -162,13 +161,13 @@ def test_when_one_of_several_endpoints_fails_none_is_left_open(clock: MemoryReac
 
 
 def test_when_all_fail_the_first_failure_is_raised() -> None:
-    endpoints = [PlayedEndpoint(fail(error)) for error in (refusal(), ValueError("other"))]
+    endpoints = [FakeEndpoint(fail(error)) for error in (refusal(), ValueError("other"))]
     with pytest.raises(CannotListenError):
         EchoService(endpoints).privilegedStartService()
 
 
 def test_an_endpoint_that_raises() -> None:
-    class Broken(PlayedEndpoint):
+    class Broken(FakeEndpoint):
         def listen(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:  # noqa: N803
             raise ValueError("no such thing")
 
@@ -177,8 +176,8 @@ def test_an_endpoint_that_raises() -> None:
 
 
 def test_after_a_failed_start_it_can_be_started(clock: MemoryReactorClock) -> None:
-    port = PlayedPort(clock)
-    service = EchoService(PlayedEndpoint(fail(refusal()), succeed(port)), reactor=clock)
+    port = FakePort(clock)
+    service = EchoService(FakeEndpoint(fail(refusal()), succeed(port)), reactor=clock)
     with pytest.raises(CannotListenError):
         service.startService()
     assert not service.running
@@ -188,7 +187,7 @@ def test_after_a_failed_start_it_can_be_started(clock: MemoryReactorClock) -> No
 
 def test_a_failure_that_comes_later_is_logged(clock: MemoryReactorClock) -> None:
     pending: Deferred[Any] = Deferred()
-    service = EchoService(PlayedEndpoint(pending), reactor=clock)
+    service = EchoService(FakeEndpoint(pending), reactor=clock)
     service.startService()
     with logged() as log:
         pending.errback(Failure(refusal()))
@@ -198,8 +197,8 @@ def test_a_failure_that_comes_later_is_logged(clock: MemoryReactorClock) -> None
 
 def test_a_port_that_opens_later(clock: MemoryReactorClock) -> None:
     pending: Deferred[Any] = Deferred()
-    port = PlayedPort(clock)
-    service = EchoService(PlayedEndpoint(pending), reactor=clock)
+    port = FakePort(clock)
+    service = EchoService(FakeEndpoint(pending), reactor=clock)
     service.privilegedStartService()
     service.startService()
     assert service.ports == []
@@ -213,7 +212,7 @@ def test_a_port_that_opens_later(clock: MemoryReactorClock) -> None:
 def test_a_stop_calls_off_what_is_still_to_open(clock: MemoryReactorClock) -> None:
     called_off: list[bool] = []
     pending: Deferred[Any] = Deferred(lambda _: called_off.append(True))
-    service = EchoService(PlayedEndpoint(pending), reactor=clock)
+    service = EchoService(FakeEndpoint(pending), reactor=clock)
     service.startService()
     with logged() as log:
         over = service.stopService()
@@ -226,8 +225,8 @@ def test_a_stop_between_the_two_starts(
     clock: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twisted.internet.reactor", clock, raising=False)
-    port = PlayedPort(clock)
-    service = EchoService(PlayedEndpoint(succeed(port)))
+    port = FakePort(clock)
+    service = EchoService(FakeEndpoint(succeed(port)))
     service.privilegedStartService()
     over = service.stopService()
     clock.advance(0)
@@ -236,16 +235,16 @@ def test_a_stop_between_the_two_starts(
 
 
 def test_a_stop_before_any_start() -> None:
-    assert EchoService(PlayedEndpoint()).stopService().called
+    assert EchoService(FakeEndpoint()).stopService().called
 
 
-def test_conversations_drain(clock: MemoryReactorClock) -> None:
-    port = PlayedPort(clock)
-    endpoint = PlayedEndpoint(succeed(port))
+def test_connections_drain(clock: MemoryReactorClock) -> None:
+    port = FakePort(clock)
+    endpoint = FakeEndpoint(succeed(port))
     service = EchoService(endpoint, drain_timeout=3, reactor=clock)
     service.startService()
     transport = endpoint.accept()
-    (conversation,) = service.factory.conversations
+    (connection,) = service.factory.connections
     over = service.stopService()
     clock.advance(0)
     assert not port.open
@@ -256,14 +255,14 @@ def test_conversations_drain(clock: MemoryReactorClock) -> None:
     clock.advance(1)
     assert "abortConnection" in transport.calls
     assert not is_over(over)
-    conversation.connectionLost(Failure(ConnectionAborted()))
+    connection.connectionLost(Failure(ConnectionAborted()))
     assert is_over(over)
     assert clock.getDelayedCalls() == []
 
 
 def test_for_the_delay_it_still_takes_connections(clock: MemoryReactorClock) -> None:
-    port = PlayedPort(clock)
-    endpoint = PlayedEndpoint(succeed(port))
+    port = FakePort(clock)
+    endpoint = FakeEndpoint(succeed(port))
     service = EchoService(endpoint, drain_timeout=3, drain_delay=5, reactor=clock)
     service.startService()
     endpoint.accept()
@@ -281,25 +280,25 @@ def test_for_the_delay_it_still_takes_connections(clock: MemoryReactorClock) -> 
     # Only now the time of the drain begins.
     clock.advance(2.9)
     assert transport.calls == []
-    for conversation in tuple(service.factory.conversations):
+    for connection in tuple(service.factory.connections):
         assert service.draining
-        conversation.connectionLost(Failure(ConnectionAborted()))
+        connection.connectionLost(Failure(ConnectionAborted()))
     assert is_over(over)
     assert not service.draining
     assert clock.getDelayedCalls() == []
 
 
 def test_a_cut_ends_the_delay_too(clock: MemoryReactorClock) -> None:
-    port = PlayedPort(clock)
-    endpoint = PlayedEndpoint(succeed(port))
+    port = FakePort(clock)
+    endpoint = FakeEndpoint(succeed(port))
     service = EchoService(endpoint, drain_timeout=60, drain_delay=60, reactor=clock)
     service.startService()
     transport = endpoint.accept()
-    (conversation,) = service.factory.conversations
+    (connection,) = service.factory.connections
     over = service.stopService()
     service.cut()
     assert "abortConnection" in transport.calls
-    conversation.connectionLost(Failure(ConnectionAborted()))
+    connection.connectionLost(Failure(ConnectionAborted()))
     clock.advance(0)
     assert not port.open
     assert is_over(over)
@@ -308,30 +307,30 @@ def test_a_cut_ends_the_delay_too(clock: MemoryReactorClock) -> None:
 
 def test_it_is_ready_when_all_listen_and_the_reactor_runs(clock: MemoryReactorClock) -> None:
     pending: Deferred[Any] = Deferred()
-    endpoints = [PlayedEndpoint(succeed(PlayedPort(clock))), PlayedEndpoint(pending)]
+    endpoints = [FakeEndpoint(succeed(FakePort(clock))), FakeEndpoint(pending)]
     service = EchoService(endpoints, reactor=clock)
     ready = service.when_ready()
     service.startService()
     clock.run()
     assert not ready.called
-    pending.callback(PlayedPort(clock))
+    pending.callback(FakePort(clock))
     clock.run()
     assert ready.called
     assert service.when_ready().called
 
 
 def test_it_does_not_start_while_it_drains(clock: MemoryReactorClock) -> None:
-    endpoint = PlayedEndpoint(succeed(PlayedPort(clock)), succeed(PlayedPort(clock)))
+    endpoint = FakeEndpoint(succeed(FakePort(clock)), succeed(FakePort(clock)))
     service = EchoService(endpoint, reactor=clock)
     service.startService()
     endpoint.accept()
-    (conversation,) = service.factory.conversations
+    (connection,) = service.factory.connections
     service.stopService()
     clock.advance(0)
     with pytest.raises(RuntimeError, match="drain"):
         service.startService()
     assert not service.running
-    conversation.connectionLost(Failure(ConnectionAborted()))
+    connection.connectionLost(Failure(ConnectionAborted()))
     service.startService()
     assert service.running
 
@@ -382,7 +381,7 @@ def reactor() -> Any:
 
 
 def test_a_stopped_service_leaves_no_trigger(reactor: StoppingReactor) -> None:
-    service = EchoService(PlayedEndpoint(succeed(PlayedPort(reactor))), reactor=reactor)
+    service = EchoService(FakeEndpoint(succeed(FakePort(reactor))), reactor=reactor)
     service.startService()
     assert len(reactor.before_shutdown) == 1
     service.stopService()
@@ -394,15 +393,15 @@ def test_a_stopped_service_leaves_no_trigger(reactor: StoppingReactor) -> None:
 def test_two_services_drain_at_once_and_a_signal_cuts_both(
     reactor: StoppingReactor, shutdown_comes: str
 ) -> None:
-    endpoints = [PlayedEndpoint(succeed(PlayedPort(reactor))) for _ in range(2)]
+    endpoints = [FakeEndpoint(succeed(FakePort(reactor))) for _ in range(2)]
     parent = MultiService()
     for endpoint in endpoints:
         EchoService(endpoint, drain_timeout=60, reactor=reactor).setServiceParent(parent)
     parent.privilegedStartService()
     parent.startService()
     transports = [endpoint.accept() for endpoint in endpoints]
-    conversations: list[Echo] = [
-        each for endpoint in endpoints for each in endpoint.factory.conversations
+    connections: list[Echo] = [
+        each for endpoint in endpoints for each in endpoint.factory.connections
     ]
     if shutdown_comes == "first":
         reactor.shut_down()
@@ -415,9 +414,9 @@ def test_two_services_drain_at_once_and_a_signal_cuts_both(
     signal.raise_signal(signal.SIGTERM)
     reactor.advance(0)
     assert all("abortConnection" in each.calls for each in transports)
-    for conversation in conversations:
+    for connection in connections:
         assert not is_over(over)
-        conversation.connectionLost(Failure(ConnectionAborted()))
+        connection.connectionLost(Failure(ConnectionAborted()))
     assert is_over(over)
     assert reactor.stops == 0
     assert signal.getsignal(signal.SIGTERM) == reactor.sigTerm
@@ -425,7 +424,7 @@ def test_two_services_drain_at_once_and_a_signal_cuts_both(
 
 
 def test_a_signal_is_left_alone_when_only_the_service_stops(reactor: StoppingReactor) -> None:
-    endpoint = PlayedEndpoint(succeed(PlayedPort(reactor)))
+    endpoint = FakeEndpoint(succeed(FakePort(reactor)))
     service = EchoService(endpoint, reactor=reactor)
     service.startService()
     endpoint.accept()

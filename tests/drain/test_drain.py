@@ -18,24 +18,24 @@ from tests.logs import logged
 from tests.transports import TCPLikeTransport
 
 
-class Conversations:
-    """A factory with conversations on transports played by hand."""
+class Connections:
+    """A factory with connections on transports played by hand."""
 
     def __init__(self, live: int) -> None:
         self.factory = EchoFactory()
         self.transports = [TCPLikeTransport() for _ in range(live)]
         self.ends: list[Echo] = []
         for transport in self.transports:
-            conversation = self.factory.buildProtocol(None)
-            conversation.makeConnection(transport)
-            self.ends.append(conversation)
+            connection = self.factory.buildProtocol(None)
+            connection.makeConnection(transport)
+            self.ends.append(connection)
 
     def lose_all(self, error: Exception) -> None:
-        for conversation in self.ends:
-            conversation.connectionLost(Failure(error))
+        for connection in self.ends:
+            connection.connectionLost(Failure(error))
 
 
-def test_without_conversations_it_is_over_at_once() -> None:
+def test_without_connections_it_is_over_at_once() -> None:
     clock = Clock()
     with logged() as log:
         over = Drain(EchoFactory(), clock, 10).start()
@@ -44,9 +44,9 @@ def test_without_conversations_it_is_over_at_once() -> None:
     assert log.lines == []
 
 
-def test_conversations_that_finish_in_time_are_left_alone() -> None:
+def test_connections_that_finish_in_time_are_left_alone() -> None:
     clock = Clock()
-    clients = Conversations(2)
+    clients = Connections(2)
     with logged() as log:
         over = Drain(clients.factory, clock, 10).start()
         clock.advance(9.9)
@@ -55,12 +55,12 @@ def test_conversations_that_finish_in_time_are_left_alone() -> None:
         clients.lose_all(ConnectionDone())
     assert over.called
     assert clock.getDelayedCalls() == []
-    assert log.lines == ["draining: 2 conversations have 10 s to finish", "drained"]
+    assert log.lines == ["draining: 2 connections have 10 s to finish", "drained"]
 
 
 def test_at_the_deadline_they_are_finished_and_a_second_later_aborted() -> None:
     clock = Clock()
-    clients = Conversations(1)
+    clients = Connections(1)
     (transport,) = clients.transports
     with logged() as log:
         over = Drain(clients.factory, clock, 2.5).start()
@@ -76,16 +76,16 @@ def test_at_the_deadline_they_are_finished_and_a_second_later_aborted() -> None:
     assert over.called
     assert clock.getDelayedCalls() == []
     assert log.lines == [
-        "draining: 1 conversations have 2.5 s to finish",
-        "drain deadline: closing 1 conversations",
-        "aborting 1 conversations",
+        "draining: 1 connections have 2.5 s to finish",
+        "drain deadline: closing 1 connections",
+        "aborting 1 connections",
         "drained; 4 bytes came after the deadline and were not returned",
     ]
 
 
 def test_those_that_take_our_fin_need_no_abort() -> None:
     clock = Clock()
-    clients = Conversations(1)
+    clients = Connections(1)
     over = Drain(clients.factory, clock, 1).start()
     clock.advance(1)
     clients.lose_all(ConnectionDone())
@@ -97,7 +97,7 @@ def test_those_that_take_our_fin_need_no_abort() -> None:
 @pytest.mark.parametrize("seconds", [0, 0.0])
 def test_no_time_at_all_aborts_at_once(seconds: float) -> None:
     clock = Clock()
-    clients = Conversations(2)
+    clients = Connections(2)
     over = Drain(clients.factory, clock, seconds).start()
     assert [each.calls[0] for each in clients.transports] == ["abortConnection"] * 2
     assert clock.getDelayedCalls() == []
@@ -107,7 +107,7 @@ def test_no_time_at_all_aborts_at_once(seconds: float) -> None:
 
 def test_a_cut_amid_the_drain_aborts() -> None:
     clock = Clock()
-    clients = Conversations(1)
+    clients = Connections(1)
     drain = Drain(clients.factory, clock, 60)
     over = drain.start()
     drain.cut()
@@ -119,7 +119,7 @@ def test_a_cut_amid_the_drain_aborts() -> None:
 
 
 def test_a_cut_before_the_drain_begins_cuts_it_too() -> None:
-    clients = Conversations(1)
+    clients = Connections(1)
     drain = Drain(clients.factory, Clock(), 60)
     drain.cut()
     drain.start()
@@ -220,7 +220,7 @@ def test_the_handlers_of_an_application_stay(reactor: SignalledReactor) -> None:
 
 def test_each_second_it_says_what_is_left() -> None:
     clock = Clock()
-    clients = Conversations(2)
+    clients = Connections(2)
     with logged("echoproto.progress") as log:
         Drain(clients.factory, clock, 3.2).start()
         clients.ends[0].dataReceived(b"12345")
@@ -230,14 +230,14 @@ def test_each_second_it_says_what_is_left() -> None:
         clock.advance(1)
         clock.advance(1)
     assert log.lines == [
-        "draining: 2 conversations left, 5 bytes echoed in the last second, 2 s to the deadline",
-        "draining: 1 conversations left, 0 bytes echoed in the last second, 1 s to the deadline",
+        "draining: 2 connections left, 5 bytes echoed in the last second, 2 s to the deadline",
+        "draining: 1 connections left, 0 bytes echoed in the last second, 1 s to the deadline",
     ]
 
 
 def test_a_drain_that_is_over_says_no_more() -> None:
     clock = Clock()
-    clients = Conversations(1)
+    clients = Connections(1)
     with logged("echoproto.progress") as log:
         Drain(clients.factory, clock, 10).start()
         clients.lose_all(ConnectionDone())
@@ -259,7 +259,7 @@ def test_a_delay_says_for_how_long_connections_are_taken() -> None:
     assert over.called
     assert clock.getDelayedCalls() == []
     assert log.lines == [
-        f"draining: still taking connections for {seconds} s; 7 conversations"
+        f"draining: still taking connections for {seconds} s; 7 connections"
         for seconds in (3, 2, 1)
     ]
 

@@ -1,4 +1,4 @@
-"""Conversations in which nothing moves end; all others do not."""
+"""Connections in which nothing moves end; all others do not."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from echoproto.core.connection import Conversation
+from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
-from echoproto.limits.idle import IdleSweep, moved_on_wire
+from echoproto.limits.idle import IdleSweep, wire_counters
 from echoproto.limits.per_source import Limits
 from tests.logs import logged
 from tests.system.server import eventually
@@ -27,7 +27,7 @@ CLIENT = IPv4Address("TCP", "192.0.2.1", 7)
 
 
 class House:
-    """A factory whose conversations are looked after, in time that is played."""
+    """A factory whose connections are looked after, in time that is played."""
 
     def __init__(self, timeout: float = 16.0, **limits: Any) -> None:
         self.clock = Clock()
@@ -36,18 +36,18 @@ class House:
         self.sweep.start()
         self.ended: list[float] = []
 
-    def enter(self, transport: TCPLikeTransport | None = None) -> Conversation:
-        conversation = self.factory.buildProtocol(CLIENT)
+    def enter(self, transport: TCPLikeTransport | None = None) -> Connection:
+        connection = self.factory.buildProtocol(CLIENT)
         transport = TCPLikeTransport() if transport is None else transport
         transport.peerAddr = CLIENT
-        conversation.makeConnection(transport)
-        return conversation
+        connection.makeConnection(transport)
+        return connection
 
     def wait(self, seconds: float) -> None:
         """Let time pass, and what is closed be gone."""
         for _ in range(round(seconds * 8)):
             self.clock.advance(0.125)
-            for each in tuple(self.factory.conversations):
+            for each in tuple(self.factory.connections):
                 aborted = "abortConnection" in each.transport.calls
                 tls = isinstance(each.transport, TLSLikeTransport)
                 if aborted or (each.transport.disconnecting and not tls):
@@ -60,10 +60,10 @@ class House:
 def test_it_ends_within_the_time_and_a_quarter_more(pauses: list[float], before: float) -> None:
     house = House()
     house.clock.advance(before)
-    conversation = house.enter()
+    connection = house.enter()
     for pause in pauses:
         house.clock.pump([pause / 64] * 64)
-        conversation.dataReceived(b"x")
+        connection.dataReceived(b"x")
     assert house.factory.live
     last = house.clock.seconds()
     house.wait(21)
@@ -92,22 +92,22 @@ def test_over_tls_an_end_that_is_not_answered_is_enforced() -> None:
 
 def test_what_is_stuck_is_told() -> None:
     house = House()
-    conversation = house.enter()
-    conversation.transport.dataBuffer = bytes(1000)
-    conversation.transport.offset = 1
+    connection = house.enter()
+    connection.transport.dataBuffer = bytes(1000)
+    connection.transport.offset = 1
     with logged() as log:
         house.wait(20)
     assert log.lines == [
         "aborted 192.0.2.1:7, which takes nothing back: 999 bytes not returned, 999 so far"
     ]
-    assert conversation.transport.calls[0] == "abortConnection"
-    assert house.factory.bytes_stuck == 999
+    assert connection.transport.calls[0] == "abortConnection"
+    assert house.factory.bytes_unreturned == 999
 
 
 def test_a_throttled_one_is_not_idle() -> None:
     house = House(max_bytes_per_second=1)
-    conversation = house.enter()
-    conversation.dataReceived(bytes(100))
+    connection = house.enter()
+    connection.dataReceived(bytes(100))
     house.wait(99)
     assert house.factory.live
     house.wait(22)
@@ -161,7 +161,7 @@ def test_a_slow_reader_is_not_idle_and_one_that_is_stuck_is(family: str) -> None
     house = House()
     served, client = pair(family)
     with served, client:
-        conversation = house.enter(SocketTransport(served))
+        connection = house.enter(SocketTransport(served))
         served.setblocking(False)
         sent = 0
         try:
@@ -169,7 +169,7 @@ def test_a_slow_reader_is_not_idle_and_one_that_is_stuck_is(family: str) -> None
                 sent += served.send(bytes(1 << 12))
         except BlockingIOError:
             pass
-        conversation.transport.dataBuffer = b"rest"
+        connection.transport.dataBuffer = b"rest"
         client.setblocking(False)
         taken = 0
 
@@ -178,19 +178,19 @@ def test_a_slow_reader_is_not_idle_and_one_that_is_stuck_is(family: str) -> None
             nonlocal taken
             with contextlib.suppress(BlockingIOError):
                 taken += len(client.recv(1 << 13))
-            return moved_on_wire(conversation.transport) != before
+            return wire_counters(connection.transport) != before
 
         # It reads, although the server has nothing more to say.
         for _ in range(4):
             house.wait(15)
             assert house.factory.live
-            before = moved_on_wire(conversation.transport)
+            before = wire_counters(connection.transport)
             assert eventually(functools.partial(takes_until_it_moves, before))
         with logged() as log:
             house.wait(20)
     assert not house.factory.live
     (line,) = log.lines
-    stuck = house.factory.bytes_stuck
+    stuck = house.factory.bytes_unreturned
     assert f"{stuck} bytes not returned" in line
     assert 4 <= stuck <= sent - taken + 4
 
@@ -200,8 +200,8 @@ def test_what_was_not_read_is_told_too() -> None:
     house = House()
     served, client = pair("tcp")
     with served, client:
-        conversation = house.enter(SocketTransport(served))
-        conversation.transport.dataBuffer = b"rest"
+        connection = house.enter(SocketTransport(served))
+        connection.transport.dataBuffer = b"rest"
         client.sendall(b"unread")
         with logged() as log:
             house.wait(20)
@@ -213,7 +213,7 @@ def test_a_server_that_was_stopped_does_not_blame_the_client() -> None:
     house = House()
     served, client = pair("tcp")
     with served, client:
-        conversation = house.enter(SocketTransport(served))
+        connection = house.enter(SocketTransport(served))
         house.wait(2)
         client.sendall(b"data")
         assert served.recv(4, socket.MSG_PEEK) == b"data"
@@ -223,7 +223,7 @@ def test_a_server_that_was_stopped_does_not_blame_the_client() -> None:
         house.wait(1)
         assert house.factory.live
         assert served.recv(4) == b"data"
-        conversation.dataReceived(b"data")
+        connection.dataReceived(b"data")
         house.wait(15)
         assert house.factory.live
         house.wait(6)

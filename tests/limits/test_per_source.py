@@ -1,4 +1,4 @@
-"""What one server gives at the most: sources, and how limits become conversations."""
+"""What one server gives at the most: sources, and how limits become connections."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from echoproto.core.connection import Conversation
+from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
-from echoproto.limits.per_source import Limits, Sources
+from echoproto.limits.per_source import Limits, PerSourceLimit
 from echoproto.proxy_protocol.parser import ProxyHeaders, ProxyMode
 from tests.logs import logged
 from tests.transports import TCPLikeTransport, TLSLikeTransport
@@ -26,17 +26,17 @@ def make(limits: Limits, headers: ProxyHeaders | None = None) -> EchoFactory:
 
 def enter(
     factory: EchoFactory, peer: IAddress, transport: TCPLikeTransport | None = None
-) -> Conversation:
-    conversation = factory.buildProtocol(peer)
+) -> Connection:
+    connection = factory.buildProtocol(peer)
     transport = TCPLikeTransport() if transport is None else transport
-    conversation.makeConnection(transport)
+    connection.makeConnection(transport)
     if transport.disconnecting:
-        conversation.connectionLost(Failure(ConnectionDone()))
-    return conversation
+        connection.connectionLost(Failure(ConnectionDone()))
+    return connection
 
 
-def leave(conversation: Conversation) -> None:
-    conversation.connectionLost(Failure(ConnectionDone()))
+def leave(connection: Connection) -> None:
+    connection.connectionLost(Failure(ConnectionDone()))
 
 
 def ipv4(host: str, port: int = 7) -> IPv4Address:
@@ -47,15 +47,15 @@ def ipv6(host: str) -> IPv6Address:
     return IPv6Address("TCP", host, 7)
 
 
-def test_a_source_has_no_more_conversations_than_it_may() -> None:
+def test_a_source_has_no_more_connections_than_it_may() -> None:
     factory = make(Limits(max_per_source=2))
     first, second = enter(factory, ipv4("192.0.2.1")), enter(factory, ipv4("192.0.2.1"))
     with logged() as log:
         third = enter(factory, ipv4("192.0.2.1", 4242))
     assert log.lines == [
-        "refused 192.0.2.1:4242: 192.0.2.1 has 2 conversations, and may have no more"
+        "refused 192.0.2.1:4242: 192.0.2.1 has 2 connections, and may have no more"
     ]
-    assert factory.conversations == {first, second}
+    assert factory.connections == {first, second}
     assert (factory.refused, factory.failed, factory.silent) == ({"source": 1}, 0, 0)
     assert third.refused == "source"
     # Others are not concerned, and one that leaves makes room for one.
@@ -93,13 +93,13 @@ def test_with_a_header_the_source_is_the_one_it_names() -> None:
     headers = ProxyHeaders(ProxyMode.REQUIRED)
     factory = make(Limits(max_per_source=1), headers)
     balancer = ipv4("127.0.0.1")
-    conversations = [enter(factory, balancer) for _ in range(4)]
-    for conversation, host in zip(conversations, ("1", "2", "1", "3"), strict=True):
-        conversation.dataReceived(b"PROXY TCP4 192.0.2.%s 192.0.2.9 1 2\r\nx" % host.encode())
-    assert [each.refused for each in conversations] == [None, None, "source", None]
+    connections = [enter(factory, balancer) for _ in range(4)]
+    for connection, host in zip(connections, ("1", "2", "1", "3"), strict=True):
+        connection.dataReceived(b"PROXY TCP4 192.0.2.%s 192.0.2.9 1 2\r\nx" % host.encode())
+    assert [each.refused for each in connections] == [None, None, "source", None]
     # What the one sent that was refused is not echoed.
-    assert [each.bytes_echoed for each in conversations] == [1, 1, 0, 1]
-    leave(conversations[0])
+    assert [each.bytes_echoed for each in connections] == [1, 1, 0, 1]
+    leave(connections[0])
     again = enter(factory, balancer)
     again.dataReceived(b"PROXY TCP4 192.0.2.1 192.0.2.9 1 2\r\n")
     assert again.refused is None
@@ -132,7 +132,7 @@ def test_a_factory_alone_keeps_to_the_limit_too() -> None:
 
 @given(st.integers(1, 3), st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))
 def test_sources_count_right(most: int, events: list[tuple[str, bool]]) -> None:
-    sources = Sources(most)
+    sources = PerSourceLimit(most)
     live: Counter[str] = Counter()
     for name, enters in events:
         if enters:

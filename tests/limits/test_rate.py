@@ -1,4 +1,4 @@
-"""A conversation that is read no faster than its limit."""
+"""A connection that is read no faster than its limit."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ CLIENT = IPv4Address("TCP", "192.0.2.1", 7)
 
 
 class Path:
-    """A throttled conversation, and a client that always has something to send."""
+    """A throttled connection, and a client that always has something to send."""
 
     def __init__(self, rate: int, log: str = "listening") -> None:
         self.clock = Clock()
         factory = EchoFactory(log, clock=self.clock, limits=Limits(max_bytes_per_second=rate))
-        self.conversation: Any = factory.buildProtocol(CLIENT)
+        self.connection: Any = factory.buildProtocol(CLIENT)
         self.transport = TCPLikeTransport()
         self.transport.bufferSize = 65536  # type: ignore[attr-defined]
         self.transport.peerAddr = CLIENT
-        self.conversation.makeConnection(self.transport)
+        self.connection.makeConnection(self.transport)
 
     @property
     def reading(self) -> bool:
@@ -42,12 +42,12 @@ class Path:
         size: int = self.transport.bufferSize  # type: ignore[attr-defined]
         if not self.reading:
             return 0
-        self.conversation.dataReceived(bytes(size))
+        self.connection.dataReceived(bytes(size))
         return size
 
 
 def test_its_interface() -> None:
-    verifyObject(IPushProducer, Path(1).conversation)
+    verifyObject(IPushProducer, Path(1).connection)
 
 
 @given(st.integers(1, 10**9), st.lists(st.floats(0, 0.5), min_size=5, max_size=100))
@@ -84,14 +84,14 @@ def test_a_full_buffer_and_an_empty_purse_both_have_to_be_over() -> None:
     path = Path(1000)
     path.read()
     assert not path.reading
-    path.conversation.pauseProducing()
+    path.connection.pauseProducing()
     path.clock.advance(10)
     assert not path.reading
-    path.conversation.resumeProducing()
+    path.connection.resumeProducing()
     assert path.reading
     path.read()
-    path.conversation.pauseProducing()
-    path.conversation.resumeProducing()
+    path.connection.pauseProducing()
+    path.connection.resumeProducing()
     assert not path.reading
     path.clock.advance(0.2)
     assert path.reading
@@ -102,20 +102,20 @@ def test_it_goes_with_every_detail_of_the_log(log: str) -> None:
     path = Path(1000, log)
     path.read()
     assert not path.reading
-    assert path.conversation.bytes_echoed == 100
+    assert path.connection.bytes_echoed == 100
 
 
 def test_while_it_waits_it_is_not_idle() -> None:
     path = Path(1000)
-    assert not path.conversation.held_up
+    assert not path.connection.throttled
     path.read()
-    assert path.conversation.held_up
+    assert path.connection.throttled
 
 
 def test_the_end_of_input_ends_the_wait() -> None:
     path = Path(1000)
     path.read()
-    path.conversation.readConnectionLost()
+    path.connection.readConnectionLost()
     assert "loseConnection" in path.transport.calls
     assert not path.clock.getDelayedCalls()
 
@@ -123,11 +123,11 @@ def test_the_end_of_input_ends_the_wait() -> None:
 def test_a_drain_does_not_wait_for_it() -> None:
     path = Path(1000)
     path.read()
-    path.conversation.finish()
+    path.connection.finish()
     assert path.reading
-    path.conversation.dataReceived(bytes(1000))
+    path.connection.dataReceived(bytes(1000))
     assert path.reading
-    assert path.conversation.bytes_discarded == 1000
+    assert path.connection.bytes_discarded == 1000
     assert path.transport.value() == bytes(100)
     assert not path.clock.getDelayedCalls()
 
@@ -135,5 +135,5 @@ def test_a_drain_does_not_wait_for_it() -> None:
 def test_nothing_is_left_of_one_that_is_lost() -> None:
     path = Path(1000)
     path.read()
-    path.conversation.connectionLost(Failure(ConnectionDone()))
+    path.connection.connectionLost(Failure(ConnectionDone()))
     assert not path.clock.getDelayedCalls()

@@ -15,7 +15,7 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 
-from echoproto.net.clock import count_steadily
+from echoproto.net.clock import use_monotonic_clock
 from tests.reactors import run
 
 
@@ -62,12 +62,12 @@ def test_a_delay_lasts_as_long_though_the_wall_clock_is_set(
         await delay
         return time.monotonic() - began
 
-    count_steadily(reactor)
+    use_monotonic_clock(reactor)
     assert 0.1 <= run(main, reactor) < 20.0
 
 
 def test_a_call_that_is_being_delayed_keeps_its_clock() -> None:
     reactor = MemoryReactorClock()
     reactor.callLater(1, lambda: None)
-    count_steadily(reactor)
+    use_monotonic_clock(reactor)
     assert reactor.seconds() == 0.0

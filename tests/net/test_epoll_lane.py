@@ -31,14 +31,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from echoproto.net.epoll_lane import FastLane
+from echoproto.net.epoll_lane import EpollLane
 from tests.descriptors import no_descriptor_left
 from tests.logs import logged
 from tests.reactors import run
 
 PATIENCE = 10.0
 
-pytestmark = pytest.mark.skipif(not FastLane.available(), reason="needs select.epoll")
+pytestmark = pytest.mark.skipif(not EpollLane.available(), reason="needs select.epoll")
 
 
 def asyncio_reactor() -> AsyncioSelectorReactor:
@@ -119,7 +119,7 @@ class Serving:
     def __init__(self, reactor: Any, factory: Factory, unix: bool = False) -> None:
         self.reactor = reactor
         self.factory: Any = factory
-        self.lane = FastLane(reactor)
+        self.lane = EpollLane(reactor)
         if unix:
             # In the abstract namespace, where it leaves no file (unix(7)).
             self.port = reactor.listenUNIX(f"\0{uuid4()}", factory)
@@ -199,11 +199,11 @@ def test_bytes_come_back_below_any_reactor(any_reactor: Any) -> None:
     assert run(main, any_reactor) == b"x" * 100_000
 
 
-# A protocol that fails ends its own conversation, and nobody else's.
+# A protocol that fails ends its own connection, and nobody else's.
 
 
 @pytest.mark.parametrize("event", ["made", "data", "read_end", "lost"])
-def test_an_error_in_a_protocol_ends_its_conversation_alone(any_reactor: Any, event: str) -> None:
+def test_an_error_in_a_protocol_ends_its_connection_alone(any_reactor: Any, event: str) -> None:
     def fails_if_second(recorder: Recorder, *_: Any) -> None:
         if recorder in recorder.factory.made[1:2]:
             raise ZeroDivisionError("on purpose")
@@ -267,7 +267,7 @@ def test_an_error_when_the_reactor_shuts_down_ends_nothing_else() -> None:
 
     factory = Recorders(lost=fails_if_first)
 
-    async def main(reactor: Any) -> FastLane:
+    async def main(reactor: Any) -> EpollLane:
         # Left as it is, for the reactor to disconnect.
         served = Serving(reactor, factory)
         with served._clients:
@@ -848,7 +848,7 @@ def test_a_port_of_another_kind_stays_where_it_is() -> None:
         """It may have its reasons."""
 
     async def main(reactor: Any) -> bool:
-        lane = FastLane(reactor)
+        lane = EpollLane(reactor)
         port = OwnPort(0, Factory(), reactor=reactor)
         port.startListening()
         try:
@@ -863,7 +863,7 @@ def test_a_port_of_another_kind_stays_where_it_is() -> None:
 
 def test_it_is_the_reactor_that_it_says_it_is() -> None:
     async def main(reactor: Any) -> None:
-        lane = FastLane(reactor)
+        lane = EpollLane(reactor)
         verifyObject(IReactorFDSet, lane)
         verifyObject(IReadDescriptor, lane)
         assert lane.callLater == reactor.callLater

@@ -24,10 +24,10 @@ from twisted.internet.test import test_tcp, test_tls, test_unix
 from twisted.internet.test.reactormixins import ReactorBuilder
 from twisted.trial.unittest import SynchronousTestCase
 
-from echoproto.net.epoll_lane import FastLane
+from echoproto.net.epoll_lane import EpollLane
 
 pytestmark = [
-    pytest.mark.skipif(not FastLane.available(), reason="needs select.epoll"),
+    pytest.mark.skipif(not EpollLane.available(), reason="needs select.epoll"),
     # Twisted's tests hand pyOpenSSL's own objects to pyOpenSSL,
     pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated"),
     # and a context factory of a kind it will not take for ever,
@@ -76,7 +76,7 @@ class _InLane:
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.lane = FastLane(self)
+        self.lane = EpollLane(self)
         # No test has added it; like the waker, it is not to be found by one.
         self._internalReaders: Any
         self._internalReaders.add(self.lane)

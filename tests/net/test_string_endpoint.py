@@ -21,7 +21,7 @@ from twisted.internet.testing import MemoryReactorClock
 from zope.interface.verify import verifyObject
 
 from echoproto.net import string_endpoint as listen
-from echoproto.net.string_endpoint import DescribedEndpoint, ListenError, names_backlog
+from echoproto.net.string_endpoint import ListenError, StringEndpoint, names_backlog
 from tests.reactors import run
 
 
@@ -30,16 +30,16 @@ def reactor() -> MemoryReactorClock:
     return MemoryReactorClock()
 
 
-def opened(reactor: Any, description: str, **options: Any) -> tuple[Any, DescribedEndpoint]:
+def opened(reactor: Any, description: str, **options: Any) -> tuple[Any, StringEndpoint]:
     """Listen; return what the reactor was asked for."""
-    endpoint = DescribedEndpoint(reactor, description, **options)
+    endpoint = StringEndpoint(reactor, description, **options)
     endpoint.listen(ServerFactory())
     ((port, _, backlog, interface),) = reactor.tcpServers
     return (port, backlog, interface), endpoint
 
 
 def test_its_interface(reactor: MemoryReactorClock) -> None:
-    verifyObject(IStreamServerEndpoint, DescribedEndpoint(reactor, "tcp:0"))
+    verifyObject(IStreamServerEndpoint, StringEndpoint(reactor, "tcp:0"))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_who_names_a_backlog(description: str, named: bool) -> None:
 def test_a_wrong_string_is_refused_in_one_line(description: str) -> None:
     told: list[ListenError] = []
     try:
-        DescribedEndpoint(MemoryReactorClock(), description)
+        StringEndpoint(MemoryReactorClock(), description)
     except ListenError as error:
         told.append(error)
     for each in told:
@@ -127,7 +127,7 @@ def test_a_wrong_string_is_refused_in_one_line(description: str) -> None:
 )
 def test_what_is_wrong_is_told(description: str, reason: str, allowed: str) -> None:
     with pytest.raises(ListenError) as caught:
-        DescribedEndpoint(MemoryReactorClock(), description)
+        StringEndpoint(MemoryReactorClock(), description)
     assert caught.value.reason.startswith(reason)
     assert caught.value.allowed.startswith(allowed)
 
@@ -135,14 +135,14 @@ def test_what_is_wrong_is_told(description: str, reason: str, allowed: str) -> N
 def test_the_names_of_inherited_sockets_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDNAMES", "web:echo")
     with pytest.raises(ListenError, match="LISTEN_FDNAMES: web:echo"):
-        DescribedEndpoint(MemoryReactorClock(), "systemd:domain=INET:name=other")
+        StringEndpoint(MemoryReactorClock(), "systemd:domain=INET:name=other")
 
 
 def test_tls_without_pyopenssl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "_has_tls", lambda: False)
     for description in ("ssl:7", "tls:dir"):
         with pytest.raises(ListenError, match=r"needs pyOpenSSL; .*pip install 'echoproto\[tls\]'"):
-            DescribedEndpoint(MemoryReactorClock(), description)
+            StringEndpoint(MemoryReactorClock(), description)
 
 
 def test_files_that_tls_needs(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_files_that_tls_needs(tmp_path: Path) -> None:
         (f"ssl:7:privateKey={junk}", "no private key and certificate in PEM form"),
     ):
         with pytest.raises(ListenError, match=why):
-            DescribedEndpoint(MemoryReactorClock(), description)
+            StringEndpoint(MemoryReactorClock(), description)
         if description.endswith(str(tmp_path)):
             junk.write_text("junk")
 
@@ -168,7 +168,7 @@ def refused(description: str, why: BaseException) -> ListenError:
             raise CannotListenError("", 7, why)
 
     failures: list[Any] = []
-    DescribedEndpoint(Refusing(), description).listen(ServerFactory()).addErrback(failures.append)
+    StringEndpoint(Refusing(), description).listen(ServerFactory()).addErrback(failures.append)
     error = failures[0].value
     assert isinstance(error, ListenError)
     assert error.description == description
@@ -193,19 +193,19 @@ def test_why_it_cannot_listen(code: int, reason: str, allowed: str) -> None:
 @pytest.mark.parametrize("port", [-1, 65536, 10**6])
 def test_a_port_out_of_range(reactor: MemoryReactorClock, port: int) -> None:
     failures: list[Any] = []
-    endpoint = DescribedEndpoint(reactor, f"tcp:{port}")
+    endpoint = StringEndpoint(reactor, f"tcp:{port}")
     endpoint.listen(ServerFactory()).addErrback(failures.append)
     assert failures[0].value.reason == "port out of range"
 
 
 def test_an_interface_that_does_not_resolve(reactor: MemoryReactorClock) -> None:
     failures: list[Any] = []
-    endpoint = DescribedEndpoint(reactor, "tcp:7:interface=a\0b")
+    endpoint = StringEndpoint(reactor, "tcp:7:interface=a\0b")
     endpoint.listen(ServerFactory()).addErrback(failures.append)
     assert isinstance(failures[0].value, ListenError)
 
 
-class PlayedPlugin:
+class FakePlugin:
     """Endpoints of somebody else's making."""
 
     prefix = "played"
@@ -226,14 +226,14 @@ class PlayedPlugin:
 
 
 @pytest.fixture
-def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedPlugin]:
-    played = PlayedPlugin()
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePlugin]:
+    played = FakePlugin()
     monkeypatch.setattr(listen, "getPlugins", lambda _: [played])
     monkeypatch.setattr("twisted.internet.endpoints.getPlugins", lambda _: [played])
     return played  # type: ignore[return-value]
 
 
-def test_a_plugin_listens_in_our_way(reactor: MemoryReactorClock, plugin: PlayedPlugin) -> None:
+def test_a_plugin_listens_in_our_way(reactor: MemoryReactorClock, plugin: FakePlugin) -> None:
     plugin.listen = lambda reactor, factory: reactor.listenTCP(7, factory)
     asked, endpoint = opened(reactor, "played:x", backlog=9)
     assert asked == (makeBinding("0.0.0.0", 7, reuseAddress=True), 9, "0.0.0.0")
@@ -241,25 +241,25 @@ def test_a_plugin_listens_in_our_way(reactor: MemoryReactorClock, plugin: Played
 
 
 def test_a_plugin_with_a_binding_of_its_own(
-    reactor: MemoryReactorClock, plugin: PlayedPlugin
+    reactor: MemoryReactorClock, plugin: FakePlugin
 ) -> None:
     own = makeBinding("127.0.0.1", 7)
     plugin.listen = lambda reactor, factory: reactor.listenTCP(own, factory, 3, "127.0.0.1")
     assert opened(reactor, "played:x", backlog=9)[0] == (own, 3, "127.0.0.1")
 
 
-def test_a_plugin_that_adds_a_layer(reactor: MemoryReactorClock, plugin: PlayedPlugin) -> None:
+def test_a_plugin_that_adds_a_layer(reactor: MemoryReactorClock, plugin: FakePlugin) -> None:
     plugin.listen = lambda reactor, factory: reactor.listenTCP(7, ServerFactory())
     _, endpoint = opened(reactor, "played:x")
     assert endpoint.layers == "played:x"
 
 
 def test_workers_need_one_that_listens_at_once(
-    reactor: MemoryReactorClock, plugin: PlayedPlugin
+    reactor: MemoryReactorClock, plugin: FakePlugin
 ) -> None:
     plugin.listen = lambda reactor, factory: Deferred()
     with pytest.raises(ListenError, match="does not listen at once"):
-        DescribedEndpoint(reactor, "played:x").listen_often(ServerFactory(), 2)
+        StringEndpoint(reactor, "played:x").listen_many(ServerFactory(), 2)
 
 
 # With real sockets.
@@ -270,8 +270,8 @@ def test_a_socket_for_each_worker() -> None:
         pytest.skip("this platform has no SO_REUSEPORT")
 
     async def main(reactor: Any) -> set[int]:
-        endpoint = DescribedEndpoint(reactor, "tcp:0:interface=127.0.0.1")
-        ports: list[Any] = endpoint.listen_often(ServerFactory(), 3)
+        endpoint = StringEndpoint(reactor, "tcp:0:interface=127.0.0.1")
+        ports: list[Any] = endpoint.listen_many(ServerFactory(), 3)
         numbers = [port.getHost().port for port in ports]
         for port in ports:
             await port.stopListening()
@@ -285,7 +285,7 @@ def test_a_socket_for_each_worker() -> None:
 def test_a_socket_that_was_opened_before(description: str, tmp_path: Path) -> None:
     async def main(reactor: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:
-            endpoint = DescribedEndpoint(
+            endpoint = StringEndpoint(
                 reactor, description.format(tmp_path), inherited=os.dup(sock.fileno())
             )
             port: Any = await endpoint.listen(ServerFactory())
@@ -299,7 +299,7 @@ def test_a_socket_that_was_opened_before(description: str, tmp_path: Path) -> No
 def test_an_inherited_socket_has_no_backlog_that_was_asked_for() -> None:
     async def main(reactor: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:
-            endpoint = DescribedEndpoint(reactor, "tcp:0")
+            endpoint = StringEndpoint(reactor, "tcp:0")
             port = endpoint._adopt(sock.fileno(), ServerFactory())
             assert endpoint.backlog is None
             await port.stopListening()

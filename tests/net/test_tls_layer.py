@@ -254,10 +254,10 @@ def test_what_is_read_after_an_abort_is_not_looked_at(options: Any) -> None:
 
 def test_after_finish_the_other_sides_close_notify_ends_it(options: Any) -> None:
     session = Session(options)
-    (conversation,) = session.factory.conversations
+    (connection,) = session.factory.connections
     session.client.say(b"in time")
     session.to_server(session.client.to_send())
-    conversation.finish()
+    connection.finish()
     assert not session.transport.disconnecting
     session.client.say(b"too late")
     session.client.close_notify()

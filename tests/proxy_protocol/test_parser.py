@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from echoproto.core.connection import Conversation
+from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
 from echoproto.proxy_protocol.parser import (
     HEADER_TIME,
@@ -154,7 +154,7 @@ def test_anything_is_a_header_or_none_or_wrong(stream: bytes) -> None:
 
 
 class Server:
-    """A factory that takes headers off, and one conversation."""
+    """A factory that takes headers off, and one connection."""
 
     def __init__(
         self, mode: ProxyMode, peer: Any = BALANCER, log: str = "connections", **named: Any
@@ -162,29 +162,29 @@ class Server:
         self.clock = Clock()
         self.factory = EchoFactory(log, ProxyHeaders(mode, **named), self.clock)
         self.transport = TCPLikeTransport()
-        self.conversation: Conversation = self.factory.buildProtocol(peer)
-        self.conversation.makeConnection(self.transport)
+        self.connection: Connection = self.factory.buildProtocol(peer)
+        self.connection.makeConnection(self.transport)
 
     def say(self, data: bytes) -> bytes:
         """Send something; return all that has come back."""
-        self.conversation.dataReceived(data)
+        self.connection.dataReceived(data)
         value: bytes = self.transport.value()
         return value
 
     def end(self) -> bytes:
-        self.conversation.readConnectionLost()
+        self.connection.readConnectionLost()
         value: bytes = self.transport.value()
-        self.conversation.connectionLost(Failure(ConnectionDone()))
+        self.connection.connectionLost(Failure(ConnectionDone()))
         return value
 
     @property
     def is_plain(self) -> bool:
-        """Nothing stands in front of the conversation any more, and nothing is left to come."""
+        """Nothing stands in front of the connection any more, and nothing is left to come."""
         return not self.clock.getDelayedCalls() and not {
             "dataReceived",
             "readConnectionLost",
             "connectionLost",
-        } & set(vars(self.conversation))
+        } & set(vars(self.connection))
 
 
 MODES = [ProxyMode.OPTIONAL, ProxyMode.REQUIRED]
@@ -206,8 +206,8 @@ def test_the_payload_comes_back_however_it_is_cut(
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     for start, end in itertools.pairwise(edges):
         server.say(stream[start:end])
-    assert server.conversation.client == (client or BALANCER)
-    assert server.conversation.via == (BALANCER if client else None)
+    assert server.connection.client == (client or BALANCER)
+    assert server.connection.via == (BALANCER if client else None)
     assert server.end() == payload
     assert server.factory.bytes_echoed == len(payload)
     assert not server.factory.refused
@@ -262,9 +262,9 @@ def test_many_wrong_headers_are_a_line_a_second() -> None:
     server = Server(ProxyMode.REQUIRED)
     with logged() as log:
         for _ in range(1000):
-            conversation = server.factory.buildProtocol(BALANCER)
-            conversation.makeConnection(TCPLikeTransport())
-            conversation.dataReceived(b"nonsense")
+            connection = server.factory.buildProtocol(BALANCER)
+            connection.makeConnection(TCPLikeTransport())
+            connection.dataReceived(b"nonsense")
         server.clock.pump([0.5] * 4)
     assert log.lines == [
         "refused 127.0.0.1:40000: no PROXY header",
@@ -277,7 +277,7 @@ def test_many_wrong_headers_are_a_line_a_second() -> None:
 def test_where_it_is_optional_all_else_is_payload(stream: bytes) -> None:
     server = Server(ProxyMode.OPTIONAL)
     assert server.say(stream) == stream
-    assert server.conversation.client == BALANCER
+    assert server.connection.client == BALANCER
     assert server.is_plain
     assert server.end() == stream
 
@@ -334,7 +334,7 @@ def test_where_it_is_required_it_must_be_whole_at_the_end_of_input() -> None:
 def test_from_others_a_header_is_payload_or_refused() -> None:
     server = Server(ProxyMode.OPTIONAL, peer=STRANGER)
     assert server.say(V1) == V1
-    assert server.conversation.client == STRANGER
+    assert server.connection.client == STRANGER
     with logged() as log:
         server = Server(ProxyMode.REQUIRED, peer=STRANGER)
     assert log.lines == ["refused 198.51.100.9:40000: no PROXY header is believed from there"]
@@ -366,11 +366,11 @@ def test_loopback_is_believed_unless_somebody_is_named() -> None:
 
 
 @modes
-def test_a_conversation_that_finishes_amid_its_header(mode: ProxyMode) -> None:
+def test_a_connection_that_finishes_amid_its_header(mode: ProxyMode) -> None:
     server = Server(mode)
     server.say(b"PROXY")
-    server.conversation.finish()
-    server.conversation.dataReceived(b" TCP4")
+    server.connection.finish()
+    server.connection.dataReceived(b" TCP4")
     assert server.end() == b""
     assert not server.clock.getDelayedCalls()
     # Nothing that came is lost without being counted.
@@ -382,8 +382,8 @@ def test_a_conversation_that_finishes_amid_its_header(mode: ProxyMode) -> None:
 def test_a_connection_that_breaks_amid_its_header_leaves_nothing(mode: ProxyMode) -> None:
     server = Server(mode)
     server.say(b"PROXY")
-    server.conversation.connectionLost(Failure(ConnectionDone()))
-    assert server.is_plain or vars(server.conversation).get("dataReceived") is not None
+    server.connection.connectionLost(Failure(ConnectionDone()))
+    assert server.is_plain or vars(server.connection).get("dataReceived") is not None
     assert not server.clock.getDelayedCalls()
     assert server.factory.live == 0
 

@@ -19,12 +19,12 @@ REPORT = Report(
     ended={"idle": 6},
     bytes_echoed=1000,
     bytes_discarded=5,
-    bytes_stuck=9,
+    bytes_unreturned=9,
     durations=(1, 2, 3, 1, 0, 0, 0, 0, 0),
     seconds=1.5,
     sources={"192.0.2.1": 2, "2001:db8::/64": 1},
     lag=0.25,
-    most_lag=0.5,
+    max_lag=0.5,
 )
 
 
@@ -41,14 +41,14 @@ def snapshot(**changed: Any) -> Snapshot:
         "listeners": (Listener("127.0.0.1:9999", 1, 2, 1024),),
         "drops": None,
         "lag": 0.25,
-        "most_lag": 0.5,
+        "max_lag": 0.5,
         "settings": {"port": "9999"},
-        "most_live": 0,
+        "max_live": 0,
     }
     return Snapshot(**{**members, **changed})
 
 
-class PlayedCollector:
+class FakeCollector:
     """Tells what it was given, and how it was asked."""
 
     def __init__(self, told: Snapshot | None = None) -> None:

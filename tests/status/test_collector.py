@@ -16,7 +16,7 @@ from echoproto.status.snapshot import Snapshot
 from tests.status.played import REPORT
 
 
-class PlayedService:
+class FakeService:
     """A service of one process."""
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class PlayedService:
         self.running = 1
 
 
-class PlayedWorkers:
+class FakeWorkers:
     """A parent, whose workers say what the test has them say."""
 
     def __init__(self, count: int) -> None:
@@ -56,12 +56,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def workers() -> PlayedWorkers:
-    return PlayedWorkers(2)
+def workers() -> FakeWorkers:
+    return FakeWorkers(2)
 
 
 @pytest.fixture
-def collector(workers: PlayedWorkers, clock: Clock) -> WorkersCollector:
+def collector(workers: FakeWorkers, clock: Clock) -> WorkersCollector:
     made = WorkersCollector(workers, clock, {"workers": "2"})
     made.start()
     return made
@@ -77,14 +77,14 @@ def asked(collector: Any, sources: bool = False) -> list[Snapshot]:
 def test_one_process(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     drops = [ListenDrops(10, 20, 30), ListenDrops(11, 25, 37)]
     monkeypatch.setattr("echoproto.status.collector.read_drops", lambda: drops.pop(0))
-    service: Any = PlayedService()
+    service: Any = FakeService()
     service.factory.accepted = 3
-    collector = ProcessCollector(service, clock, {"port": "7"}, most_live=5)
+    collector = ProcessCollector(service, clock, {"port": "7"}, max_live=5)
     collector.start()
     (told,) = asked(collector)
     assert (told.total.accepted, told.workers, told.answering) == (3, False, 1)
     assert told.drops == ListenDrops(1, 5, 7)
-    assert (told.settings, told.most_live, told.listening) == ({"port": "7"}, 5, False)
+    assert (told.settings, told.max_live, told.listening) == ({"port": "7"}, 5, False)
     assert told.uptime >= 0
     collector.stop()
     assert clock.getDelayedCalls() == []
@@ -92,13 +92,13 @@ def test_one_process(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_counters_in_the_kernel(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("echoproto.status.collector.read_drops", lambda: None)
-    collector = ProcessCollector(PlayedService(), clock, {})  # type: ignore[arg-type]
+    collector = ProcessCollector(FakeService(), clock, {})  # type: ignore[arg-type]
     collector.start()
     assert asked(collector)[0].drops is None
 
 
 def test_a_service_that_has_been_stopped_drains(clock: Clock) -> None:
-    service: Any = PlayedService()
+    service: Any = FakeService()
     collector = ProcessCollector(service, clock, {})
     collector.start()
     assert not asked(collector)[0].draining
@@ -109,7 +109,7 @@ def test_a_service_that_has_been_stopped_drains(clock: Clock) -> None:
     assert asked(collector)[0].draining
 
 
-def test_all_answer(collector: WorkersCollector, workers: PlayedWorkers) -> None:
+def test_all_answer(collector: WorkersCollector, workers: FakeWorkers) -> None:
     answers = asked(collector)
     assert workers.told == [("worker 1", "report", False), ("worker 2", "report", False)]
     workers.say(1, accepted=5)
@@ -125,7 +125,7 @@ def test_all_answer(collector: WorkersCollector, workers: PlayedWorkers) -> None
 
 
 def test_those_who_ask_meanwhile_share_the_answer(
-    collector: WorkersCollector, workers: PlayedWorkers
+    collector: WorkersCollector, workers: FakeWorkers
 ) -> None:
     first, second = asked(collector), asked(collector)
     workers.say(1)
@@ -136,7 +136,7 @@ def test_those_who_ask_meanwhile_share_the_answer(
 
 
 def test_who_wants_sources_too_asks_again(
-    collector: WorkersCollector, workers: PlayedWorkers
+    collector: WorkersCollector, workers: FakeWorkers
 ) -> None:
     plain, full, full_too = asked(collector), asked(collector, True), asked(collector, True)
     workers.say(1, sources={})
@@ -151,7 +151,7 @@ def test_who_wants_sources_too_asks_again(
 
 
 def test_a_silent_worker_is_told_with_its_last_words(
-    collector: WorkersCollector, workers: PlayedWorkers, clock: Clock
+    collector: WorkersCollector, workers: FakeWorkers, clock: Clock
 ) -> None:
     asked(collector)
     workers.say(1, accepted=5)
@@ -177,7 +177,7 @@ def test_a_silent_worker_is_told_with_its_last_words(
     assert [each.answering for each in answers[0].processes] == [True, True]
 
 
-def test_nobody_answers(collector: WorkersCollector, workers: PlayedWorkers, clock: Clock) -> None:
+def test_nobody_answers(collector: WorkersCollector, workers: FakeWorkers, clock: Clock) -> None:
     answers = asked(collector)
     clock.advance(0.75)
     assert answers[0].not_healthy == "no worker answers"
@@ -187,7 +187,7 @@ def test_nobody_answers(collector: WorkersCollector, workers: PlayedWorkers, clo
 
 
 def test_what_a_worker_counted_that_is_gone_stays(
-    collector: WorkersCollector, workers: PlayedWorkers, clock: Clock
+    collector: WorkersCollector, workers: FakeWorkers, clock: Clock
 ) -> None:
     asked(collector)
     workers.say(1, accepted=5, live=5)
@@ -213,7 +213,7 @@ def test_what_a_worker_counted_that_is_gone_stays(
 
 
 def test_the_last_word_of_one_that_ends_counts(
-    collector: WorkersCollector, workers: PlayedWorkers
+    collector: WorkersCollector, workers: FakeWorkers
 ) -> None:
     workers.say(1, accepted=5, live=0)
     workers.say(2, accepted=7, live=0)
@@ -226,7 +226,7 @@ def test_the_last_word_of_one_that_ends_counts(
 
 
 def test_who_waits_is_told_when_it_stops(
-    collector: WorkersCollector, workers: PlayedWorkers, clock: Clock
+    collector: WorkersCollector, workers: FakeWorkers, clock: Clock
 ) -> None:
     plain, full = asked(collector), asked(collector, True)
     collector.stop()

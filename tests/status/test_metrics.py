@@ -37,13 +37,13 @@ def one(told: Snapshot, *name: str) -> float:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        (("echoproto_conversations_accepted_total",), 10),
-        (("echoproto_conversations_live",), 3),
-        (("echoproto_conversations_failed_total",), 1),
-        (("echoproto_conversations_silent_total",), 2),
-        (("echoproto_conversations_refused_total", "reason=source"), 4),
-        (("echoproto_conversations_ended_total", "reason=idle"), 6),
-        (("echoproto_stuck_bytes_total",), 9),
+        (("echoproto_connections_accepted_total",), 10),
+        (("echoproto_connections_live",), 3),
+        (("echoproto_connections_failed_total",), 1),
+        (("echoproto_connections_silent_total",), 2),
+        (("echoproto_connections_refused_total", "reason=source"), 4),
+        (("echoproto_connections_ended_total", "reason=idle"), 6),
+        (("echoproto_unreturned_bytes_total",), 9),
         (("echoproto_echoed_bytes_total",), 1000),
         (("echoproto_discarded_bytes_total",), 5),
         (("echoproto_ready",), 1),
@@ -52,11 +52,11 @@ def one(told: Snapshot, *name: str) -> float:
         (("echoproto_accept_queue_limit", "listener=127.0.0.1:9999", "socket=1"), 1024),
         (("echoproto_event_loop_lag_seconds", "process=main"), 0.25),
         (("echoproto_event_loop_lag_max_seconds", "process=main"), 0.5),
-        (("echoproto_conversation_duration_seconds_count",), 7),
-        (("echoproto_conversation_duration_seconds_sum",), 1.5),
-        (("echoproto_conversation_duration_seconds_bucket", "le=0.001"), 1),
-        (("echoproto_conversation_duration_seconds_bucket", "le=0.01"), 3),
-        (("echoproto_conversation_duration_seconds_bucket", "le=+Inf"), 7),
+        (("echoproto_connection_duration_seconds_count",), 7),
+        (("echoproto_connection_duration_seconds_sum",), 1.5),
+        (("echoproto_connection_duration_seconds_bucket", "le=0.001"), 1),
+        (("echoproto_connection_duration_seconds_bucket", "le=0.01"), 3),
+        (("echoproto_connection_duration_seconds_bucket", "le=+Inf"), 7),
     ],
 )
 def test_the_numbers(name: tuple[str, ...], value: float) -> None:
@@ -66,23 +66,23 @@ def test_the_numbers(name: tuple[str, ...], value: float) -> None:
 def test_what_is_not_known_is_not_there() -> None:
     names = {name for name, *_ in read(snapshot(listeners=(Listener("unix:", 1, None, None),)))}
     absent = {"listen_overflows_total", "listen_drops_total", "accept_queue_length"}
-    absent |= {"conversations_limit", "worker_up"}
+    absent |= {"connections_limit", "worker_up"}
     assert not names.intersection(f"echoproto_{each}" for each in absent)
 
 
 def test_what_only_some_have() -> None:
-    told = read(snapshot(drops=ListenDrops(3, 4, 6), most_live=5))
+    told = read(snapshot(drops=ListenDrops(3, 4, 6), max_live=5))
     assert told["echoproto_listen_overflows_total",] == 3
     assert told["echoproto_listen_drops_total",] == 4
     assert told["echoproto_syncookies_sent_total",] == 6
-    assert told["echoproto_conversations_limit",] == 5
+    assert told["echoproto_connections_limit",] == 5
 
 
 def test_labels_are_escaped() -> None:
     hostile = 'a"b\\c\nd'
     assert one(
         snapshot(total=replace(REPORT, refused={hostile: 1})),
-        "echoproto_conversations_refused_total",
+        "echoproto_connections_refused_total",
         f"reason={hostile}",
     )
 
@@ -111,7 +111,7 @@ def test_the_documentation_names_each_metric_and_its_type() -> None:
     everything = exposition(
         snapshot(
             drops=ListenDrops(0, 0, 0),
-            most_live=1,
+            max_live=1,
             workers=True,
             processes=(Process("worker 1", 0, True, REPORT),),
         )

@@ -23,14 +23,14 @@ from tests.status.played import REPORT
 def test_it_tells_what_the_factory_counted() -> None:
     factory = EchoFactory()
     factory.refused["source"] = 2
-    conversations = []
+    connections = []
     for n in range(3):
         client = IPv4Address("TCP", f"192.0.2.{n // 2}", 5000 + n)
-        conversation = factory.buildProtocol(client)
-        conversation.makeConnection(StringTransport(peerAddress=client))
-        conversation.dataReceived(b"x" * n)
-        conversations.append(conversation)
-    conversations[2].connectionLost(Failure(ConnectionDone()))
+        connection = factory.buildProtocol(client)
+        connection.makeConnection(StringTransport(peerAddress=client))
+        connection.dataReceived(b"x" * n)
+        connections.append(connection)
+    connections[2].connectionLost(Failure(ConnectionDone()))
     report = Report.of(factory, LoopLag(Clock()), sources=True)
     assert report.pid == os.getpid()
     assert (report.accepted, report.live, report.failed, report.silent) == (3, 2, 0, 0)
@@ -52,16 +52,16 @@ def test_the_total() -> None:
     assert (both.pid, both.accepted, both.live, both.failed, both.silent) == (0, 20, 6, 2, 4)
     assert both.refused == {"source": 8}
     assert both.ended == {"idle": 12}
-    assert (both.bytes_echoed, both.bytes_discarded, both.bytes_stuck) == (2000, 10, 18)
+    assert (both.bytes_echoed, both.bytes_discarded, both.bytes_unreturned) == (2000, 10, 18)
     assert list(both.durations) == [2, 4, 6, 2, 0, 0, 0, 0, 0]
     assert both.seconds == 3.0
     assert both.sources == {"192.0.2.1": 7, "2001:db8::/64": 1}
-    assert (both.lag, both.most_lag) == (0.25, 0.5)
+    assert (both.lag, both.max_lag) == (0.25, 0.5)
 
 
-def test_a_process_that_is_gone_has_no_conversations() -> None:
+def test_a_process_that_is_gone_has_no_connections() -> None:
     over = REPORT.over()
-    assert (over.live, over.sources, over.lag, over.most_lag) == (0, {}, 0.0, 0.0)
+    assert (over.live, over.sources, over.lag, over.max_lag) == (0, {}, 0.0, 0.0)
     assert (over.accepted, over.bytes_echoed) == (REPORT.accepted, REPORT.bytes_echoed)
 
 

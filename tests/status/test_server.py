@@ -13,7 +13,7 @@ from echoproto.net.string_endpoint import ListenError
 from echoproto.status.endpoint import status_endpoint
 from echoproto.status.server import StatusServer
 from tests.logs import logged
-from tests.status.played import PlayedCollector
+from tests.status.played import FakeCollector
 
 
 class Never:
@@ -25,7 +25,7 @@ class Never:
 
 def test_open_and_close() -> None:
     reactor = MemoryReactorClock()
-    collector: Any = PlayedCollector()
+    collector: Any = FakeCollector()
     server = StatusServer(status_endpoint(reactor, "9998"), collector, reactor)
     with logged() as log:
         server.open()
@@ -45,7 +45,7 @@ def test_it_is_not_announced_when_it_was_closed_before_the_reactor_runs() -> Non
     reactor = MemoryReactorClock()
     server = StatusServer(
         status_endpoint(reactor, "9998"),
-        PlayedCollector(),  # type: ignore[arg-type]
+        FakeCollector(),  # type: ignore[arg-type]
         reactor,
     )
     with logged() as log:
@@ -61,7 +61,7 @@ def test_what_cannot_be_opened() -> None:
             raise CannotListenError("127.0.0.1", 9998, OSError(98, "in use"))
 
     reactor = Refusing()
-    collector: Any = PlayedCollector()
+    collector: Any = FakeCollector()
     server = StatusServer(status_endpoint(reactor, "9998"), collector, reactor)
     with pytest.raises(ListenError):
         server.open()

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 
 from echoproto.status.site import StatusSite
 from tests.logs import logged
-from tests.status.played import REPORT, PlayedCollector, snapshot
+from tests.status.played import REPORT, FakeCollector, snapshot
 
 
 class Transport(StringTransport):
@@ -68,8 +68,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def collector() -> PlayedCollector:
-    return PlayedCollector()
+def collector() -> FakeCollector:
+    return FakeCollector()
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_the_page_names_nothing_outside(site: StatusSite) -> None:
         assert b"innerHTML" not in body
 
 
-def test_only_the_page_counts_the_sources(site: StatusSite, collector: PlayedCollector) -> None:
+def test_only_the_page_counts_the_sources(site: StatusSite, collector: FakeCollector) -> None:
     for path in ("/metrics", "/healthz", "/readyz", "/status.json", "/", "/page.js", "/nothing"):
         get(site, path)
     assert collector.asked == [False, False, False, True]
@@ -135,14 +135,14 @@ def test_what_json_says(site: StatusSite) -> None:
     assert told["total"]["sources"] == [["192.0.2.1", 2], ["2001:db8::/64", 1]]
 
 
-def test_a_drain(site: StatusSite, collector: PlayedCollector) -> None:
+def test_a_drain(site: StatusSite, collector: FakeCollector) -> None:
     assert (get(site, "/readyz").code, get(site, "/readyz").body) == (200, b"ok\n")
     collector.told = snapshot(draining=True)
     assert (get(site, "/readyz").code, get(site, "/readyz").body) == (503, b"draining\n")
     assert (get(site, "/healthz").code, get(site, "/healthz").body) == (200, b"ok\n")
 
 
-def test_no_worker_answers(site: StatusSite, collector: PlayedCollector) -> None:
+def test_no_worker_answers(site: StatusSite, collector: FakeCollector) -> None:
     process = replace(snapshot().processes[0], answering=False)
     collector.told = snapshot(processes=(process,), workers=True)
     assert get(site, "/healthz").code == get(site, "/readyz").code == 503
@@ -263,7 +263,7 @@ def test_who_holds_connections_open_keeps_nobody_out(site: StatusSite, clock: Cl
     assert [each.transport.aborted for each in holders] == [True] * 2 + [False] * 62
 
 
-def test_the_answer_may_come_later(site: StatusSite, collector: PlayedCollector) -> None:
+def test_the_answer_may_come_later(site: StatusSite, collector: FakeCollector) -> None:
     collector.answer = Deferred()
     client = get(site, "/healthz")
     assert client.transport.value() == b""
@@ -271,7 +271,7 @@ def test_the_answer_may_come_later(site: StatusSite, collector: PlayedCollector)
     assert client.code == 200
 
 
-def test_who_is_gone_is_not_answered(site: StatusSite, collector: PlayedCollector) -> None:
+def test_who_is_gone_is_not_answered(site: StatusSite, collector: FakeCollector) -> None:
     collector.answer = Deferred()
     client = get(site, "/healthz")
     client.lose()
@@ -279,7 +279,7 @@ def test_who_is_gone_is_not_answered(site: StatusSite, collector: PlayedCollecto
     assert client.transport.value() == b""
 
 
-def test_what_fails_is_logged_and_not_shown(site: StatusSite, collector: PlayedCollector) -> None:
+def test_what_fails_is_logged_and_not_shown(site: StatusSite, collector: FakeCollector) -> None:
     collector.answer = Deferred()
     with logged() as lines:
         client = get(site, "/healthz")

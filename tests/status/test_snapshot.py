@@ -51,7 +51,7 @@ def test_the_page_gets_the_ten_busiest_sources() -> None:
     assert told["not_ready"] is None
 
 
-class PlayedPort:
+class FakePort:
     def __init__(self, address: Any, sock: socket.socket | None = None) -> None:
         self._address = address
         self.socket = sock
@@ -62,9 +62,9 @@ class PlayedPort:
 
 def test_sockets_that_share_an_address_are_numbered() -> None:
     ports: Any = [
-        PlayedPort(IPv4Address("TCP", "192.0.2.1", 7)),
-        PlayedPort(UNIXAddress(b"/run/echo.sock")),
-        PlayedPort(IPv4Address("TCP", "192.0.2.1", 7)),
+        FakePort(IPv4Address("TCP", "192.0.2.1", 7)),
+        FakePort(UNIXAddress(b"/run/echo.sock")),
+        FakePort(IPv4Address("TCP", "192.0.2.1", 7)),
     ]
     assert read_listeners(ports) == (
         Listener("192.0.2.1:7", 1, None, None),
@@ -78,5 +78,5 @@ def test_the_accept_queue_is_read() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=3) as listener:
         address = IPv4Address("TCP", *listener.getsockname())
         with socket.create_connection(listener.getsockname()):
-            (found,) = read_listeners([PlayedPort(address, listener)])  # type: ignore[list-item]
+            (found,) = read_listeners([FakePort(address, listener)])  # type: ignore[list-item]
     assert (found.queued, found.limit) == (1, 3)

@@ -110,12 +110,12 @@ def activated(
 
 
 class Load:
-    """Clients that converse all the time; what became of each conversation."""
+    """Clients that start_connection all the time; what became of each connection."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._converse) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._start_connection) for _ in range(CLIENTS)]
         self.refused: list[OSError] = []
         # When they began.
         self.whole: list[float] = []
@@ -131,7 +131,7 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _converse(self) -> None:
+    def _start_connection(self) -> None:
         while not self._over.is_set():
             try:
                 client = self._manager.connect()
@@ -167,7 +167,7 @@ def test_restarts_turn_nobody_away(kind: str, mode: str, tmp_path: Path) -> None
     with activated(kind, tmp_path, *MODES[mode], "--drain-timeout", "20") as manager:
         with Load(manager) as load, ExitStack() as stack:
             for _ in range(2):
-                # Conversations that the drain waits for.
+                # Connections that the drain waits for.
                 kept = [stack.enter_context(manager.connect()) for _ in range(5)]
                 for client in kept:
                     client.sendall(b"before")
@@ -203,7 +203,7 @@ def test_who_finds_no_place_is_served_by_the_next(kind: str, tmp_path: Path) -> 
         with manager.connect() as outside:
             outside.sendall(b"data")
             os.kill(manager.pids()[-1], signal.SIGTERM)
-            manager.server.wait_for("draining: 1 conversations have")
+            manager.server.wait_for("draining: 1 connections have")
             assert say(inside, b"after") == b"after"
             assert outside.recv(4) == b"data"
             assert len(manager.pids()) == 2

@@ -26,8 +26,8 @@ SOCKET = (DEPLOY / "echoproto.socket").read_text()
 HAPROXY = (DEPLOY / "haproxy.cfg").read_text()
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-# What a conversation can take, and what the program takes without any.
-CONVERSATION = 256 * KIB
+# What a connection can take, and what the program takes without any.
+CONNECTION = 256 * KIB
 PROGRAM = 128 * MIB
 
 needs_systemd = pytest.mark.skipif(
@@ -97,7 +97,7 @@ def test_the_service_has_time_to_drain_and_room_for_what_it_takes_in() -> None:
     most = int(option(start, "max-connections"))
     assert most > 0
     (memory,) = settings(SERVICE, "MemoryMax")
-    assert most * CONVERSATION + PROGRAM <= int(memory.removesuffix("G")) * GIB
+    assert most * CONNECTION + PROGRAM <= int(memory.removesuffix("G")) * GIB
     (files,) = settings(SERVICE, "LimitNOFILE")
     assert most + 256 <= int(files)
 
@@ -308,7 +308,7 @@ def test_the_pod_has_time_to_drain_and_room_for_what_it_takes_in() -> None:
     noticed = readiness["periodSeconds"] * readiness["failureThreshold"]
     assert noticed < option(command, "drain-delay")
     memory = int(echo["resources"]["limits"]["memory"].removesuffix("Mi")) * MIB
-    assert option(command, "max-connections") * CONVERSATION + PROGRAM <= memory
+    assert option(command, "max-connections") * CONNECTION + PROGRAM <= memory
 
 
 def test_the_objects_mean_the_same_pods() -> None:

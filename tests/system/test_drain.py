@@ -21,14 +21,14 @@ SLACK = 5.0
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_conversations_in_flight_come_back_whole(serve: Serve, signum: int) -> None:
+def test_connections_in_flight_come_back_whole(serve: Serve, signum: int) -> None:
     server = serve("--drain-timeout", "20").ready()
     payloads = [bytes([n]) * MIB for n in range(100)]
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in payloads]
         sent = [fill(client, payload) for client, payload in zip(clients, payloads, strict=True)]
         server.signal(signum)
-        server.wait_for("draining: 100 conversations")
+        server.wait_for("draining: 100 connections")
         with pytest.raises(ConnectionRefusedError):
             server.connect().close()
         with ThreadPoolExecutor(len(clients)) as pool:
@@ -54,7 +54,7 @@ def test_clients_that_never_finish_are_closed_at_the_deadline(serve: Serve) -> N
         assert server.wait() == -signal.SIGTERM
         # What is left a second later is aborted.
         assert 2 <= time.monotonic() - began < 2 + SLACK
-    server.wait_for("aborting 2 conversations")
+    server.wait_for("aborting 2 connections")
 
 
 def test_what_was_received_is_flushed_at_the_deadline(serve: Serve) -> None:
@@ -63,7 +63,7 @@ def test_what_was_received_is_flushed_at_the_deadline(serve: Serve) -> None:
         client.sendall(b"x" * 50_000)
         assert client.recv(1)
         server.signal()
-        server.wait_for("drain deadline: closing 1 conversations")
+        server.wait_for("drain deadline: closing 1 connections")
         client.sendall(b"too late")
         assert len(receive_all(client)) == 49_999
     assert server.wait() == -signal.SIGTERM
@@ -78,7 +78,7 @@ def test_a_second_signal_cuts_it_short(serve: Serve, first: int, second: int) ->
         client.sendall(b"data")
         assert client.recv(4) == b"data"
         server.signal(first)
-        server.wait_for("draining: 1 conversations")
+        server.wait_for("draining: 1 connections")
         server.signal(second)
         assert server.wait(timeout=10) == -first
     assert "ReactorNotRunning" not in server.log

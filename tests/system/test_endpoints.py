@@ -107,7 +107,7 @@ def exchange(client: socket.socket, payload: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_conversations_come_back_whole(kind: str, lane: str, tmp_path: Path) -> None:
+def test_connections_come_back_whole(kind: str, lane: str, tmp_path: Path) -> None:
     with served(kind, lane, tmp_path) as (server, connect):
         for size in (1, 100, 16_385, 8 * MIB):
             payload = random.Random(size).randbytes(size)
@@ -133,13 +133,13 @@ def test_what_comes_before_fin_comes_back(lane: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_drain_lets_conversations_finish(kind: str, lane: str, tmp_path: Path) -> None:
+def test_a_drain_lets_connections_finish(kind: str, lane: str, tmp_path: Path) -> None:
     with served(kind, lane, tmp_path) as (server, connect), ExitStack() as stack:
         clients = [stack.enter_context(connect()) for _ in range(10)]
         for client in clients:
             assert exchange(client, b"before") == b"before"
         server.signal(signal.SIGTERM)
-        server.wait_for("draining: 10 conversations")
+        server.wait_for("draining: 10 connections")
         payloads = [bytes([n]) * MIB for n in range(10)]
         with ThreadPoolExecutor(10) as pool:
             assert list(pool.map(exchange, clients, payloads)) == payloads

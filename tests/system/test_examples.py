@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.system.conftest import Serve
 from tests.system.server import BIN, PATIENCE, Server, running, say
-from tests.system.test_conversations import needs_ipv6
+from tests.system.test_connections import needs_ipv6
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 

@@ -179,7 +179,7 @@ def test_a_drain_ends_in_time_though_the_clock_is_set(
             assert client.recv(4) == b"data"
             began = time.monotonic()
             server.signal()
-            server.wait_for("draining: 1 conversations")
+            server.wait_for("draining: 1 connections")
             setting.write_text(f"{jump:+d}")
             # At the deadline it gets our FIN.
             assert client.recv(1) == b""
@@ -188,7 +188,7 @@ def test_a_drain_ends_in_time_though_the_clock_is_set(
     assert took >= 1.0
     report("a drain of 1 s took", f"{took:.2f} s")
     # The clock has been set indeed.
-    before = time_of(server, "draining: 1 conversations")
+    before = time_of(server, "draining: 1 connections")
     after = time_of(server, "drain deadline")
     assert abs((after - before).total_seconds() - jump) < 60
 
@@ -215,7 +215,7 @@ def test_a_process_that_was_stopped_goes_on(serve: Serve, seconds: float, report
             server.signal(signal.SIGCONT)
             went_on = time.monotonic()
             assert list(backs) == payloads
-    report("10 conversations of 4 MiB over after", f"{time.monotonic() - went_on:.2f} s")
+    report("10 connections of 4 MiB over after", f"{time.monotonic() - went_on:.2f} s")
 
 
 class Pinging:
@@ -357,7 +357,7 @@ def test_five_thousand_who_only_wait_against_limits(
 
 
 def ended(client: socket.socket) -> bool:
-    """Wait for the end of a conversation that gets no byte."""
+    """Wait for the end of a connection that gets no byte."""
     try:
         return client.recv(1) == b""
     except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""What a network can do to conversations: each comes back whole, and the service stays well.
+"""What a network can do to connections: each comes back whole, and the service stays well.
 
 Each test reports how long it took until all was normal; with ``-s`` the figures
 are shown. docs/reliability.rst has those of one machine.
@@ -49,15 +49,15 @@ def serve(link: Link) -> Iterator[Callable[..., Server]]:
 
 
 def seconds_of_one(link: Link, server: Server) -> float:
-    """Hold a conversation of a round trip; return how long it took, from the first SYN."""
+    """Hold a connection of a round trip; return how long it took, from the first SYN."""
     began = time.monotonic()
     with link.client.connect(server.port, PATIENCE) as client:
         assert say(client, b"data") == b"data"
     return time.monotonic() - began
 
 
-class Conversations:
-    """Conversations of a payload each, held at once from the far end of a link."""
+class Connections:
+    """Connections of a payload each, held at once from the far end of a link."""
 
     def __init__(self, link: Link, server: Server, count: int, size: int) -> None:
         self._payloads = [bytes([n]) * size for n in range(count)]
@@ -87,19 +87,19 @@ WEATHERS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weather", WEATHERS)
-def test_conversations_are_whole_in_any_weather(
+def test_connections_are_whole_in_any_weather(
     link: Link, serve: Callable[..., Server], weather: str, report: Report
 ) -> None:
     server = serve()
     assert seconds_of_one(link, server) < PATIENCE
     began = time.monotonic()
-    assert Conversations(link, server, count=20, size=256 * KIB).whole()
+    assert Connections(link, server, count=20, size=256 * KIB).whole()
     clear = time.monotonic() - began
     link.weather = WEATHERS[weather]
     began = time.monotonic()
-    assert Conversations(link, server, count=20, size=256 * KIB).whole()
+    assert Connections(link, server, count=20, size=256 * KIB).whole()
     report(
-        "20 conversations of 256 KiB",
+        "20 connections of 256 KiB",
         f"{time.monotonic() - began:.2f} s, {clear:.2f} s in clear weather",
     )
     link.weather = Weather()
@@ -107,12 +107,12 @@ def test_conversations_are_whole_in_any_weather(
     assert "Traceback" not in server.log
 
 
-def test_conversations_are_whole_in_the_worst_weather(
+def test_connections_are_whole_in_the_worst_weather(
     link: Link, serve: Callable[..., Server]
 ) -> None:
     server = serve()
     link.weather = WEATHERS["all of it"]
-    assert Conversations(link, server, count=4, size=16 * KIB).whole()
+    assert Connections(link, server, count=4, size=16 * KIB).whole()
     assert link.lost
 
 
@@ -125,15 +125,15 @@ def test_a_link_that_was_cut_and_healed(
     server = serve()
     # So much is on its way that the cut comes in the middle.
     link.weather = Weather(delay=0.02)
-    conversations = Conversations(link, server, count=4, size=size)
+    connections = Connections(link, server, count=4, size=size)
     assert eventually(lambda: link.carried > 500)
     link.weather = replace(link.weather, cut=True)
     time.sleep(seconds)
     link.weather = Weather()
     healed = time.monotonic()
-    report("a new conversation after", f"{seconds_of_one(link, server):.3f} s")
-    assert conversations.whole()
-    report(f"4 conversations of {size // MIB} MiB over after", f"{time.monotonic() - healed:.2f} s")
+    report("a new connection after", f"{seconds_of_one(link, server):.3f} s")
+    assert connections.whole()
+    report(f"4 connections of {size // MIB} MiB over after", f"{time.monotonic() - healed:.2f} s")
     assert link.lost
     assert "Traceback" not in server.log
 
@@ -162,7 +162,7 @@ def test_zero_windows_held(
         assert probes > 0
         grown = (server.rss() - memory) // len(clients)
         assert grown <= 256 * KIB
-        report("others meanwhile", f"{seconds_of_one(link, server):.3f} s a conversation")
+        report("others meanwhile", f"{seconds_of_one(link, server):.3f} s a connection")
         for client in clients:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
         opened = time.monotonic()
@@ -172,7 +172,7 @@ def test_zero_windows_held(
     report("window probes", str(probes))
     report("memory", f"{grown // KIB} KiB a client")
     report(
-        f"{count} conversations of {size // MIB} MiB over after",
+        f"{count} connections of {size // MIB} MiB over after",
         f"{time.monotonic() - opened:.2f} s",
     )
 

@@ -1,6 +1,6 @@
 """HAProxy in front of three of ours, as docs/deploy has it, through a bad day.
 
-One is killed with -9, one restarted, one drained, under a load of conversations.
+One is killed with -9, one restarted, one drained, under a load of connections.
 What an instance has accepted comes back whole, unless it is the one killed.
 """
 
@@ -129,7 +129,7 @@ def answers(port: int) -> bool:
 
 @dataclass(frozen=True)
 class Held:
-    """One conversation, as its client saw it."""
+    """One connection, as its client saw it."""
 
     source: str
     began: float
@@ -139,7 +139,7 @@ class Held:
 
 
 class Load:
-    """Clients that hold one conversation after another, until they are told to stop."""
+    """Clients that hold one connection after another, until they are told to stop."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -163,16 +163,16 @@ class Load:
         assert eventually(lambda: len(self.held) >= goal)
 
     def _address(self) -> str:
-        """Return a loopback address that no other conversation has."""
+        """Return a loopback address that no other connection has."""
         number = next(self._numbers)
         return f"127.{1 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
 
     def _client(self, seed: int) -> None:
         chance = random.Random(seed)
         while not self._over.is_set():
-            self.held.append(self._conversation(chance))
+            self.held.append(self._connection(chance))
 
-    def _conversation(self, chance: random.Random) -> Held:
+    def _connection(self, chance: random.Random) -> Held:
         payload = chance.randbytes(int(2 ** chance.uniform(0, 18)))
         pieces = [payload]
         if len(payload) > 4:
@@ -226,7 +226,7 @@ def served_by(balancer: Balancer) -> dict[str, str]:
     return dict(re.findall(r"(127\.[1-9]\d*\.\d+\.\d+):\d+ (\S+) \d+ bytes", balancer.log))
 
 
-def test_only_the_killed_ones_conversations_are_lost(tmp_path: Path) -> None:
+def test_only_the_killed_ones_connections_are_lost(tmp_path: Path) -> None:
     port = free_port()
     with ExitStack() as stack:
         killed, restarted, drained = instances = [
@@ -260,7 +260,7 @@ def test_only_the_killed_ones_conversations_are_lost(tmp_path: Path) -> None:
         assert lost
         assert not wrong, f"{wrong}\n{balancer.log}\n{restarted.server.log}"
         assert len(lost) <= CLIENTS
-        print(f"{len(load.held)} conversations held, {len(lost)} lost")
+        print(f"{len(load.held)} connections held, {len(lost)} lost")
         # Each had its share.
         shares = Counter(servers.values())
         assert all(shares[each.name] >= 20 for each in instances), shares

@@ -57,7 +57,7 @@ def serve_in_turn(clients: list[socket.socket], most: int) -> None:
 
 
 @WORKERS
-def test_at_the_most_conversations_clients_wait_and_are_served(serve: Serve, workers: int) -> None:
+def test_at_the_most_connections_clients_wait_and_are_served(serve: Serve, workers: int) -> None:
     server = start(serve, workers, "--max-connections", "5")
     with clients_of(server, 60, b"x") as clients:
         serve_in_turn(clients, 5)
@@ -107,7 +107,7 @@ def test_a_source_has_no_more_than_it_may(serve: Serve, workers: int) -> None:
             assert say(other, b"y" * 100_000) == b"y" * 100_000
         answered[0].close()
         assert eventually(lambda: is_served(server))
-    server.wait_for("127.0.0.1 has 4 conversations, and may have no more")
+    server.wait_for("127.0.0.1 has 4 connections, and may have no more")
     # Not a line each.
     assert len(re.findall("may have no more", server.log)) < 36
 
@@ -145,7 +145,7 @@ def stuck(server: Server) -> Iterator[socket.socket]:
             yield client
 
 
-def test_idle_conversations_end(serve: Serve) -> None:
+def test_idle_connections_end(serve: Serve) -> None:
     server = serve("--idle-timeout", "1", "--log", "connections")
     with clients_of(server, 3) as (silent, talked, closing), stuck(server) as filled:
         talked.sendall(b"x")
@@ -172,7 +172,7 @@ def test_a_limit_of_the_rate_loses_nothing(serve: Serve) -> None:
     assert took >= (len(payload) - 2 * 40_000) / 400_000
 
 
-def test_a_drain_flushes_a_conversation_that_waits_for_its_rate(serve: Serve) -> None:
+def test_a_drain_flushes_a_connection_that_waits_for_its_rate(serve: Serve) -> None:
     server = serve("--max-bytes-per-second", "1000", "--drain-timeout", "0.5")
     with server.connect() as client:
         client.sendall(bytes(100_000))
@@ -187,9 +187,9 @@ def test_a_drain_flushes_a_conversation_that_waits_for_its_rate(serve: Serve) ->
 
 
 # The published ceiling (docs/limits.rst): what the program takes, and what a
-# conversation does, in bytes of memory.
+# connection does, in bytes of memory.
 PROGRAM = 128 * 1024 * KIB
-CONVERSATION = 256 * KIB
+CONNECTION = 256 * KIB
 
 
 @pytest.mark.slow
@@ -222,7 +222,7 @@ def test_two_thousand_slow_readers_stay_below_the_ceiling(
             waiting = stack.enter_context(server.connect())
             waiting.sendall(b"x")
             most = max(most, server.rss())
-            ceiling = PROGRAM + number * CONVERSATION
+            ceiling = PROGRAM + number * CONNECTION
             with capsys.disabled():
                 print(
                     f"\n{lane}: {base >> 20} MiB at first, {most >> 20} MiB with {number} "
@@ -230,7 +230,7 @@ def test_two_thousand_slow_readers_stay_below_the_ceiling(
                     f"{sent >> 20} MiB); the ceiling is {ceiling >> 20} MiB"
                 )
             assert most < ceiling
-            assert (most - base) / number < CONVERSATION
+            assert (most - base) / number < CONNECTION
             # Each has filled its path, or nothing was tested.
             assert sent > number * 256 * KIB
         # The one that waited is served when the others are gone.

@@ -134,7 +134,7 @@ def with_half_close(kind: str, server: Server, connect: Connect, payload: bytes)
 
 
 @kinds_and_modes(MODES, quick=[("tcp6", "stock"), ("unix", "fast"), ("tls", "workers")])
-def test_conversations_come_back_whole_and_the_drain_waits(
+def test_connections_come_back_whole_and_the_drain_waits(
     kind: str, mode: str, tmp_path: Path, pem: Path
 ) -> None:
     with served(kind, mode, tmp_path, pem, "--drain-timeout", "20") as (server, connect):
@@ -213,7 +213,7 @@ def test_who_finds_no_place_at_a_unix_socket_is_served_before_the_end(
             assert exchange(inside, b"before") == b"before"
             outside.sendall(b"data")
             server.signal(signal.SIGTERM)
-            server.wait_for("draining: 1 conversations")
+            server.wait_for("draining: 1 connections")
             assert say(inside, b"after") == b"after"
             assert outside.recv(4) == b"data"
         assert server.wait() == -signal.SIGTERM
@@ -394,7 +394,7 @@ def test_a_unix_socket_that_nobody_may_remove(tmp_path: Path) -> None:
             assert exchange(client, b"before") == b"before"
             server.signal(signal.SIGTERM)
             server.wait_for(f"cannot remove {path}: Permission denied")
-            server.wait_for("draining: 1 conversations")
+            server.wait_for("draining: 1 connections")
             with pytest.raises(ConnectionRefusedError):
                 connect_unix(path)
             assert say(client, b"after") == b"after"
@@ -415,13 +415,13 @@ def test_during_the_delay_connections_are_still_taken(mode: str, tmp_path: Path)
             server.wait_for("draining: still taking connections for 2 s; ")
             during = server.connect()
             assert exchange(during, b"during") == b"during"
-            server.wait_for(r"draining: still taking connections for 1 s; 2 conversations")
-            server.wait_for(r"draining: 2 conversations left, \d+ bytes echoed in the last second")
+            server.wait_for(r"draining: still taking connections for 1 s; 2 connections")
+            server.wait_for(r"draining: 2 connections left, \d+ bytes echoed in the last second")
             with pytest.raises(ConnectionRefusedError):
                 server.connect().close()
             assert say(during, b"more" * 20_000) == b"more" * 20_000
             during.close()
-            server.wait_for("draining: 1 conversations left")
+            server.wait_for("draining: 1 connections left")
         assert server.wait() == -signal.SIGTERM
     assert "Traceback" not in server.log
 

@@ -97,7 +97,7 @@ def test_a_drain_amid_a_header(serve: Serve) -> None:
         assert other.recv(1) == b"x"
         client.sendall(V1[:10])
         server.signal()
-        server.wait_for("draining: 2 conversations")
+        server.wait_for("draining: 2 connections")
         assert say(client, V1[10:] + b"data") == b"data"
         assert say(other, b"data") == b"data"
     server.wait()

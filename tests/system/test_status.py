@@ -112,20 +112,20 @@ def test_the_numbers_are_what_was_done(serve: Serve, workers: int) -> None:
         broken.sendall(b"x")
         assert broken.recv(1) == b"x"
         reset(broken)
-        assert status.comes_to(5, "conversations_silent_total")
-        assert status.comes_to(1, "conversations_failed_total")
+        assert status.comes_to(5, "connections_silent_total")
+        assert status.comes_to(1, "connections_failed_total")
         told = status.metrics()
         over = 4 * len(payloads) + 5 + 1
-        assert told["echoproto_conversations_accepted_total",] == over + 7
-        assert told["echoproto_conversations_live",] == 7
+        assert told["echoproto_connections_accepted_total",] == over + 7
+        assert told["echoproto_connections_live",] == 7
         assert told["echoproto_echoed_bytes_total",] == 4 * sum(map(len, payloads)) + 7 * 3 + 1
         assert told["echoproto_discarded_bytes_total",] == 0
-        assert told["echoproto_conversation_duration_seconds_count",] == over
-        assert told["echoproto_conversation_duration_seconds_bucket", "le=+Inf"] == over
-        assert told["echoproto_conversation_duration_seconds_sum",] > 0
+        assert told["echoproto_connection_duration_seconds_count",] == over
+        assert told["echoproto_connection_duration_seconds_bucket", "le=+Inf"] == over
+        assert told["echoproto_connection_duration_seconds_sum",] > 0
         assert told["echoproto_event_loop_lag_max_seconds", "process=main"] >= 0
         assert told["process_open_fds",] > 0
-    assert status.comes_to(0, "conversations_live")
+    assert status.comes_to(0, "connections_live")
 
 
 def queues(status: Status) -> list[tuple[float, float]]:
@@ -164,7 +164,7 @@ def test_the_accept_queue_of_workers_that_stand_still(serve: Serve) -> None:
                 os.kill(pid, signal.SIGCONT)
         assert eventually(lambda: status.get("/readyz")[0] == 200)
         # Those whose handshakes were dropped come when they try again, or do not.
-        assert eventually(lambda: status.number("conversations_accepted_total") >= 18)
+        assert eventually(lambda: status.number("connections_accepted_total") >= 18)
         assert eventually(lambda: queues(status) == [(0, 8), (0, 8)])
         assert status.number("event_loop_lag_max_seconds", "process=worker 1") > 0.1
 
@@ -176,13 +176,13 @@ def test_one_worker_that_hangs_stops_nothing(serve: Serve) -> None:
     for _ in range(20):
         with server.connect() as client:
             assert say(client, b"x") == b"x"
-    assert status.comes_to(20, "conversations_accepted_total")
+    assert status.comes_to(20, "connections_accepted_total")
     pid = int(server.wait_for(r"worker 1 started, pid (\d+)")[1])
     os.kill(pid, signal.SIGSTOP)
     try:
         assert status.comes_to(0, "worker_up", "process=worker 1")
         assert status.number("worker_up", "process=worker 2") == 1
-        assert status.number("conversations_accepted_total") == 20
+        assert status.number("connections_accepted_total") == 20
         assert status.get("/healthz")[0] == status.get("/readyz")[0] == 200
         # It is known by now, and not waited for again.
         begin = time.monotonic()
@@ -203,15 +203,15 @@ def test_totals_never_go_backwards(serve: Serve) -> None:
             with server.connect() as client:
                 assert say(client, b"12345") == b"12345"
         accepted += 20
-        assert status.comes_to(accepted, "conversations_accepted_total")
+        assert status.comes_to(accepted, "connections_accepted_total")
         assert status.number("echoed_bytes_total") == 5 * accepted
         pid = int(re.findall(r"worker 1 started, pid (\d+)", server.log)[-1])
         os.kill(pid, signal.SIGKILL)
         server.wait_for_times("worker 1 started", round_ + 2)
         for _ in range(3):
-            assert status.number("conversations_accepted_total") == accepted
+            assert status.number("connections_accepted_total") == accepted
         assert status.comes_to(1, "worker_up", "process=worker 1")
-        assert status.number("conversations_accepted_total") == accepted
+        assert status.number("connections_accepted_total") == accepted
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=[with_workers, pytest.mark.slow])])
@@ -225,7 +225,7 @@ def test_it_is_told_until_the_drain_is_over(serve: Serve, workers: int) -> None:
         assert eventually(lambda: status.get("/readyz") == (503, "draining\n"))
         assert status.get("/healthz") == (200, "ok\n")
         assert status.number("draining") == 1
-        assert status.comes_to(1, "conversations_live")
+        assert status.comes_to(1, "connections_live")
         client.sendall(b"more")
         assert client.recv(4) == b"more"
         assert status.comes_to(8, "echoed_bytes_total")
@@ -335,8 +335,8 @@ def test_who_is_turned_away_is_counted_by_reason(serve: Serve) -> None:
             # What was sent and not read makes it a reset.
             with server.connect() as refused, suppress(ConnectionError):
                 assert say(refused, b"no") == b""
-        assert status.comes_to(5, "conversations_refused_total", "reason=source")
-        assert status.number("conversations_live") == 1
+        assert status.comes_to(5, "connections_refused_total", "reason=source")
+        assert status.number("connections_live") == 1
         assert status.number("echoed_bytes_total") == 1
 
 
@@ -346,10 +346,10 @@ def test_who_waits_at_the_limit_is_in_the_accept_queue(serve: Serve) -> None:
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(7)]
         assert eventually(lambda: queues(status) == [(5, 1024)])
-        assert status.number("conversations_live") == 2
-        assert status.number("conversations_limit") == 2
+        assert status.number("connections_live") == 2
+        assert status.number("connections_limit") == 2
         assert status.get("/readyz")[0] == 200
         for client in clients[:2]:
             client.close()
         assert eventually(lambda: queues(status) == [(3, 1024)])
-        assert status.comes_to(4, "conversations_accepted_total")
+        assert status.comes_to(4, "connections_accepted_total")

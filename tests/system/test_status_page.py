@@ -49,7 +49,7 @@ class Load:
         self._server = server
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self.conversations = self.bytes = 0
+        self.connections = self.bytes = 0
         self._threads = [threading.Thread(target=self._talk) for _ in range(clients)]
         for each in self._threads:
             each.start()
@@ -60,7 +60,7 @@ class Load:
             with self._server.connect() as client:
                 assert say(client, payload) == payload
             with self._lock:
-                self.conversations += 1
+                self.connections += 1
                 self.bytes += len(payload)
 
     def stop(self) -> None:
@@ -109,7 +109,7 @@ def test_the_numbers_are_right_under_load(page: Page, workers: int) -> None:
             )
         finally:
             load.stop()
-        comes_to(page, load.conversations + 6, "accepted")
+        comes_to(page, load.connections + 6, "accepted")
         comes_to(page, load.bytes, "echoed")
         comes_to(page, 6, "live")
         comes_to(page, 0, "rate")
@@ -117,7 +117,7 @@ def test_the_numbers_are_right_under_load(page: Page, workers: int) -> None:
         assert re.search(r"127\.0\.0\.2\s+4\s+127\.0\.0\.3\s+2\b", text), text
         assert len(re.findall(r"127\.0\.0\.1:\d+.*\n?.*\b0 waiting, limit 64", text)) == workers
         assert re.search(rf"workers\s+{workers}\b", text), text
-        assert re.search(rf"Over\s+{load.conversations:,}\b", text), text
+        assert re.search(rf"Over\s+{load.connections:,}\b", text), text
         assert page.complaints == []
         assert {urlsplit(each).netloc for each in page.requests} == {urlsplit(url).netloc}
         # A drain shows, with what is left; then that nobody answers any more.

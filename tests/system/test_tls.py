@@ -1,4 +1,4 @@
-"""Conversations over TLS with Twisted's own client, which has no half-close."""
+"""Connections over TLS with Twisted's own client, which has no half-close."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def test_strangers_and_failures_leave_no_line(server: Server) -> None:
     context.set_ciphers("ECDHE-RSA-AES128-SHA")
     with server.connect() as sock, pytest.raises(ssl.SSLError):
         context.wrap_socket(sock)
-    # What is no record, after the handshake; and a reset amid a conversation.
+    # What is no record, after the handshake; and a reset amid a connection.
     with Client(server.connect()) as client:
         client.sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
         while client.sock.recv(1 << 16):
@@ -244,7 +244,7 @@ def test_close_notify_ends_a_drain(lane: str, tmp_path: Path) -> None:
             client.flush()
             assert client.read_to(6) == b"before"
         server.signal(signal.SIGTERM)
-        server.wait_for("draining: 10 conversations")
+        server.wait_for("draining: 10 connections")
         for client in clients:
             assert client.tell(bytes(MIB), True, True) == b"before" + bytes(MIB)
             assert client.end is End.CLOSE_NOTIFY

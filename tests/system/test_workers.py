@@ -86,7 +86,7 @@ def test_a_killed_worker_hurts_no_other_and_is_replaced(serve: Serve) -> None:
                 with server.connect() as client:
                     client.sendall(b"new")
                     # Who is accepted by the worker that dies loses the
-                    # conversation with it; nobody is turned away.
+                    # connection with it; nobody is turned away.
                     client.recv(3)
             except ConnectionRefusedError as error:
                 refused.append(error)
@@ -227,7 +227,7 @@ def test_workers_end_with_a_parent_that_is_killed(serve: Serve) -> None:
         client.sendall(b"data")
         assert client.recv(4) == b"data"
         server.signal(signal.SIGKILL)
-        # Its drain ends the conversation.
+        # Its drain ends the connection.
         assert receive_all(client) == b""
     end = time.monotonic() + PATIENCE
     while not all(gone(pid) for pid in pids):

@@ -17,14 +17,14 @@ from zope.interface import implementer
 
 from echoproto import TCPEndpoint
 from echoproto.limits.per_source import Limits
-from echoproto.net.string_endpoint import DescribedEndpoint
+from echoproto.net.string_endpoint import StringEndpoint
 from echoproto.workers import parent as workers
 from echoproto.workers.channel import encode
 from echoproto.workers.parent import WorkersService
 from tests.logs import logged
 
 
-class PlayedPort:
+class FakePort:
     """A listening port with a descriptor of its own."""
 
     def __init__(self, descriptor: int) -> None:
@@ -45,7 +45,7 @@ class PlayedPort:
 
 
 @implementer(IStreamServerEndpoint)
-class PlayedEndpoint:
+class FakeEndpoint:
     """One that is not ours, and so has one socket for all workers."""
 
     def __init__(self, outcome: Deferred[Any]) -> None:
@@ -55,7 +55,7 @@ class PlayedEndpoint:
         return self._outcome
 
 
-class PlayedProcess:
+class FakeProcess:
     """A worker as its parent sees it."""
 
     def __init__(self, protocol: Any, command: list[str], descriptors: dict[int, Any]) -> None:
@@ -78,13 +78,13 @@ class PlayedProcess:
 
 
 @implementer(IReactorProcess)
-class PlayedReactor(MemoryReactorClock):
+class FakeReactor(MemoryReactorClock):
     """Starts played processes, and opens played ports."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.processes: list[PlayedProcess] = []
-        self.ports: list[PlayedPort] = []
+        self.processes: list[FakeProcess] = []
+        self.ports: list[FakePort] = []
 
     def spawnProcess(  # type: ignore[override]
         self,
@@ -93,23 +93,23 @@ class PlayedReactor(MemoryReactorClock):
         args: Any,
         childFDs: Any = None,  # noqa: N803
         **named: Any,
-    ) -> PlayedProcess:
-        process = PlayedProcess(protocol, args, childFDs)
+    ) -> FakeProcess:
+        process = FakeProcess(protocol, args, childFDs)
         self.processes.append(process)
         return process
 
     def listenTCP(self, *args: Any, **named: Any) -> Any:
-        self.ports.append(PlayedPort(100 + len(self.ports)))
+        self.ports.append(FakePort(100 + len(self.ports)))
         return self.ports[-1]
 
 
 @pytest.fixture
-def reactor() -> PlayedReactor:
-    return PlayedReactor()
+def reactor() -> FakeReactor:
+    return FakeReactor()
 
 
 @pytest.fixture
-def started(reactor: PlayedReactor) -> WorkersService:
+def started(reactor: FakeReactor) -> WorkersService:
     service = WorkersService(
         TCPEndpoint(reactor, 0, backlog=5), 3, drain_timeout=2, reactor=reactor
     )
@@ -119,7 +119,7 @@ def started(reactor: PlayedReactor) -> WorkersService:
 
 
 def test_each_worker_inherits_a_socket_of_its_own(
-    reactor: PlayedReactor, started: WorkersService
+    reactor: FakeReactor, started: WorkersService
 ) -> None:
     assert [port.reading for port in reactor.ports] == [False] * 3
     assert [process.descriptors for process in reactor.processes] == [
@@ -139,9 +139,9 @@ def test_each_worker_inherits_a_socket_of_its_own(
         }
 
 
-def test_an_endpoint_of_another_kind_has_one_socket_for_all(reactor: PlayedReactor) -> None:
-    shared = PlayedPort(55)
-    endpoints = [TCPEndpoint(reactor, 0), PlayedEndpoint(succeed(shared))]
+def test_an_endpoint_of_another_kind_has_one_socket_for_all(reactor: FakeReactor) -> None:
+    shared = FakePort(55)
+    endpoints = [TCPEndpoint(reactor, 0), FakeEndpoint(succeed(shared))]
     service = WorkersService(endpoints, 2, reactor=reactor)
     service.startService()
     assert [process.descriptors[5] for process in reactor.processes] == [55, 55]
@@ -150,7 +150,7 @@ def test_an_endpoint_of_another_kind_has_one_socket_for_all(reactor: PlayedReact
 
 
 def test_a_worker_that_dies_is_replaced_with_a_growing_delay(
-    reactor: PlayedReactor, started: WorkersService
+    reactor: FakeReactor, started: WorkersService
 ) -> None:
     for delay in (0.1, 0.2, 0.4):
         with logged() as log:
@@ -164,9 +164,7 @@ def test_a_worker_that_dies_is_replaced_with_a_growing_delay(
         assert reactor.processes[-1].descriptors[4] == 102
 
 
-def test_one_that_lived_is_replaced_at_once(
-    reactor: PlayedReactor, started: WorkersService
-) -> None:
+def test_one_that_lived_is_replaced_at_once(reactor: FakeReactor, started: WorkersService) -> None:
     reactor.advance(5)
     with logged() as log:
         reactor.processes[0].end(ProcessTerminated(exitCode=1))
@@ -176,7 +174,7 @@ def test_one_that_lived_is_replaced_at_once(
 
 
 def test_stopping_closes_the_ports_and_waits_for_every_worker(
-    reactor: PlayedReactor, started: WorkersService
+    reactor: FakeReactor, started: WorkersService
 ) -> None:
     over: list[Any] = []
     started.stopService().addBoth(over.append)
@@ -190,7 +188,7 @@ def test_stopping_closes_the_ports_and_waits_for_every_worker(
 
 
 def test_a_worker_that_hangs_is_killed_after_its_drain(
-    reactor: PlayedReactor, started: WorkersService
+    reactor: FakeReactor, started: WorkersService
 ) -> None:
     started.stopService()
     reactor.advance(2)
@@ -199,7 +197,7 @@ def test_a_worker_that_hangs_is_killed_after_its_drain(
     assert reactor.processes[0].signals == ["TERM", "KILL"]
 
 
-def test_a_cut_is_passed_on(reactor: PlayedReactor, started: WorkersService) -> None:
+def test_a_cut_is_passed_on(reactor: FakeReactor, started: WorkersService) -> None:
     started.stopService()
     reactor.processes[1].end(ProcessDone(0))
     started.cut()
@@ -207,12 +205,12 @@ def test_a_cut_is_passed_on(reactor: PlayedReactor, started: WorkersService) -> 
     assert [process.told for process in reactor.processes] == [close + cut, close, close + cut]
 
 
-def say(process: PlayedProcess, kind: str, **members: Any) -> None:
+def say(process: FakeProcess, kind: str, **members: Any) -> None:
     """A worker tells its parent something."""
     process.protocol.childDataReceived(3, encode(kind, **members))
 
 
-def test_it_is_ready_when_every_worker_is(reactor: PlayedReactor, started: WorkersService) -> None:
+def test_it_is_ready_when_every_worker_is(reactor: FakeReactor, started: WorkersService) -> None:
     ready = started.when_ready()
     for process in reactor.processes:
         assert not ready.called
@@ -221,7 +219,7 @@ def test_it_is_ready_when_every_worker_is(reactor: PlayedReactor, started: Worke
     assert started.when_ready().called
 
 
-def test_for_the_delay_the_workers_serve_on(reactor: PlayedReactor) -> None:
+def test_for_the_delay_the_workers_serve_on(reactor: FakeReactor) -> None:
     service = WorkersService(
         TCPEndpoint(reactor, 0), 2, drain_timeout=3, drain_delay=2, reactor=reactor
     )
@@ -252,13 +250,13 @@ def test_for_the_delay_the_workers_serve_on(reactor: PlayedReactor) -> None:
     assert over == [None]
     assert not service.draining
     assert log.lines == [
-        "draining: still taking connections for 2 s; 7 conversations",
-        "draining: still taking connections for 1 s; 4 conversations",
-        "draining: 1 conversations left, 50 bytes echoed in the last second, 2 s to the deadline",
+        "draining: still taking connections for 2 s; 7 connections",
+        "draining: still taking connections for 1 s; 4 connections",
+        "draining: 1 connections left, 50 bytes echoed in the last second, 2 s to the deadline",
     ]
 
 
-def test_a_cut_ends_the_delay(reactor: PlayedReactor) -> None:
+def test_a_cut_ends_the_delay(reactor: FakeReactor) -> None:
     service = WorkersService(TCPEndpoint(reactor, 0), 1, drain_delay=60, reactor=reactor)
     service.startService()
     service.stopService()
@@ -269,15 +267,15 @@ def test_a_cut_ends_the_delay(reactor: PlayedReactor) -> None:
     assert not reactor.ports[0].open
 
 
-def test_a_worker_is_told_of_layers(reactor: PlayedReactor) -> None:
-    endpoint = DescribedEndpoint(reactor, "tcp:0")
+def test_a_worker_is_told_of_layers(reactor: FakeReactor) -> None:
+    endpoint = StringEndpoint(reactor, "tcp:0")
     endpoint.layers = "tls:"
     service = WorkersService(endpoint, 1, reactor=reactor)
     settings = json.loads(service._command()[-1])
     assert settings["sockets"] == [{"backlog": None, "description": "tls:"}]
 
 
-def test_start_stop_start_again(reactor: PlayedReactor, started: WorkersService) -> None:
+def test_start_stop_start_again(reactor: FakeReactor, started: WorkersService) -> None:
     started.stopService()
     for process in tuple(reactor.processes):
         process.end(ProcessDone(0))
@@ -285,7 +283,7 @@ def test_start_stop_start_again(reactor: PlayedReactor, started: WorkersService)
     assert len(reactor.processes) == 6
 
 
-def test_stop_before_start(reactor: PlayedReactor) -> None:
+def test_stop_before_start(reactor: FakeReactor) -> None:
     service = WorkersService(TCPEndpoint(reactor, 0), 2, reactor=reactor)
     service.privilegedStartService()
     over: list[Any] = []
@@ -294,9 +292,9 @@ def test_stop_before_start(reactor: PlayedReactor) -> None:
     assert not any(port.open for port in reactor.ports)
 
 
-def test_a_failed_listen_leaves_nothing_open(reactor: PlayedReactor) -> None:
+def test_a_failed_listen_leaves_nothing_open(reactor: FakeReactor) -> None:
     refused = fail(CannotListenError("192.0.2.1", 7, OSError("no")))
-    endpoints = [TCPEndpoint(reactor, 0), PlayedEndpoint(refused)]
+    endpoints = [TCPEndpoint(reactor, 0), FakeEndpoint(refused)]
     service = WorkersService(endpoints, 2, reactor=reactor)
     with pytest.raises(CannotListenError):
         service.startService()
@@ -304,14 +302,14 @@ def test_a_failed_listen_leaves_nothing_open(reactor: PlayedReactor) -> None:
     assert not any(port.open for port in reactor.ports)
 
 
-def test_an_endpoint_that_takes_its_time_is_refused(reactor: PlayedReactor) -> None:
-    service = WorkersService(PlayedEndpoint(Deferred()), 2, reactor=reactor)
+def test_an_endpoint_that_takes_its_time_is_refused(reactor: FakeReactor) -> None:
+    service = WorkersService(FakeEndpoint(Deferred()), 2, reactor=reactor)
     with pytest.raises(RuntimeError, match="does not listen at once"):
         service.startService()
 
 
 def test_a_second_signal_is_watched_for_during_shutdown(
-    reactor: PlayedReactor, started: WorkersService
+    reactor: FakeReactor, started: WorkersService
 ) -> None:
     (trigger,) = reactor.triggers["before"]["shutdown"]
     trigger[0]()
@@ -322,11 +320,11 @@ def test_a_second_signal_is_watched_for_during_shutdown(
     assert over == [None]
 
 
-def test_the_port_must_be_free(reactor: PlayedReactor) -> None:
+def test_the_port_must_be_free(reactor: FakeReactor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         endpoint = TCPEndpoint(reactor, taken.getsockname()[1])
         with pytest.raises(CannotListenError):
-            endpoint.listen_often(None, 2)  # type: ignore[arg-type]
+            endpoint.listen_many(None, 2)  # type: ignore[arg-type]
     assert not reactor.ports
 
 
@@ -335,7 +333,7 @@ def test_cores() -> None:
 
 
 def test_who_runs_and_what_is_open_can_be_seen(
-    reactor: PlayedReactor, started: WorkersService
+    reactor: FakeReactor, started: WorkersService
 ) -> None:
     assert started.count == 3
     assert started.pids == {f"worker {n}": 4711 for n in (1, 2, 3)}
@@ -346,7 +344,7 @@ def test_who_runs_and_what_is_open_can_be_seen(
     assert started.ports == []
 
 
-def test_other_messages_go_to_whom_they_concern(reactor: PlayedReactor) -> None:
+def test_other_messages_go_to_whom_they_concern(reactor: FakeReactor) -> None:
     service = WorkersService(TCPEndpoint(reactor, 0), 2, reactor=reactor, reports=True)
     heard: list[tuple[str, int]] = []
     service.on("report", lambda name, live: heard.append((name, live)))

@@ -12,36 +12,36 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from echoproto.core.connection import Conversation
+from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
 from echoproto.limits.per_source import Limits
 from echoproto.workers.channel import Messages, encode
-from echoproto.workers.shared_limits import Arbiter, AskedSources, LentPlaces
-from tests.ports import CLIENT, PlayedPort, turn
+from echoproto.workers.shared_limits import LeasedSlots, LimitCoordinator, RemoteSourceLimit
+from tests.ports import CLIENT, FakePort, turn
 from tests.transports import TCPLikeTransport
 
 
 class Worker:
     """A worker, and the two pipes between it and the parent."""
 
-    def __init__(self, name: str, limits: Limits, arbiter: Arbiter) -> None:
+    def __init__(self, name: str, limits: Limits, arbiter: LimitCoordinator) -> None:
         self.name = name
         self.to_parent: deque[bytes] = deque()
         self.to_worker: deque[bytes] = deque()
         self.factory = EchoFactory(limits=limits)
         from_parent = Messages()
         if limits.max_connections:
-            places = LentPlaces(limits, lambda: self.factory.live, self._tell)
+            places = LeasedSlots(limits, lambda: self.factory.live, self._tell)
             from_parent.on("lend", places.lend)
             self.factory.places = places
         if limits.max_per_source:
-            sources = AskedSources(limits, self._tell)
+            sources = RemoteSourceLimit(limits, self._tell)
             from_parent.on("answer", sources.answer)
             self.factory.sources = sources
         self._from_parent = from_parent
         self._from_worker = Messages()
         arbiter.listen_to(name, self._from_worker)
-        self.port = PlayedPort(self.factory)
+        self.port = FakePort(self.factory)
         self.factory.places.guard(self.port)  # type: ignore[arg-type]
 
     def _tell(self, kind: str, **members: Any) -> None:
@@ -71,7 +71,7 @@ class House:
 
     def __init__(self, count: int, **limits: Any) -> None:
         self.limits = Limits(**limits)
-        self.arbiter = Arbiter(self.limits, self._tell)
+        self.arbiter = LimitCoordinator(self.limits, self._tell)
         self.workers = {name: self.start(name) for name in "abc"[:count]}
 
     def start(self, name: str) -> Worker:
@@ -162,23 +162,23 @@ def test_a_worker_has_no_place_in_stock() -> None:
     assert (a.factory.live, b.factory.live) == (0, 1)
 
 
-def enter(worker: Worker, host: str = CLIENT.host) -> Conversation:
-    conversation = worker.factory.buildProtocol(IPv4Address("TCP", host, 7))
-    conversation.makeConnection(TCPLikeTransport())
-    return conversation
+def enter(worker: Worker, host: str = CLIENT.host) -> Connection:
+    connection = worker.factory.buildProtocol(IPv4Address("TCP", host, 7))
+    connection.makeConnection(TCPLikeTransport())
+    return connection
 
 
-def leave(conversation: Conversation) -> None:
-    conversation.connectionLost(Failure(ConnectionDone()))
+def leave(connection: Connection) -> None:
+    connection.connectionLost(Failure(ConnectionDone()))
 
 
 def test_a_source_is_counted_over_all_workers() -> None:
     house = House(2, max_per_source=2)
     a, b = house.workers.values()
-    conversations = [enter(each) for each in (a, b, a, b)] + [enter(b, "192.0.2.2")]
+    connections = [enter(each) for each in (a, b, a, b)] + [enter(b, "192.0.2.2")]
     house.settle()
-    assert [each.refused for each in conversations] == [None, None, "source", "source", None]
-    leave(conversations[0])
+    assert [each.refused for each in connections] == [None, None, "source", "source", None]
+    leave(connections[0])
     again, over = enter(b), enter(b)
     house.settle()
     assert (again.refused, over.refused) == (None, "source")
@@ -197,29 +197,29 @@ def test_what_a_dead_worker_had_is_free() -> None:
 def test_nothing_is_lost_while_the_answer_is_awaited() -> None:
     house = House(1, max_per_source=1)
     (worker,) = house.workers.values()
-    conversation = enter(worker)
-    transport = conversation.transport
+    connection = enter(worker)
+    transport = connection.transport
     assert transport.producerState == "paused"
-    conversation.dataReceived(b"some ")
-    conversation.dataReceived(b"data")
+    connection.dataReceived(b"some ")
+    connection.dataReceived(b"data")
     assert transport.value() == b""
     house.settle()
     assert transport.value() == b"some data"
     assert transport.producerState == "producing"
-    conversation.dataReceived(b"!")
+    connection.dataReceived(b"!")
     assert transport.value() == b"some data!"
 
 
 def test_half_close_waits_for_the_answer_too() -> None:
     house = House(1, max_per_source=1)
     (worker,) = house.workers.values()
-    conversation = enter(worker)
-    conversation.dataReceived(b"data")
-    conversation.readConnectionLost()
-    assert "loseConnection" not in conversation.transport.calls
+    connection = enter(worker)
+    connection.dataReceived(b"data")
+    connection.readConnectionLost()
+    assert "loseConnection" not in connection.transport.calls
     house.settle()
-    assert conversation.transport.value() == b"data"
-    assert "loseConnection" in conversation.transport.calls
+    assert connection.transport.value() == b"data"
+    assert "loseConnection" in connection.transport.calls
 
 
 def test_who_is_gone_before_the_answer_takes_no_place() -> None:
@@ -236,12 +236,12 @@ def test_who_is_gone_before_the_answer_takes_no_place() -> None:
 def test_a_drain_that_comes_before_the_answer() -> None:
     house = House(1, max_per_source=1)
     (worker,) = house.workers.values()
-    conversation = enter(worker)
-    conversation.dataReceived(b"data")
-    conversation.finish()
+    connection = enter(worker)
+    connection.dataReceived(b"data")
+    connection.finish()
     house.settle()
-    assert conversation.bytes_discarded == 4
-    leave(conversation)
+    assert connection.bytes_discarded == 4
+    leave(connection)
     house.settle()
     again = enter(worker)
     house.settle()
@@ -253,7 +253,7 @@ def test_a_drain_that_comes_before_the_answer() -> None:
 )
 def test_sources_are_exact_however_the_messages_cross(events: list[tuple[str, str]]) -> None:
     house = House(2, max_per_source=2)
-    inside: dict[str, list[Conversation]] = {"a": [], "b": []}
+    inside: dict[str, list[Connection]] = {"a": [], "b": []}
 
     def heard() -> int:
         return sum(each.source is not None for name in "ab" for each in inside[name])
@@ -288,8 +288,8 @@ def test_what_is_logged_waits_for_the_answer(log: str) -> None:
     factory = EchoFactory(log, limits=house.limits)
     factory.sources = worker.factory.sources
     worker.factory = factory
-    conversation = enter(worker)
-    conversation.dataReceived(b"data")
-    assert not conversation.told
+    connection = enter(worker)
+    connection.dataReceived(b"data")
+    assert not connection.told
     house.settle()
-    assert conversation.told
+    assert connection.told

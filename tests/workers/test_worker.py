@@ -19,7 +19,7 @@ from echoproto.workers.worker import InheritedEndpoint, Parent
 from tests.reactors import run
 
 
-class Played:
+class Fake:
     """A reactor and a service that note what they are told."""
 
     def __init__(self) -> None:
@@ -31,8 +31,8 @@ class Played:
     def cut(self) -> None:
         self.told.append("cut")
 
-    def end_delay(self) -> None:
-        self.told.append("end_delay")
+    def skip_delay(self) -> None:
+        self.told.append("skip_delay")
 
     def stopService(self) -> None:
         self.told.append("stopService")
@@ -54,7 +54,7 @@ def standard_input() -> Iterator[int]:
 
 
 def test_cut_and_the_end_of_input(standard_input: int) -> None:
-    played: Any = Played()
+    played: Any = Fake()
     parent = Parent(played, played)
     assert verifyObject(IReadDescriptor, parent)
     assert (parent.fileno(), parent.logPrefix()) == (0, "-")
@@ -69,7 +69,7 @@ def test_cut_and_the_end_of_input(standard_input: int) -> None:
 
 
 def test_a_cut_that_comes_before_the_drain_is_not_lost(standard_input: int) -> None:
-    played: Any = Played()
+    played: Any = Fake()
     parent = Parent(played, played)
     parent.drain()
     assert played.told == ["stopService"]
@@ -81,23 +81,23 @@ def test_a_cut_that_comes_before_the_drain_is_not_lost(standard_input: int) -> N
 
 
 def test_no_delay_once_the_parent_has_closed_its_ports(standard_input: int) -> None:
-    played: Any = Played()
+    played: Any = Fake()
     parent = Parent(played, played)
     os.write(standard_input, encode("close"))
     parent.doRead()
-    assert played.told == ["end_delay"]
+    assert played.told == ["skip_delay"]
     parent.drain()
-    assert played.told == ["end_delay", "stopService", "end_delay"]
+    assert played.told == ["skip_delay", "stopService", "skip_delay"]
     os.close(standard_input)
 
 
 def test_no_delay_without_a_parent(standard_input: int) -> None:
-    played: Any = Played()
+    played: Any = Fake()
     parent = Parent(played, played)
     os.close(standard_input)
     parent.doRead()
     parent.drain()
-    assert played.told == ["removeReader", "stop", "stopService", "end_delay"]
+    assert played.told == ["removeReader", "stop", "stopService", "skip_delay"]
 
 
 def test_an_inherited_socket_is_listened_on() -> None:

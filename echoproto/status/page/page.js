@@ -166,9 +166,9 @@ function queue(listener, several) {
 
 function showRates(now) {
   const last = (points) => (points.length ? points[points.length - 1][1] : 0);
-  const conversations = rates("accepted");
-  exact($("rate"), last(conversations), perSecond(last(conversations)));
-  trend("rate", conversations, perSecond);
+  const connections = rates("accepted");
+  exact($("rate"), last(connections), perSecond(last(connections)));
+  trend("rate", connections, perSecond);
   $("rate-minute").textContent = `${perSecond(overMinute("accepted"))} / s`;
   exact($("accepted"), now.total.accepted);
 
@@ -181,8 +181,8 @@ function showRates(now) {
   exact($("live"), now.total.live);
   trend("live", samples.map((sample) => [now.uptime - sample.uptime, sample.live]), whole.format);
   $("live-most").textContent = whole.format(Math.max(...inLastMinute().map((sample) => sample.live)));
-  $("live-limit").textContent = now.most_live ? whole.format(now.most_live) : "none";
-  $("live-limit").className = now.most_live && now.total.live >= now.most_live ? "bad" : "";
+  $("live-limit").textContent = now.max_live ? whole.format(now.max_live) : "none";
+  $("live-limit").className = now.max_live && now.total.live >= now.max_live ? "bad" : "";
 }
 
 function showQueues(now) {
@@ -219,7 +219,7 @@ function showEnds({ total }) {
     ...Object.entries(total.refused).map(([why, count]) => [`Refused: ${why}`, count, whole.format(count)]),
     ...Object.entries(total.ended).map(([why, count]) => [`Ended: ${why}`, count, whole.format(count)]),
     ["Bytes too late in a drain", total.bytes_discarded, bytes(total.bytes_discarded).join(" ")],
-    ["Bytes that idle clients left", total.bytes_stuck, bytes(total.bytes_stuck).join(" ")],
+    ["Bytes that idle clients left", total.bytes_unreturned, bytes(total.bytes_unreturned).join(" ")],
   ];
   const over = total.durations.reduce((sum, each) => sum + each, 0);
   rows.unshift(["Over", over, whole.format(over)]);
@@ -254,7 +254,7 @@ function showProcesses(now) {
       if (answering) who.append(make("small", "", `pid ${pid}`));
       else who.append(make("small", "bad", pid ? `pid ${pid} does not answer` : "is started again"));
       row.append(who);
-      for (const text of [whole.format(report.live), whole.format(report.accepted), duration(report.most_lag)]) {
+      for (const text of [whole.format(report.live), whole.format(report.accepted), duration(report.max_lag)]) {
         row.append(make("td", "", text));
       }
       return row;
@@ -280,13 +280,13 @@ function troubles(now) {
     if (!answering) found.push(pid ? `${name} does not answer.` : `${name} has ended and is started again.`);
   }
   if (now.listeners.some(({ queued, limit }) => queued > limit)) found.push("An accept queue is full.");
-  if (now.most_live && now.total.live >= now.most_live) found.push("There are as many conversations as there may be.");
+  if (now.max_live && now.total.live >= now.max_live) found.push("There are as many connections as there may be.");
   return found;
 }
 
 function showState(now) {
   const count = now.total.live;
-  const left = `${whole.format(count)} conversation${count === 1 ? "" : "s"} left`;
+  const left = `${whole.format(count)} connection${count === 1 ? "" : "s"} left`;
   let [state, words, trouble] = ["serving", "Serving", ""];
   if (now.draining) {
     const open = now.listening ? " Connections are still taken." : " The ports are closed.";
