@@ -14,35 +14,39 @@ if TYPE_CHECKING:
     from echoproto.client import EchoError as EchoError
     from echoproto.client import EchoTimeout as EchoTimeout
     from echoproto.client import echo as echo
+    from echoproto.core.connection_log import LogDetail as LogDetail
     from echoproto.core.factory import EchoFactory as EchoFactory
-    from echoproto.core.factory import LogDetail as LogDetail
-    from echoproto.core.listen_queue import AcceptQueue as AcceptQueue
-    from echoproto.core.listen_queue import ListenQueueLimits as ListenQueueLimits
-    from echoproto.core.listen_queue import accept_queue as accept_queue
-    from echoproto.core.listen_queue import clamp_backlog as clamp_backlog
-    from echoproto.core.listen_queue import read_limits as read_limits
     from echoproto.core.protocol import Echo as Echo
-    from echoproto.core.service import EchoService as EchoService
-    from echoproto.limits.per_source import Limits as Limits
+    from echoproto.limits.limits import Limits as Limits
+    from echoproto.net.listen_queue import AcceptQueue as AcceptQueue
+    from echoproto.net.listen_queue import ListenQueueLimits as ListenQueueLimits
+    from echoproto.net.listen_queue import accept_queue as accept_queue
+    from echoproto.net.listen_queue import clamp_backlog as clamp_backlog
+    from echoproto.net.listen_queue import read_limits as read_limits
     from echoproto.net.tcp_endpoint import TCPEndpoint as TCPEndpoint
+    from echoproto.proxy_protocol.gate import ProxyHeaders as ProxyHeaders
+    from echoproto.proxy_protocol.gate import ProxyMode as ProxyMode
+    from echoproto.service import EchoService as EchoService
     from echoproto.workers.parent import WorkersService as WorkersService
 
 _HOMES = {
-    "AcceptQueue": "core.listen_queue",
+    "AcceptQueue": "net.listen_queue",
     "Echo": "core.protocol",
     "EchoError": "client",
     "EchoFactory": "core.factory",
-    "EchoService": "core.service",
+    "EchoService": "service",
     "EchoTimeout": "client",
-    "Limits": "limits.per_source",
-    "ListenQueueLimits": "core.listen_queue",
-    "LogDetail": "core.factory",
+    "Limits": "limits.limits",
+    "ListenQueueLimits": "net.listen_queue",
+    "LogDetail": "core.connection_log",
+    "ProxyHeaders": "proxy_protocol.gate",
+    "ProxyMode": "proxy_protocol.gate",
     "TCPEndpoint": "net.tcp_endpoint",
     "WorkersService": "workers.parent",
-    "accept_queue": "core.listen_queue",
-    "clamp_backlog": "core.listen_queue",
+    "accept_queue": "net.listen_queue",
+    "clamp_backlog": "net.listen_queue",
     "echo": "client",
-    "read_limits": "core.listen_queue",
+    "read_limits": "net.listen_queue",
 }
 
 __all__ = list(_HOMES)

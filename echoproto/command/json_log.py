@@ -25,11 +25,7 @@ from twisted.logger import (
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
-# What an event has for those who still read twisted.python.log, and twice.
-_LEGACY = frozenset(("format", "isError", "message", "system", "time"))
-
-# Numbers that JSON has no word for are told as text, as all other values are.
-_PLAIN = (str, int, bool, type(None))
+from echoproto.workers.log_relay import fields
 
 
 class LogFormat(str, Enum):
@@ -42,24 +38,6 @@ class LogFormat(str, Enum):
 
     def __str__(self) -> str:
         return self.value
-
-
-def fields(event: LogEvent) -> dict[str, Any]:
-    """Return the members of an event that its author gave it, as JSON takes them."""
-    return {
-        name: value if isinstance(value, _PLAIN) else _told(value)
-        for name, value in event.items()
-        if not name.startswith("log_") and name not in _LEGACY
-    }
-
-
-def _told(value: object) -> Any:
-    if isinstance(value, float):
-        return value if value - value == 0 else str(value)
-    try:
-        return str(value)
-    except Exception as error:
-        return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
 def _time(seconds: float | None) -> str | None:

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from twisted.python import usage
 
 from echoproto.command.json_log import LogFormat
-from echoproto.core.factory import LogDetail
-from echoproto.proxy_protocol.parser import ProxyMode
-from echoproto.workers import parent as workers
+from echoproto.core.connection_log import LogDetail
+from echoproto.proxy_protocol.gate import ProxyMode
+from echoproto.workers.process import available
 
 # More than any machine has cores; a number above it is a slip of the finger.
 _MOST_WORKERS = 1024
@@ -99,10 +99,10 @@ def _one_of(option: str, kind: type[Choice], what: str) -> Callable[[str], Choic
 
 def _workers(value: str) -> int:
     allowed = f"0 to {_MOST_WORKERS}; 0 for one for each core"
-    if not workers.available():
+    if not available():
         allowed = "1 on this platform"
     count = _whole_number("workers", allowed, 0, _MOST_WORKERS)(value)
-    if count != 1 and not workers.available():
+    if count != 1 and not available():
         raise _bad("workers", value, "no SO_REUSEPORT here", allowed)
     return count
 
@@ -267,7 +267,7 @@ class Options(usage.Options):
 
     def opt_reuse_port(self) -> None:
         """Set SO_REUSEPORT: share the port with other processes of this user that set it too."""
-        if not workers.available():
+        if not available():
             raise usage.UsageError("--reuse-port: this platform has no SO_REUSEPORT")
         self["reuse-port"] = True
 

@@ -1,87 +1,384 @@
-"""A connection that its factory knows of, and what may be logged of one."""
+"""One connection of a factory: admitted by gates, then echoed, and logged if asked for.
+
+This is the only place that chooses where ``dataReceived`` goes. A plain echo,
+once admitted, costs nothing beyond :class:`echoproto.Echo` per chunk.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from echoproto.core.protocol import Echo
-
-if TYPE_CHECKING:
-    from echoproto.core.factory import EchoFactory
+from echoproto.core.connection_log import ConnectionLog
+from echoproto.core.protocol import Echo, has_half_close
 
 _log = Logger(namespace="echoproto")
 
-# A chunk's first bytes tell what it is; the whole would drown the log.
-_PREVIEW = 32
+# Why reading is paused; several reasons may hold at once.
+BACKPRESSURE, GATE, RATE = 1, 2, 4
 
 
-class Connection(Echo):
-    """An Echo that its factory knows of; nothing is added per message."""
+class Gate(Protocol):
+    """Stands before one connection until it calls the connection's ``admit`` or ``refuse``.
 
-    factory: EchoFactory
-    # Who made the connection, and by way of which balancer.
-    client: IAddress | None
-    via: IAddress | None = None
-    opened: float
-    # Whether it has said anything worth a line in the log.
-    told = False
-    # Why it was turned away, if it was.
-    refused: str | None = None
-    # Why the server ended it, if it did.
-    ending: str | None = None
-    # What its client is counted as, if sources are limited.
-    source: str | None = None
+    Bytes that arrive meanwhile are kept in ``connection.early``, from which a
+    gate may take what is meant for it.
+    """
+
+    def received(self) -> None:
+        """Handle more bytes in ``connection.early``."""
+
+    def input_ended(self) -> None:
+        """Handle the client's FIN."""
+
+    def close(self) -> None:
+        """Stop: the connection is lost or finishing, and the answer no longer counts."""
+
+
+class Pacer(Protocol):
+    """Limits the rate at which one connection is read, by pausing it for :data:`RATE`."""
+
+    def received(self, count: int) -> None:
+        """Take account of bytes.
+
+        :param count: how many were read.
+        """
+
+    def close(self) -> None:
+        """Stop: the connection is lost or finishing."""
+
+
+class Group(Protocol):
+    """The connections of one service, among those of its factory."""
+
+    def opened(self, connection: Connection) -> None:
+        """Add one."""
+
+    def closed(self, connection: Connection) -> None:
+        """Remove one."""
+
+
+class Owner(Protocol):
+    """What a connection asks of its factory."""
 
     @property
-    def throttled(self) -> bool:
-        """Whether it is the server that lets nothing move."""
-        return False
+    def gates(self) -> Sequence[Callable[[Connection], Gate | None]]:
+        """What stands before a connection, in order; each may admit it at once (``None``)."""
+
+    @property
+    def log(self) -> ConnectionLog | None:
+        """Where connections are logged, if they are."""
+
+    def make_pacer(self, connection: Connection) -> Pacer | None:
+        """Return what limits its rate, if anything does."""
+
+    def connection_opened(self, connection: Connection) -> None:
+        """Count it; it is connected, and the gates come next."""
+
+    def connection_closed(self, connection: Connection, reason: Failure | None) -> None:
+        """Count it as closed, unless it was dropped."""
+
+    def connection_dropped(self, connection: Connection) -> None:
+        """Count it as dropped."""
+
+    def connection_refused(self, connection: Connection, why: str, source: str | None) -> None:
+        """Count and log a refusal; its reason is ``connection.refused``."""
+
+    def connection_ended(self, connection: Connection, unreturned: int) -> None:
+        """Count and log that the server ends it; the reason is ``connection.ending``."""
+
+
+@implementer(IPushProducer)
+class Connection(Echo):
+    """An Echo that its factory knows of.
+
+    :ivar client: the client's address; ``None`` until it is connected.
+    :ivar via: the balancer that passed the connection on, if any.
+    :ivar opened: when it was accepted, in seconds of the monotonic clock.
+    :ivar early: bytes that arrived before it was admitted; only a gate may use it.
+    :ivar logged: whether the log has a line of it.
+    :ivar refused: why it was refused, if it was.
+    :ivar ending: why the server ends it, if it does.
+    :ivar bytes_discarded: bytes that arrived after :meth:`finish` and were not returned.
+    """
+
+    factory: Owner
+    client: IAddress | None = None
+    via: IAddress | None = None
+    opened = 0.0
+    early: bytearray
+    logged = False
+    refused: str | None = None
+    ending: str | None = None
+    bytes_discarded = 0
+    _group: Group | None = None
+    _gates: Iterator[Callable[[Connection], Gate | None]] = iter(())
+    _gate: Gate | None = None
+    _pacer: Pacer | None = None
+    _releases: tuple[Callable[[], None], ...] = ()
+    _paused_by = 0
+    _admitted = False
+    _input_ended = False
+    _finishing = False
+
+    # From accept to admission.
+
+    def join(self, group: Group) -> None:
+        """Belong to a group; to be called before it is connected."""
+        self._group = group
 
     def connectionMade(self) -> None:
-        super().connectionMade()
         self.opened = time.monotonic()
         if self.client is None:
             self.client = self.transport.getPeer()
-        self.factory._opened(self)
+        self.factory.connection_opened(self)
+        if self._group is not None:
+            self._group.opened(self)
+        if self.factory.gates:
+            self.early = bytearray()
+            self._gates = iter(self.factory.gates)
+            self.admit()
+        else:
+            self._begin(b"")
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory._closed(self, reason)
+    def identify(self, client: IAddress) -> None:
+        """Learn from the balancer that connected which client it is for."""
+        self.via, self.client = self.client, client
 
+    def admit(self) -> None:
+        """Pass the gate that it stands before; echo if that was the last one."""
+        for make_gate in self._gates:
+            self._gate = make_gate(self)
+            if self.refused is not None:
+                return
+            if self._gate is not None:
+                self._route()
+                return
+        self._gate = None
+        early = bytes(self.early)
+        del self.early
+        self._begin(early)
 
-class Told(Connection):
-    """One whose beginning and end are logged, unless it says nothing, as health probes do."""
+    def refuse(self, reason: str, why: str, source: str | None = None) -> None:
+        """Close it instead of admitting it.
 
-    def connectionMade(self) -> None:
-        # Until the first byte, and so at no cost to all that follow.
-        self.dataReceived = self._first_received  # type: ignore[method-assign]
-        super().connectionMade()
+        :param reason: the counter of :attr:`echoproto.core.stats.Stats.refused`.
+        :param why: the same for the log.
+        :param source: the client's source, where the log sums up by source.
+        """
+        self._detach()
+        self.refused = reason
+        self.factory.connection_refused(self, why, source)
+        self.transport.pauseProducing()
+        if has_half_close(self.transport):
+            self.transport.loseConnection()
+        else:
+            # TLS would finish its handshake first, and wait for the client's close_notify.
+            self.abort()
 
-    def _first_received(self, data: bytes) -> None:
-        del self.dataReceived
-        self.told = True
-        self.factory._tell_opened(self)
-        self.dataReceived(data)
+    def _begin(self, early: bytes) -> None:
+        """Hand it to the protocol, which learns of it only now, with what arrived early."""
+        self._admitted = True
+        self._pacer = self.factory.make_pacer(self)
+        try:
+            super().connectionMade()
+            if not self._started:
+                # A subclass that does not call the inherited method, as is usual in
+                # Twisted, must not lose backpressure by it.
+                Echo.connectionMade(self)
+            self._route()
+            if early:
+                self.dataReceived(early)
+            if self._input_ended:
+                self.readConnectionLost()
+        except Exception:
+            _log.failure("a protocol failed: its connection is aborted")
+            self.abort()
 
+    # While it is open.
 
-class ToldInFull(Told):
-    """One that is also logged chunk by chunk."""
+    @property
+    def throttled(self) -> bool:
+        """Whether its rate limit keeps it from being read."""
+        return bool(self._paused_by & RATE)
 
-    def dataReceived(self, data: bytes) -> None:
-        _log.info(
-            "chunk from {client}: {length} bytes {preview}",
-            client=self.factory._client(self),
-            length=len(data),
-            preview=repr(data[:_PREVIEW])[1:] + ("..." if len(data) > _PREVIEW else ""),
-        )
-        super().dataReceived(data)
+    @property
+    def input_ended(self) -> bool:
+        """Whether the client has closed its sending side."""
+        return self._input_ended
+
+    def pause_reading(self, reason: int) -> None:
+        """Stop reading.
+
+        :param reason: :data:`BACKPRESSURE`, :data:`GATE` or :data:`RATE`.
+        """
+        self._paused_by |= reason
+        self.transport.pauseProducing()
+
+    def resume_reading(self, reason: int) -> None:
+        """Read again, unless another reason against it holds.
+
+        :param reason: the one that :meth:`pause_reading` was given.
+        """
+        self._paused_by &= ~reason
+        if not self._paused_by and not self._input_ended:
+            self.transport.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """Stop reading: the transport has enough to send."""
+        self.pause_reading(BACKPRESSURE)
+
+    def resumeProducing(self) -> None:
+        """Read again: the transport has sent what it had."""
+        self.resume_reading(BACKPRESSURE)
+
+    def stopProducing(self) -> None:
+        """Do nothing: the connection is lost, and ``connectionLost`` tells."""
+
+    def _producer(self) -> Any:
+        return self
+
+    # To its end.
+
+    def on_close(self, release: Callable[[], None]) -> None:
+        """Call a function once when the connection is closed or dropped.
+
+        :param release: called without arguments.
+        """
+        self._releases += (release,)
 
     def readConnectionLost(self) -> None:
-        if self.told:
-            _log.info("end of input from {client}", client=self.factory._client(self))
-        super().readConnectionLost()
+        self._input_ended = True
+        if self._gate is not None:
+            self._gate.input_ended()
+        elif self._finishing or not self._admitted:
+            self.transport.loseConnection()
+        else:
+            log = self.factory.log
+            if log is not None and log.chunks and self.logged:
+                log.input_ended(self)
+            super().readConnectionLost()
+
+    def connectionLost(self, reason: Failure | None = connectionDone) -> None:
+        self._detach()
+        self.factory.connection_closed(self, reason)
+        self._leave()
+        if self._admitted:
+            super().connectionLost(reason)  # type: ignore[arg-type]
+
+    def finish(self) -> None:
+        """Return what has arrived so far, then end; what arrives later is not returned.
+
+        Where the transport has half-close, a FIN follows the last byte, and over
+        TLS a close_notify. Input is then read and dropped until the client closes
+        too: closing a socket with unread input makes the kernel send a reset,
+        which may destroy what is still on its way to the client (RFC 2525, 2.17).
+        """
+        if self._finishing or self.refused is not None:
+            return
+        self._finishing = True
+        if self._gate is not None:
+            self.bytes_discarded += len(self.early)
+        self._detach()
+        self._route()
+        transport = self.transport
+        if self._admitted:
+            transport.unregisterProducer()
+        self._paused_by = 0
+        transport.resumeProducing()
+        if has_half_close(transport):
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
+
+    def end(self, reason: str, unreturned: int = 0) -> None:
+        """End it from the server's side: flush and close, or abort.
+
+        :param reason: the counter of :attr:`echoproto.core.stats.Stats.ended`.
+        :param unreturned: how many bytes the client has sent and does not take
+            back. If there are any they are lost, and the log says how many.
+        """
+        self.ending = reason
+        if self._gate is not None:
+            unreturned += len(self.early)
+        self.factory.connection_ended(self, unreturned)
+        if unreturned:
+            self.abort()
+            return
+        if self._admitted:
+            self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close it at once, with a reset; nothing more is sent."""
+        self.transport.abortConnection()
+
+    def drop(self) -> None:
+        """Give up on it: it was aborted, and its end was never reported."""
+        self._detach()
+        self.factory.connection_dropped(self)
+        self._leave()
+
+    def _detach(self) -> None:
+        """Stop the gate and the pacer."""
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.close()
+        if self._pacer is not None:
+            self._pacer.close()
+
+    def _leave(self) -> None:
+        releases, self._releases = self._releases, ()
+        for release in releases:
+            release()
+        if self._group is not None:
+            self._group.closed(self)
+
+    # Where a chunk goes.
+
+    def _route(self) -> None:
+        """Choose what a chunk is handed to, so that a plain echo costs nothing more."""
+        log = self.factory.log
+        if self._finishing:
+            self.dataReceived = self._discard  # type: ignore[method-assign]
+        elif self._gate is not None:
+            self.dataReceived = self._received_early  # type: ignore[method-assign]
+        elif log is not None and not self.logged:
+            self.dataReceived = self._received_first  # type: ignore[method-assign]
+        elif self._pacer is not None or (log is not None and log.chunks):
+            self.dataReceived = self._received_watched  # type: ignore[method-assign]
+        else:
+            # Not through vars(): an instance whose dict was asked for is slower from then on.
+            with contextlib.suppress(AttributeError):
+                del self.dataReceived
+
+    def _received_early(self, data: bytes) -> None:
+        self.early += data
+        if self._gate is not None:
+            self._gate.received()
+
+    def _received_first(self, data: bytes) -> None:
+        self.logged = True
+        if self.factory.log is not None:
+            self.factory.log.opened(self)
+        self._route()
+        self.dataReceived(data)
+
+    def _received_watched(self, data: bytes) -> None:
+        log = self.factory.log
+        if log is not None and log.chunks:
+            log.received(self, data)
+        type(self).dataReceived(self, data)
+        if self._pacer is not None:
+            self._pacer.received(len(data))
+
+    def _discard(self, data: bytes) -> None:
+        self.bytes_discarded += len(data)

@@ -1,327 +1,232 @@
-"""Who may come in, who is in, and what was carried."""
+"""The factory: it admits connections, counts them, and knows which are open."""
 
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from collections import Counter
-from enum import Enum
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from echoproto.core.address import format_address, source
-from echoproto.core.connection import Connection, Told, ToldInFull
-from echoproto.core.protocol import has_half_close
-from echoproto.core.rate_limited_log import RateLimitedLog
-from echoproto.limits.per_source import Limits, PerSourceLimit
-from echoproto.limits.rate import Throttled
-from echoproto.limits.slots import ConnectionSlots
-from echoproto.proxy_protocol.parser import ProxyHeaders
+from echoproto.base.rate_limited_log import RateLimitedLog
+from echoproto.core.composition import connection_class
+from echoproto.core.connection import Connection, Gate, Pacer
+from echoproto.core.connection_log import ConnectionLog, LogDetail, client_of
+from echoproto.core.protocol import Echo
+from echoproto.core.stats import Stats
 
 _log = Logger(namespace="echoproto")
 
-# The upper bounds of the histogram of durations, in seconds.
-DURATION_BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
+Clock = Callable[[], IReactorTime]
+GateMaker = Callable[[Connection], Gate | None]
 
 
-class LogDetail(str, Enum):
-    """How much is logged of connections."""
+class Slots(Protocol):
+    """The connections that there may be at once."""
 
-    LISTENING = "listening"
-    """Nothing of connections."""
-    CONNECTIONS = "connections"
-    """Each one opened and closed, if it says anything."""
-    CHUNKS = "chunks"
-    """Also each chunk received and each end of input."""
+    @property
+    def waiting(self) -> int:
+        """How many accepted clients wait for one."""
 
-    def __str__(self) -> str:
-        return self.value
+    def gate(self, connection: Connection) -> None:
+        """Refuse a connection for which no slot is free."""
+
+    def drop_waiting(self) -> int:
+        """Close the accepted clients that wait for a slot; return how many."""
+
+
+class Sweep(Protocol):
+    """Looks at the open connections from time to time."""
+
+    def start(self) -> None:
+        """Begin: there is a connection."""
+
+    def stop(self) -> None:
+        """Stop: there is none."""
+
+
+class Limits(Protocol):
+    """Makes what bounds the connections of one factory; see :class:`echoproto.Limits`."""
+
+    def make_slots(self, live: Callable[[], int]) -> Slots | None: ...
+    def make_source_gate(self) -> GateMaker | None: ...
+    def make_pacers(self, clock: Clock) -> Callable[[Connection], Pacer] | None: ...
+    def make_sweep(
+        self, live: Callable[[], Collection[Connection]], clock: Clock
+    ) -> Sweep | None: ...
+
+
+class ProxyHeaders(Protocol):
+    """Strips PROXY headers; see :class:`echoproto.ProxyHeaders`."""
+
+    def make_gate(self, clock: Clock) -> GateMaker: ...
 
 
 class EchoFactory(ServerFactory):
-    """Makes connections and knows those that are live.
+    """Makes connections and knows which are open.
 
-    :ivar limits: what it gives at the most.
-    :ivar places: how many more connections there may be, and who waits for one
-        of these places.
-    :ivar sources: how many connections each source has, if that is limited.
-    :ivar connections: the live ones.
-    :ivar accepted: how many there have been, with the live ones.
-    :ivar failed: how many of those that are over ended in an error: a reset, a
-        time-out, an abort.
-    :ivar silent: how many of those that are over never sent a byte, as health
-        probes do.
-    :ivar refused: how many clients were turned away, by reason: ``source`` (its
-        source has as many connections as it may), ``proxy`` (no PROXY header
-        that counts), ``places`` (no place is left, at a port that cannot wait).
-    :ivar ended: how many connections the server has ended, by reason: ``idle``.
-    :ivar durations: how many of those that are over lasted up to each of
-        :data:`DURATION_BOUNDS` and longer than the one before; last, those that
-        lasted longer than all.
-    :ivar seconds: how long those lasted, in all.
-    :ivar bytes_discarded: bytes that came too late in a drain to be returned.
-    :ivar bytes_unreturned: bytes of idle connections that their clients had sent, and
-        did not take back.
+    The protocol of the connections is chosen as Twisted teaches: with the argument
+    ``protocol``, by an attribute ``protocol`` of a subclass, or with ``forProtocol``.
+
+    :ivar connections: the open ones.
+    :ivar gates: what stands before a connection, in order.
+    :ivar log: where connections are logged, if they are.
+    :ivar slots: bounds how many there are, if that is limited.
     """
 
     noisy = False
+    protocol: type[Echo] = Echo
 
     def __init__(
         self,
+        *,
+        protocol: type[Echo] | None = None,
         log: LogDetail | str = LogDetail.LISTENING,
-        proxy_headers: ProxyHeaders | None = None,
-        clock: Any = None,
         limits: Limits | None = None,
+        proxy_headers: ProxyHeaders | None = None,
+        reactor: Any = None,
     ) -> None:
         """Make a factory without connections.
 
+        :param protocol: a subclass of :class:`echoproto.Echo`.
         :param log: how much to log of each connection.
-        :param proxy_headers: takes the headers off connections that a
-            balancer passes on; ``None`` if none does.
-        :param clock: an ``IReactorTime``, for what has to come in time; the
-            global reactor if none is given.
-        :param limits: what it gives at the most; there are none if none is given.
+        :param limits: an :class:`echoproto.Limits`; unlimited if none is given.
+        :param proxy_headers: an :class:`echoproto.ProxyHeaders` to strip the headers
+            of connections that a balancer passes on; ``None`` if none does.
+        :param reactor: an ``IReactorTime``; the global one, when first needed, if
+            none is given.
+        :raises TypeError: when the protocol cannot be composed.
         :raises ValueError: when there is no such detail.
         """
+        if protocol is not None:
+            self.protocol = protocol
+        connection_class(self.protocol)
         detail = LogDetail(log)
-        self.limits = Limits() if limits is None else limits
-        self.places = ConnectionSlots(self.limits.max_connections, lambda: self.live)
-        self.sources = PerSourceLimit(self.limits.max_per_source)
+        chunks = detail is LogDetail.CHUNKS
+        self.log = None if detail is LogDetail.LISTENING else ConnectionLog(chunks)
         self.connections: set[Connection] = set()
-        self.accepted = 0
-        self.failed = 0
-        self.silent = 0
-        self.refused: Counter[str] = Counter()
-        self.ended: Counter[str] = Counter()
-        self.durations = [0] * (len(DURATION_BOUNDS) + 1)
-        self.seconds = 0.0
-        self.bytes_discarded = 0
-        self.bytes_unreturned = 0
-        self._bytes_of_closed = 0
-        self._connection = _kind(detail, self.limits)
-        self._proxy_headers = proxy_headers
-        self._clock = clock
-        self._tally: RateLimitedLog | None = None
-        self._waiting_for_empty: list[Deferred[None]] = []
+        self._reactor = reactor
+        self._stats = Stats()
+        self._warnings = RateLimitedLog(_log, lambda: self.clock)
+        self.slots: Slots | None = None
+        self._pacers: Callable[[Connection], Pacer] | None = None
+        self._sweep: Sweep | None = None
+        gates: list[GateMaker | None] = []
+        if limits is not None:
+            self.slots = limits.make_slots(lambda: len(self.connections))
+            self._pacers = limits.make_pacers(lambda: self.clock)
+            self._sweep = limits.make_sweep(lambda: self.connections, lambda: self.clock)
+        if self.slots is not None:
+            gates.append(self.slots.gate)
+        if proxy_headers is not None:
+            gates.append(proxy_headers.make_gate(lambda: self.clock))
+        if limits is not None:
+            gates.append(limits.make_source_gate())
+        self.gates: Sequence[GateMaker] = [gate for gate in gates if gate is not None]
 
-    @property
-    def live(self) -> int:
-        """How many connections there are now."""
-        return len(self.connections)
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        connection_class(cls.protocol)
 
-    @property
-    def bytes_echoed(self) -> int:
-        """Bytes returned in all, those of the live connections included."""
-        return self._bytes_of_closed + sum(each.bytes_echoed for each in self.connections)
+    @classmethod
+    def forProtocol(cls, protocol: Any, *args: Any, **named: Any) -> EchoFactory:
+        """Make a factory for a protocol; see ``twisted.internet.protocol.Factory``."""
+        connection_class(protocol)
+        return super().forProtocol(protocol, *args, **named)  # type: ignore[return-value]
 
     def buildProtocol(self, addr: IAddress | None) -> Connection:  # type: ignore[override]
-        """Make the server's end of a new connection."""
-        connection = self._connection()
+        """Make the server's end of a connection."""
+        connection = connection_class(self.protocol)()
         connection.factory = self
         connection.client = addr
         return connection
 
-    def top_sources(self, count: int) -> list[tuple[str, int]]:
-        """Return the sources with the most live connections, and how many each has.
-
-        :param count: how many sources at the most.
-        """
-        sources = Counter(source(each.client) for each in self.connections)
-        del sources[None]
-        return [(name, live) for name, live in sources.most_common(count) if name is not None]
-
-    def when_empty(self) -> Deferred[None]:
-        """Return a Deferred that fires once no connection is live, and none is to begin."""
-        if self._is_empty():
-            return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._waiting_for_empty.append(waiting)
-        return waiting
-
-    def refuse(self, connection: Connection, reason: str, why: str, of: str | None = None) -> None:
-        """Turn a client away, and say so at most once a second for each reason.
-
-        :param connection: what it has begun.
-        :param reason: what it is counted under in ``refused``.
-        :param why: the same for people.
-        :param of: whose it is, where the line that sums up has to say whose they are.
-        """
-        connection.refused = reason
-        self.refused[reason] += 1
-        self._tell_tally(reason, "refused {client}: {why}", connection, of, why=why)
-        transport = connection.transport
-        transport.unregisterProducer()
-        transport.pauseProducing()
-        if has_half_close(transport):
-            transport.loseConnection()
-        else:
-            # TLS would shake hands first, and wait for the other side's end.
-            transport.abortConnection()
-
-    def end_idle(self, connection: Connection, stuck: int) -> None:
-        """End a connection in which nothing moves.
-
-        :param connection: the one.
-        :param stuck: how many bytes its client has sent and does not take back. They
-            are lost, and the log says how many.
-        """
-        connection.ending = "idle"
-        self.ended["idle"] += 1
-        transport = connection.transport
-        if not stuck:
-            # A transport waits for its producer before it closes.
-            transport.unregisterProducer()
-            transport.loseConnection()
-            return
-        self.bytes_unreturned += stuck
-        self._tell_tally(
-            "idle",
-            "aborted {client}, which takes nothing back: {stuck} bytes not returned, "
-            "{in_all} so far",
-            connection,
-            stuck=stuck,
-            in_all=self.bytes_unreturned,
-        )
-        transport.abortConnection()
-
-    def drop_waiting(self) -> None:
-        """Close those who were accepted in a drain and still wait for a place."""
-        number = self.places.drop_waiting()
-        if number:
-            _log.warn(
-                "closed {number} clients unheard, which had waited for a place", number=number
-            )
-            self._check_empty()
-
-    def flush(self) -> None:
-        """Log now what would be summed up later."""
-        if self._tally is not None:
-            self._tally.flush()
-
     @property
     def clock(self) -> IReactorTime:
         """What counts the time."""
-        if self._clock is None:
+        if self._reactor is None:
             from twisted.internet import reactor
 
-            self._clock = reactor
-        return self._clock  # type: ignore[no-any-return]
+            self._reactor = reactor
+        return self._reactor  # type: ignore[no-any-return]
 
-    def _opened(self, connection: Connection) -> None:
-        # A port cannot wait if it is not one that the reactor reads.
-        room = not self.places.limited or self.places.room > 0
-        self.accepted += 1
+    @property
+    def live(self) -> int:
+        """How many connections are open."""
+        return len(self.connections)
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted until now, open connections included."""
+        echoed = sum(each.bytes_echoed for each in self.connections)
+        return replace(self._stats, bytes_echoed=self._stats.bytes_echoed + echoed)
+
+    def flush(self) -> None:
+        """Log now what would be summed up later."""
+        self._warnings.flush()
+
+    # What connections ask: see Owner in connection.py.
+
+    def make_pacer(self, connection: Connection) -> Pacer | None:
+        return None if self._pacers is None else self._pacers(connection)
+
+    def connection_opened(self, connection: Connection) -> None:
+        self._stats.accepted += 1
         self.connections.add(connection)
-        if not room:
-            self.refuse(connection, "places", "no place is left")
-        elif self._proxy_headers is not None:
-            self._proxy_headers.take(connection, self.clock, self._identified, self._refuse_header)
-        elif self.limits.max_per_source:
-            self._identified(connection, b"")
+        if self._sweep is not None:
+            self._sweep.start()
 
-    def _identified(self, connection: Connection, payload: bytes) -> None:
-        """It is known whose the connection is; what has come of its payload is taken now."""
-        name = source(connection.client) if self.limits.max_per_source else None
-        if name is None:
-            self._begin(connection, payload)
-        else:
-            self.sources.ask(name, connection, payload, self._begin, self._refuse_source)
-
-    @staticmethod
-    def _begin(connection: Connection, payload: bytes) -> None:
-        if payload:
-            connection.dataReceived(payload)
-
-    def _refuse_source(self, connection: Connection, name: str) -> None:
-        why = f"{name} has {self.limits.max_per_source} connections, and may have no more"
-        self.refuse(connection, "source", why, of=name)
-
-    def _refuse_header(self, connection: Connection, why: str) -> None:
-        self.refuse(connection, "proxy", why)
-
-    def _tell_tally(
-        self,
-        kind: str,
-        line: str,
-        connection: Connection,
-        of: str | None = None,
-        **members: Any,
-    ) -> None:
-        """Warn of what happens to a connection, at most once a second for each kind."""
-        if self._tally is None:
-            self._tally = RateLimitedLog(_log, self.clock)
-        self._tally.tell(kind, line, of, client=self._client(connection), **members)
-
-    def _tell_opened(self, connection: Connection) -> None:
-        if connection.via is None:
-            _log.info("opened {client}", client=self._client(connection))
-        else:
-            _log.info(
-                "opened {client} via {via}",
-                client=self._client(connection),
-                via=format_address(connection.via),
-            )
-
-    def _closed(self, connection: Connection, reason: Failure) -> None:
-        self.connections.discard(connection)
-        self._bytes_of_closed += connection.bytes_echoed
-        self.bytes_discarded += connection.bytes_discarded
+    def connection_closed(self, connection: Connection, reason: Failure | None) -> None:
+        if not self._forget(connection):
+            return
         why = connection.ending
-        failed = not (
-            connection.refused or why is not None or isinstance(reason.value, ConnectionDone)
-        )
-        if failed:
-            why = reason.getErrorMessage()
-        self.failed += failed
+        error = None if reason is None else reason.value
+        if why is None and not connection.refused and not isinstance(error, ConnectionDone):
+            why = "no reason given" if reason is None else reason.getErrorMessage()
+            self._stats.failed += 1
         if not (connection.bytes_echoed or connection.bytes_discarded or connection.refused):
-            self.silent += 1
+            self._stats.silent += 1
         seconds = time.monotonic() - connection.opened
-        self.seconds += seconds
-        self.durations[bisect_left(DURATION_BOUNDS, seconds)] += 1
-        if connection.told:
-            _log.info(
-                "closed {client}: {bytes} bytes in {seconds:.3f} s{error}",
-                client=self._client(connection),
-                bytes=connection.bytes_echoed,
-                seconds=seconds,
-                error=f", {why}" if why else "",
+        self._stats.add_duration(seconds)
+        if self.log is not None and connection.logged:
+            self.log.closed(connection, seconds, why)
+
+    def connection_dropped(self, connection: Connection) -> None:
+        self._stats.dropped += self._forget(connection)
+
+    def connection_refused(self, connection: Connection, why: str, source: str | None) -> None:
+        reason = connection.refused or ""
+        self._stats.refused[reason] += 1
+        client = client_of(connection)
+        self._warnings.warn(reason, "refused {client}: {why}", source, client=client, why=why)
+
+    def connection_ended(self, connection: Connection, unreturned: int) -> None:
+        reason = connection.ending or ""
+        self._stats.ended[reason] += 1
+        if unreturned:
+            self._stats.bytes_unreturned += unreturned
+            self._warnings.warn(
+                reason,
+                "aborted {reason} connection from {client}: {unreturned} bytes not returned "
+                "because the client does not read ({total} in total)",
+                reason=reason,
+                client=client_of(connection),
+                unreturned=unreturned,
+                total=self._stats.bytes_unreturned,
             )
-        if connection.source is not None:
-            self.sources.leave(connection.source)
-        if self.places.limited:
-            self.places.release()
-        self._check_empty()
 
-    def _is_empty(self) -> bool:
-        return not self.connections and not self.places.waiting
-
-    def _check_empty(self) -> None:
-        if self._waiting_for_empty and self._is_empty():
-            waiting, self._waiting_for_empty = self._waiting_for_empty, []
-            for each in waiting:
-                each.callback(None)
-
-    @staticmethod
-    def _client(connection: Connection) -> str:
-        assert connection.client is not None
-        return format_address(connection.client)
-
-
-def _kind(detail: LogDetail, limits: Limits) -> type[Connection]:
-    """Put together what a connection has to do, and no more."""
-    told = {
-        LogDetail.LISTENING: Connection,
-        LogDetail.CONNECTIONS: Told,
-        LogDetail.CHUNKS: ToldInFull,
-    }[detail]
-    if not limits.max_bytes_per_second:
-        return told
-    if told is Connection:
-        return Throttled
-    return type("Connection", (told, Throttled), {})
+    def _forget(self, connection: Connection) -> bool:
+        """Take a connection and its bytes out of the open ones; return whether it was there."""
+        if connection not in self.connections:
+            return False
+        self.connections.discard(connection)
+        self._stats.bytes_echoed += connection.bytes_echoed
+        self._stats.bytes_discarded += connection.bytes_discarded
+        if self._sweep is not None and not self.connections:
+            self._sweep.stop()
+        return True

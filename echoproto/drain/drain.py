@@ -1,251 +1,169 @@
-"""How a stopping service lets its connections end."""
+"""How a stopping service lets its connections end.
+
+A stop has an end, whatever a protocol or an endpoint does: after ``drain_delay``
+the ports close, after ``drain_timeout`` the connections are flushed and closed,
+:data:`FLUSH_TIME` later what is left is aborted, and :data:`LAST_TIME` later
+what has still not reported its end is logged, counted and dropped.
+"""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from echoproto.core.factory import EchoFactory
+from echoproto.drain.progress import DrainDelay, Progress
 
 _log = Logger(namespace="echoproto")
-# Workers leave these lines to their parent.
-_progress_log = Logger(namespace="echoproto.progress")
 
-# What a connection gets, in seconds, to take its last bytes and our FIN
-# after the deadline.
-_FLUSH_TIME = 1.0
-
-
-class Progress:
-    """Says each second how a drain goes.
-
-    The namespace of its log is its own: workers leave these lines to their parent.
-    """
-
-    def __init__(
-        self, clock: IReactorTime, live: Callable[[], int], echoed: Callable[[], int]
-    ) -> None:
-        """Describe what is looked at; nothing is said yet.
-
-        :param clock: what counts the time.
-        :param live: returns how many connections there are.
-        :param echoed: returns how many bytes have been returned so far.
-        """
-        self._clock = clock
-        self._live = live
-        self._echoed = echoed
-        self._end = 0.0
-        self._echoed_before = 0
-        self._next: IDelayedCall | None = None
-
-    def delay(self, seconds: float) -> None:
-        """Say now, and then each second, for how long connections are still taken.
-
-        :param seconds: that long.
-        """
-        self._begin(seconds, self._say_delay)
-        self._say_delay()
-
-    def drain(self, seconds: float) -> None:
-        """Say each second what is left.
-
-        :param seconds: to the deadline.
-        """
-        self._begin(seconds, self._say_left)
-
-    def stop(self) -> None:
-        """Say no more."""
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        self._next = None
-
-    def _begin(self, seconds: float, say: Callable[[], None]) -> None:
-        self.stop()
-        self._end = self._clock.seconds() + seconds
-        self._echoed_before = self._echoed()
-        self._next = self._clock.callLater(1, self._tick, say)
-
-    def _tick(self, say: Callable[[], None]) -> None:
-        if self._seconds_left() < 0.5:
-            return
-        self._next = self._clock.callLater(1, self._tick, say)
-        say()
-
-    def _seconds_left(self) -> float:
-        return self._end - self._clock.seconds()
-
-    def _say_delay(self) -> None:
-        _progress_log.info(
-            "draining: still taking connections for {seconds:.0f} s; {live} connections",
-            seconds=self._seconds_left(),
-            live=self._live(),
-        )
-
-    def _say_left(self) -> None:
-        echoed = self._echoed()
-        _progress_log.info(
-            "draining: {live} connections left, {echoed} bytes echoed in the last second, "
-            "{seconds:.0f} s to the deadline",
-            live=self._live(),
-            echoed=max(0, echoed - self._echoed_before),
-            seconds=self._seconds_left(),
-        )
-        self._echoed_before = echoed
+# Seconds that a connection gets after the deadline to take its last bytes and our FIN.
+FLUSH_TIME = 1.0
+# Seconds that an aborted connection gets to report its end, which takes one turn of the
+# reactor.
+LAST_TIME = 1.0
 
 
-class Delay:
-    """For how long connections are still taken once a drain was asked for."""
+class Drainable(Protocol):
+    """What can be drained: the connections of one service."""
 
-    def __init__(self, clock: IReactorTime, seconds: float, progress: Progress) -> None:
-        """Describe it; nothing happens yet.
+    @property
+    def live(self) -> int:
+        """How many connections are open."""
 
-        :param clock: what counts the time.
-        :param seconds: how long; 0 for not at all.
-        :param progress: says how it goes.
-        """
-        self._clock = clock
-        self._seconds = seconds
-        self._progress = progress
-        self._over: Deferred[None] = Deferred()
-        self._timer: IDelayedCall | None = None
+    @property
+    def waiting(self) -> int:
+        """How many accepted clients wait for a slot."""
 
-    def start(self) -> Deferred[None]:
-        """Begin; the Deferred fires when it is over, at once if it is none."""
-        if self._seconds > 0:
-            self._timer = self._clock.callLater(self._seconds, self._end)
-            self._progress.delay(self._seconds)
-        else:
-            self._end()
-        return self._over
+    @property
+    def bytes_echoed(self) -> int:
+        """Bytes returned in total."""
 
-    def cut(self) -> None:
-        """End it now, if it has begun, and else when it begins."""
-        self._seconds = 0
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-            self._end()
+    @property
+    def bytes_discarded(self) -> int:
+        """Bytes that arrived too late to be returned."""
 
-    def _end(self) -> None:
-        self._progress.stop()
-        self._over.callback(None)
+    def when_empty(self) -> Deferred[None]:
+        """Return a Deferred that fires once no connection is open and none waits."""
+
+    def drop_waiting(self) -> None:
+        """Close the accepted clients that wait for a slot."""
+
+    def finish_all(self) -> None:
+        """Flush and close every connection."""
+
+    def abort_all(self) -> None:
+        """Abort every connection."""
+
+    def drop_all(self) -> int:
+        """Give up on the connections that are left; return how many."""
 
 
 class Drain:
-    """Waits for connections to finish, and at the deadline finishes them.
+    """Closes the ports, waits for connections to end, and at the deadline ends them.
 
-    Until the deadline nothing is done to them. Then each is flushed and
-    closed (:meth:`echoproto.Echo.finish`), and what is left one second later
-    is aborted. :meth:`cut` aborts at once.
-
-    :ivar progress: says how it goes.
+    Until the deadline nothing is done to a connection. :meth:`abort` aborts at once.
     """
 
-    def __init__(self, factory: EchoFactory, clock: IReactorTime, timeout: float) -> None:
+    def __init__(
+        self, connections: Drainable, clock: IReactorTime, timeout: float, delay: float = 0.0
+    ) -> None:
         """Describe a drain; nothing happens yet.
 
-        :param factory: whose connections.
+        :param connections: whose end it waits for.
         :param clock: what counts the time.
-        :param timeout: seconds to the deadline; 0 aborts at once.
+        :param timeout: seconds from the closing of the ports to the deadline; 0
+            aborts at once.
+        :param delay: seconds for which connections are still accepted.
         """
-        self._factory = factory
+        self._connections = connections
         self._clock = clock
         self._timeout = timeout
-        self.progress = Progress(clock, lambda: factory.live, lambda: factory.bytes_echoed)
-        self._deadline: IDelayedCall | None = None
+        self._progress = Progress(clock, lambda: connections.live, lambda: connections.bytes_echoed)
+        self._delay = DrainDelay(clock, delay, self._progress)
+        self._discarded_before = connections.bytes_discarded
+        self._over: Deferred[None] = Deferred()
+        self._timer: IDelayedCall | None = None
+        self._draining = False
 
-    def start(self) -> Deferred[None]:
-        """Begin; the Deferred fires when no connection is left."""
-        live = self._factory.live + self._factory.places.waiting
-        empty = self._factory.when_empty()
-        if live == 0:
-            return empty
-        if self._timeout <= 0:
-            self.cut()
-            return empty
-        _log.info(
-            "draining: {live} connections have {timeout:g} s to finish",
-            live=live,
-            timeout=self._timeout,
-        )
-        self.progress.drain(self._timeout)
-        self._deadline = self._clock.callLater(self._timeout, self._finish)
-        return empty.addCallback(self._drained)
+    def run(self, close_ports: Callable[[], Deferred[Any]]) -> Deferred[None]:
+        """Run it.
 
-    def cut(self) -> None:
+        :param close_ports: closes the ports; its Deferred fires when they are closed.
+        :returns: a Deferred that fires when no connection is left.
+        """
+        self._delay.start().addCallback(lambda _: self._close(close_ports))
+        return self._over
+
+    def skip_delay(self) -> None:
+        """Close the ports now, if they are still open."""
+        self._delay.skip()
+
+    def abort(self) -> None:
         """Abort what is left, and what would still begin to drain."""
         self._timeout = 0
-        self._cancel_deadline()
-        self._factory.drop_waiting()
-        if self._factory.live:
-            _log.warn("aborting {live} connections", live=self._factory.live)
-        for connection in tuple(self._factory.connections):
-            connection.transport.abortConnection()
+        self._connections.drop_waiting()
+        live = self._connections.live
+        if live:
+            _log.warn("aborting {live} connections", live=live)
+            self._connections.abort_all()
+        if self._draining and not self._over.called:
+            self._progress.stop()
+            self._set_timer(LAST_TIME, self._give_up)
+        self._delay.skip()
+
+    def _close(self, close_ports: Callable[[], Deferred[Any]]) -> None:
+        close_ports().addBoth(lambda _: self._drain())
+
+    def _drain(self) -> None:
+        """Wait for the connections; the ports are closed."""
+        self._draining = True
+        live = self._connections.live + self._connections.waiting
+        if live and self._timeout > 0:
+            _log.info(
+                "draining: {live} connections have {timeout:g} s to finish",
+                live=live,
+                timeout=self._timeout,
+            )
+            self._progress.drain(self._timeout)
+            self._set_timer(self._timeout, self._finish)
+        elif live:
+            self.abort()
+        self._connections.when_empty().addCallback(lambda _: self._end(was_empty=not live))
 
     def _finish(self) -> None:
-        self.progress.stop()
-        self._factory.drop_waiting()
-        _log.warn("drain deadline: closing {live} connections", live=self._factory.live)
-        self._deadline = self._clock.callLater(_FLUSH_TIME, self.cut)
-        for connection in tuple(self._factory.connections):
-            connection.finish()
+        self._progress.stop()
+        self._connections.drop_waiting()
+        _log.warn("drain deadline: closing {live} connections", live=self._connections.live)
+        self._set_timer(FLUSH_TIME, self.abort)
+        self._connections.finish_all()
 
-    def _drained(self, _: None) -> None:
-        self._cancel_deadline()
-        discarded = self._factory.bytes_discarded
+    def _give_up(self) -> None:
+        _log.error(
+            "gave up on {number} connections that did not close", number=self._connections.live
+        )
+        self._connections.drop_all()
+
+    def _end(self, was_empty: bool) -> None:
+        self._progress.stop()
+        self._cancel_timer()
+        discarded = self._connections.bytes_discarded - self._discarded_before
         if discarded:
             _log.warn(
-                "drained; {discarded} bytes came after the deadline and were not returned",
+                "drained; {discarded} bytes arrived after the deadline and were not returned",
                 discarded=discarded,
             )
-        else:
+        elif not was_empty:
             _log.info("drained")
+        self._over.callback(None)
 
-    def _cancel_deadline(self) -> None:
-        self.progress.stop()
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        self._deadline = None
+    def _set_timer(self, seconds: float, call: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self._timer = self._clock.callLater(seconds, call)
 
-
-# Signals belong to the process, and so does the list of what they cut short,
-# and so do the handlers that have been replaced meanwhile.
-_cuts: list[Callable[[], None]] = []
-_replaced: dict[signal.Signals, Any] = {}
-
-
-def watch_signals(reactor: Any, cut: Callable[[], None]) -> Callable[[], None]:
-    """Let a further SIGINT or SIGTERM cut a drain short while the reactor shuts down.
-
-    The first one stops the reactor, which then waits for the drain. For the
-    second the reactor's own handlers have nothing but an error in the log
-    (ReactorNotRunning), so they are replaced until the last drain is over; and
-    only they are: a handler that the application has set stays.
-
-    :param reactor: the one that is shutting down.
-    :param cut: called, in the reactor's thread, for each signal.
-    :returns: a function that ends the watch.
-    """
-
-    def cut_all(signum: int, frame: object) -> None:
-        # A signal arrives in the middle of anything: leave that first.
-        for each in _cuts:
-            reactor.callFromThread(each)
-
-    def end() -> None:
-        _cuts.remove(cut)
-        if not _cuts:
-            while _replaced:
-                signal.signal(*_replaced.popitem())
-
-    for signum, name in ((signal.SIGINT, "sigInt"), (signal.SIGTERM, "sigTerm")):
-        handler = signal.getsignal(signum)
-        if handler == getattr(reactor, name, None):
-            _replaced[signum] = handler
-            signal.signal(signum, cut_all)
-    _cuts.append(cut)
-    return end
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None

@@ -1,7 +1,7 @@
-"""Connections in which nothing moves.
+"""Connections on which nothing moves.
 
-Nothing is noted per message. Instead all are looked at from time to time, and
-compared with what they were the last time.
+Nothing is noted per message. Instead all connections are looked at from time to
+time, and compared with what they were before.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import itertools
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 
 from echoproto.core.connection import Connection
-from echoproto.core.factory import EchoFactory
+from echoproto.core.factory import Clock
 from echoproto.net.transports import bytes_queued
 
 try:
@@ -26,14 +26,14 @@ except ImportError:
     # A platform without them, where a socket does not tell either.
     fcntl = termios = None  # type: ignore[assignment]
 
-# Looks during the timeout. A byte may come right after one, so that it is noticed by
-# the next, and the timeout may end right after one: 2/16 too late. Over TLS an end
-# that is not answered is enforced by the next: 3/16, where 1/4 is allowed.
+# Looks per timeout. A byte may move right after one, so that the next one notices it,
+# and the timeout may end right after one: 2/16 too late. Over TLS a close that is not
+# answered is enforced by the next: 3/16, where 1/4 is allowed.
 _LOOKS = 16
 
-# Connections that are looked at in one turn of the reactor: a millisecond, which
-# is what all the others wait.
-_AT_ONCE = 200
+# Connections looked at in one turn of the reactor: about a millisecond, for which all
+# others wait.
+_BATCH = 200
 
 # struct tcp_info of linux/tcp.h: __u64 tcpi_bytes_acked and tcpi_bytes_received
 # (Linux 4.1). They count what the other side has taken, and what it has sent.
@@ -42,41 +42,48 @@ _WIRE = struct.Struct("=120x2Q")
 
 
 class IdleSweep:
-    """Ends the connections in which no byte moves, in either direction, for so long.
+    """Closes connections on which no byte moves, in either direction, for too long.
 
     A byte counts when it moves on the wire, not when the server hands it to the
-    kernel: a slow reader is active as long as it takes anything, and one that has
-    filled its window and takes nothing is not. Where the kernel does not tell
-    (outside Linux), what the server has read and written counts.
+    kernel: a slow reader is active as long as it takes anything; one that has
+    filled its window and takes nothing is idle. Where the kernel does not tell
+    (outside Linux), what the server reads and writes counts.
     """
 
-    def __init__(self, factory: EchoFactory, clock: IReactorTime, timeout: float) -> None:
-        """Describe it; it begins with :meth:`start`.
+    def __init__(
+        self, live: Callable[[], Collection[Connection]], clock: Clock, timeout: float
+    ) -> None:
+        """Describe a sweep.
 
-        :param factory: whose connections.
-        :param clock: what counts the time.
-        :param timeout: seconds without a byte; they end within that and a quarter more.
+        :param live: returns the open connections.
+        :param clock: returns what counts the time.
+        :param timeout: seconds without a byte; a connection is closed within that
+            and a quarter more.
         """
-        self._factory = factory
+        self._live = live
         self._clock = clock
         self._timeout = timeout
-        # What each was when it was last looked at, and when it last changed.
+        # What each connection was when it was last looked at, and when it last changed.
         self._seen: dict[Connection, tuple[tuple[int, ...], float]] = {}
         self._next: IDelayedCall | None = None
+        self._running = False
 
     def start(self) -> None:
-        """Look from now on."""
-        self._next = self._clock.callLater(self._timeout / _LOOKS, self._begin)
+        """Look from now on, unless it does already."""
+        if not self._running:
+            self._running = True
+            self._next = self._clock().callLater(self._timeout / _LOOKS, self._begin)
 
     def stop(self) -> None:
-        """Look no more."""
-        if self._next is not None:
+        """Stop looking."""
+        self._running = False
+        if self._next is not None and self._next.active():
             self._next.cancel()
-            self._next = None
+        self._next = None
         self._seen = {}
 
     def _begin(self) -> None:
-        self._look(self._clock.seconds(), iter(tuple(self._factory.connections)), {})
+        self._look(self._clock().seconds(), iter(tuple(self._live())), {})
 
     def _look(
         self,
@@ -84,33 +91,37 @@ class IdleSweep:
         left: Iterator[Connection],
         seen: dict[Connection, tuple[tuple[int, ...], float]],
     ) -> None:
-        """Look at some, and at the others in the next turn."""
-        some = list(itertools.islice(left, _AT_ONCE))
-        for connection in some:
-            if connection in self._factory.connections:
+        """Look at a batch, and at the others in the next turn."""
+        batch = list(itertools.islice(left, _BATCH))
+        for connection in batch:
+            if connection in self._live():
                 seen[connection] = self._look_at(connection)
-        if len(some) == _AT_ONCE:
-            self._next = self._clock.callLater(0, self._look, began, left, seen)
+        if not self._running:
+            # The last one closed meanwhile.
+            return
+        clock = self._clock()
+        if len(batch) == _BATCH:
+            self._next = clock.callLater(0, self._look, began, left, seen)
             return
         self._seen = seen
-        rest = self._timeout / _LOOKS - (self._clock.seconds() - began)
-        self._next = self._clock.callLater(max(0.0, rest), self._begin)
+        rest = self._timeout / _LOOKS - (clock.seconds() - began)
+        self._next = clock.callLater(max(0.0, rest), self._begin)
 
     def _look_at(self, connection: Connection) -> tuple[tuple[int, ...], float]:
-        now = self._clock.seconds()
+        now = self._clock().seconds()
         moved = (connection.bytes_echoed, *wire_counters(connection.transport))
         before = self._seen.get(connection)
         if before is None or before[0] != moved or connection.throttled:
             return moved, now
         if connection.ending is not None:
-            # It was told to close, and waits for the other side.
-            connection.transport.abortConnection()
+            # It was told to close, and waits for the client.
+            connection.abort()
         elif now - before[1] >= self._timeout:
             queued, unread, sent = _owed(connection.transport)
             if unread and not queued:
-                # It is the server that has not come to read: it was stopped, or is late.
+                # The server has not read yet: it was stopped, or is late.
                 return moved, now
-            self._factory.end_idle(connection, queued + unread + sent)
+            connection.end("idle", queued + unread + sent)
         return before
 
 

@@ -1,79 +1,65 @@
-"""What one server gives at the most."""
+"""How many connections each source may have."""
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from echoproto.core.connection import Connection
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one server gives at the most; 0 means without a limit.
-
-    :ivar max_connections: connections at once, in all.
-    :ivar max_per_source: connections at once with one source.
-    :ivar idle_timeout: seconds without a byte in either direction after which
-        a connection ends.
-    :ivar max_bytes_per_second: bytes that a connection is read a second.
-    """
-
-    max_connections: int = 0
-    max_per_source: int = 0
-    idle_timeout: float = 0.0
-    max_bytes_per_second: int = 0
+from echoproto.base.address import source
+from echoproto.core.connection import Connection, Gate
 
 
 class PerSourceLimit:
-    """How many connections each source has, and whether it may have one more."""
+    """Counts the connections of each source, and refuses those over the limit."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, limit: int) -> None:
         """Begin with none.
 
-        :param most: connections at once with one source.
+        :param limit: connections at once from one source.
         """
-        self._most = most
+        self._limit = limit
         self._live: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """Return how many sources have any."""
+        """Return how many sources have connections."""
         return len(self._live)
 
-    def enter(self, source: str) -> bool:
-        """Count one more, if it may be; return whether."""
-        if self._live[source] >= self._most:
+    def acquire(self, source: str) -> bool:
+        """Count a connection of a source, if it may have one more; return whether it may."""
+        if self._live[source] >= self._limit:
+            if not self._live[source]:
+                del self._live[source]
             return False
         self._live[source] += 1
         return True
 
-    def leave(self, source: str) -> None:
-        """Count one less."""
+    def release(self, source: str) -> None:
+        """Count one connection less."""
         self._live[source] -= 1
         if not self._live[source]:
             del self._live[source]
 
-    def ask(
-        self,
-        source: str,
-        connection: Connection,
-        payload: bytes,
-        go_on: Callable[[Connection, bytes], None],
-        refuse: Callable[[Connection, str], None],
-    ) -> None:
-        """Find out whether a connection may go on.
+    def gate(self, connection: Connection) -> Gate | None:
+        """Admit a connection if its source may have one more, else refuse it.
 
-        :param source: what its client is counted as; until :meth:`leave`, if it goes on.
-        :param connection: the one.
-        :param payload: what has come of it.
-        :param go_on: called with connection and payload if it may.
-        :param refuse: called with connection and source if it may not.
+        :param connection: with its client's true address; one without a source, as a
+            UNIX client, is admitted.
         """
-        if self.enter(source):
-            connection.source = source
-            go_on(connection, payload)
+        name = source(connection.client)
+        if name is not None:
+            self.settle(name, connection, self.acquire(name))
+        return None
+
+    def settle(self, source: str, connection: Connection, acquired: bool) -> None:
+        """Keep what was acquired until the connection closes, or refuse the connection.
+
+        :param source: the client's.
+        :param connection: the one.
+        :param acquired: the answer.
+        """
+        if acquired:
+            connection.on_close(functools.partial(self.release, source))
         else:
-            refuse(connection, source)
+            connections = "connection" if self._limit == 1 else "connections"
+            why = f"{source} is at its limit of {self._limit} {connections} (--max-per-source)"
+            connection.refuse("source", why, source)

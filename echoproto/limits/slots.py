@@ -10,7 +10,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor
 
-from echoproto.core.address import to_address
+from echoproto.base.address import to_address
+from echoproto.base.lifecycle import Extension
+from echoproto.core.connection import Connection
 from echoproto.net.epoll_lane import start_connection
 
 
@@ -51,6 +53,18 @@ class ConnectionSlots:
     @property
     def waiting(self) -> int:
         return len(self._accepted)
+
+    def gate(self, connection: Connection) -> None:
+        """Refuse a connection for which no slot is free; keep one for it until it closes.
+
+        Ports that the reactor reads never accept more than there are slots; others,
+        as an endpoint's own, cannot wait.
+
+        :param connection: one that is counted among the open ones.
+        """
+        connection.on_close(self.release)
+        if self.room < 0:
+            connection.refuse("slots", "no connection slot is free (--max-connections)")
 
     def guard(self, port: IListeningPort) -> None:
         """Let a port accept no more than there is room for.
@@ -152,3 +166,24 @@ class LimitedPort:
             # Twisted's own transport takes the zone as part of the host.
             client = (to_address(client).host, *client[1:])  # type: ignore[union-attr]
         self._places.keep(sock, functools.partial(start_connection, self.port, sock, client))
+
+
+class SlotsExtension(Extension):
+    """Lets the ports of a service accept no more connections than there are slots."""
+
+    def __init__(self, slots: ConnectionSlots) -> None:
+        self._slots = slots
+        self._inherited: set[IListeningPort] = set()
+
+    def port_opened(self, port: IListeningPort, backlog: int | None) -> None:
+        self._slots.guard(port)
+        if backlog is None:
+            self._inherited.add(port)
+
+    def port_closing(self, port: IListeningPort) -> None:
+        if port not in self._inherited:
+            self._slots.closing(port)
+
+    def port_closed(self, port: IListeningPort) -> None:
+        self._inherited.discard(port)
+        self._slots.closing(port)

@@ -44,7 +44,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echoproto.core.address import to_address
+from echoproto.base.address import to_address
 from echoproto.net.ports import InheritedUNIXPort, UNIXPort
 from echoproto.net.tls import tls_factory
 from echoproto.net.transports import DirectWriteMixin, TCPTransport, TLSTransport, UNIXTransport

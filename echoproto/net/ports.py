@@ -15,8 +15,8 @@ import stat
 from typing import Any
 
 from twisted.internet import tcp, unix
-from twisted.internet.error import CannotListenError, ConnectionDone
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReadDescriptor
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.lockfile import FilesystemLock
@@ -136,20 +136,6 @@ def adopt(reactor: Any, descriptor: int, factory: IProtocolFactory) -> IListenin
     except BaseException:
         inherited.close()
         raise
-
-
-def close_now(port: IListeningPort) -> None:
-    """Close a port in this turn of the reactor: after a failed start no other may come.
-
-    :param port: what an endpoint's ``listen`` gave.
-    """
-    # Any: Twisted's ports are both, and no interface says so.
-    open_port: Any = port
-    if IReadDescriptor.providedBy(port):
-        open_port.stopReading()
-        open_port.connectionLost(Failure(ConnectionDone()))
-    else:
-        open_port.stopListening()
 
 
 def _remove_own_stale_lock(path: str) -> None:

@@ -15,7 +15,7 @@ from twisted.internet.tcp import makeBinding
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from echoproto.core import listen_queue
+from echoproto.net import listen_queue
 
 _log = Logger(namespace="echoproto")
 

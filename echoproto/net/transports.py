@@ -15,7 +15,7 @@ from twisted.internet import error, main, tcp, unix
 from twisted.internet.interfaces import IProtocol, ISSLTransport
 from twisted.python.failure import Failure
 
-from echoproto.core.address import to_address
+from echoproto.base.address import to_address
 
 if TYPE_CHECKING:
     from echoproto.net.epoll_lane import EpollLane

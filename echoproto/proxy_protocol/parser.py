@@ -1,13 +1,4 @@
-"""Whose connection it really is: headers of the PROXY protocol, versions 1 and 2.
-
-A balancer that passes a connection on says in its first bytes who made it. Here
-those bytes are taken off the front of a connection, however they are cut;
-when they are gone the connection goes on as if they had never been, and at no
-cost to what follows.
-
-A header counts only if it comes from a balancer that is believed: whoever may
-write it may call himself what he likes. From all others it is no header, but a
-payload like any other.
+"""Headers of the PROXY protocol, versions 1 and 2; a parser without I/O.
 
 Source: "The PROXY protocol", versions 1 & 2, of HAProxy (doc/proxy-protocol.txt).
 """
@@ -17,31 +8,17 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IAddress
 
 if TYPE_CHECKING:
-    from echoproto.core.connection import Connection
+    pass
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Host = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-# Who is believed unless somebody is named.
-LOOPBACK: tuple[Network, ...] = (
-    ipaddress.ip_network("127.0.0.0/8"),
-    ipaddress.ip_network("::1/128"),
-)
-
-# Seconds that a header may take. The document asks for at least 3, so that a
-# lost segment can be sent again; a balancer sends the header in one piece as
-# soon as it is connected.
-HEADER_TIME = 5.0
 
 _V1_BEGIN = b"PROXY "
 # The longest line, its end included (section 2.1).
@@ -63,20 +40,6 @@ _V2_ADDRESSES = {
     _IPV6: struct.Struct("!16s16sHH"),
     _UNIX: struct.Struct("!108s108s"),
 }
-
-
-class ProxyMode(str, Enum):
-    """Whether connections begin with a PROXY protocol header."""
-
-    OFF = "off"
-    """None does; what looks like one is echoed as all else."""
-    OPTIONAL = "optional"
-    """Some do."""
-    REQUIRED = "required"
-    """All do; a connection that does not is closed."""
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class HeaderError(ValueError):
@@ -192,184 +155,3 @@ def _tcp_address(host: _Host, port: int) -> IPv4Address | IPv6Address:
 def _shown(word: bytes) -> str:
     """Show what somebody sent, on one line and short."""
     return repr(word[:40])[1:] + ("..." if len(word) > 40 else "")
-
-
-class ProxyHeaders:
-    """Takes the headers off connections."""
-
-    def __init__(
-        self,
-        mode: ProxyMode,
-        believed: Sequence[Network] = (),
-        header_time: float = HEADER_TIME,
-    ) -> None:
-        """Say which headers count.
-
-        :param mode: ``OPTIONAL`` or ``REQUIRED``.
-        :param believed: from whom; loopback if none is named. Who comes by a
-            UNIX socket is believed too: the mode of the socket says who may.
-        :param header_time: seconds that a header may take.
-        """
-        self.required = mode is ProxyMode.REQUIRED
-        self.header_time = header_time
-        self._believed = tuple(believed) or LOOPBACK
-
-    @classmethod
-    def of(cls, mode: ProxyMode, believed: Sequence[Network] = ()) -> ProxyHeaders | None:
-        """Return what takes headers off in a mode, which is nothing if that is ``OFF``.
-
-        :param mode: the mode.
-        :param believed: from whom they count, as for the class itself.
-        """
-        return None if mode is ProxyMode.OFF else cls(mode, believed)
-
-    def settings(self) -> dict[str, Any]:
-        """Return what :meth:`from_settings` makes one of, as JSON takes it."""
-        mode = ProxyMode.REQUIRED if self.required else ProxyMode.OPTIONAL
-        return {"mode": mode.value, "believed": [str(network) for network in self._believed]}
-
-    @classmethod
-    def from_settings(cls, settings: dict[str, Any] | None) -> ProxyHeaders | None:
-        """Return what another process has described, or nothing if it had none.
-
-        :param settings: what :meth:`settings` gave there.
-        """
-        if settings is None:
-            return None
-        believed = [ipaddress.ip_network(network) for network in settings["believed"]]
-        return cls(ProxyMode(settings["mode"]), believed)
-
-    def believes(self, peer: IAddress | None) -> bool:
-        """Tell whether a header counts.
-
-        :param peer: from whom it comes.
-        """
-        if not isinstance(peer, (IPv4Address, IPv6Address)):
-            return True
-        host = ipaddress.ip_address(peer.host)
-        host = getattr(host, "ipv4_mapped", None) or host
-        return any(host in network for network in self._believed)
-
-    def take(
-        self,
-        connection: Connection,
-        clock: IReactorTime,
-        go_on: Callable[[Connection, bytes], None],
-        refuse: Callable[[Connection, str], None],
-    ) -> None:
-        """Take the header off a connection that has just begun.
-
-        :param connection: whose ``client`` is the peer, and will be who made
-            the connection, with the peer as its ``via``.
-        :param clock: what counts the time.
-        :param go_on: called with the connection, and what of its payload has
-            come, when it is known whose it is.
-        :param refuse: called with the connection, and why it may not go on.
-        """
-        if self.believes(connection.client):
-            _HeaderReader(self, connection, clock, go_on, refuse)
-        elif self.required:
-            refuse(connection, "no PROXY header is believed from there")
-        else:
-            go_on(connection, b"")
-
-
-class _HeaderReader:
-    """Stands in front of one connection until its header is complete."""
-
-    def __init__(
-        self,
-        headers: ProxyHeaders,
-        connection: Connection,
-        clock: IReactorTime,
-        go_on: Callable[[Connection, bytes], None],
-        refuse: Callable[[Connection, str], None],
-    ) -> None:
-        self._headers = headers
-        self._connection: Any = connection
-        self._clock = clock
-        self._go_on = go_on
-        self._refuse = refuse
-        self._data = bytearray()
-        self._timer: IDelayedCall | None = None
-        # Somebody else may stand there already.
-        self._behind = vars(connection).get("dataReceived")
-        vars(connection).update(
-            dataReceived=self._received,
-            readConnectionLost=self._ended,
-            connectionLost=self._lost,
-        )
-        if headers.required:
-            self._start_timer()
-
-    def _received(self, data: bytes) -> None:
-        if self._timer is None:
-            self._start_timer()
-        self._data += data
-        try:
-            header = parse(self._data)
-        except HeaderError as error:
-            if isinstance(error, NoHeaderError) and not self._headers.required:
-                self._pass_on(0)
-            else:
-                self._refuse_for(str(error))
-        else:
-            if header is not None:
-                self._take(header)
-
-    def _take(self, header: Header) -> None:
-        connection = self._connection
-        if header.client is not None:
-            connection.via, connection.client = connection.client, header.client
-        self._pass_on(header.length)
-
-    def _pass_on(self, taken: int) -> None:
-        if self._step_aside():
-            self._go_on(self._connection, bytes(self._data[taken:]))
-
-    def _refuse_for(self, why: str) -> None:
-        if self._step_aside():
-            self._refuse(self._connection, why)
-
-    def _ended(self) -> None:
-        """The end of input: no header will come any more."""
-        if not self._headers.required:
-            self._pass_on(0)
-        elif self._data:
-            self._refuse_for("it ended amid its PROXY header")
-        else:
-            # A health probe that only connects.
-            self._step_aside()
-        if self._connection.refused is None:
-            self._connection.readConnectionLost()
-
-    def _late(self) -> None:
-        self._timer = None
-        if self._headers.required:
-            self._refuse_for(f"no PROXY header came within {self._headers.header_time:g} s")
-        else:
-            self._pass_on(0)
-
-    def _lost(self, reason: Failure) -> None:
-        self._step_aside()
-        self._connection.connectionLost(reason)
-
-    def _start_timer(self) -> None:
-        self._timer = self._clock.callLater(self._headers.header_time, self._late)
-
-    def _step_aside(self) -> bool:
-        """Leave the connection to itself; return whether it still takes input."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        connection = self._connection
-        del connection.readConnectionLost, connection.connectionLost
-        if vars(connection).get("dataReceived") != self._received:
-            # It is finishing (see Echo.finish): what comes now is dropped.
-            connection.bytes_discarded += len(self._data)
-            return False
-        if self._behind is None:
-            del connection.dataReceived
-        else:
-            connection.dataReceived = self._behind
-        return True

@@ -7,6 +7,7 @@ common is summed; what makes sense for one process alone has a label.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 
 from prometheus_client import generate_latest
 from prometheus_client.core import (
@@ -20,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from echoproto.core.factory import DURATION_BOUNDS
+from echoproto.core.stats import DURATION_BOUNDS, Stats
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Listener, Process, Snapshot
 
@@ -81,55 +82,39 @@ class _Families(Collector):
 
 
 def _connections(total: Report, max_live: int) -> Iterator[Metric]:
-    yield CounterMetricFamily(
-        "echoproto_connections_accepted",
-        "Connections accepted, with the live ones.",
-        total.accepted,
-    )
-    yield GaugeMetricFamily(
-        "echoproto_connections_live", "Connections that there are now.", total.live
-    )
+    yield GaugeMetricFamily("echoproto_connections_live", "Open connections.", total.live)
     if max_live:
         yield GaugeMetricFamily(
             "echoproto_connections_limit",
             "Connections that there may be at once (--max-connections).",
             max_live,
         )
-    yield CounterMetricFamily(
-        "echoproto_connections_failed",
-        "Connections that ended in an error: a reset, a time-out, an abort.",
-        total.failed,
-    )
-    yield CounterMetricFamily(
-        "echoproto_connections_silent",
-        "Connections that ended without a byte, as health probes do.",
-        total.silent,
-    )
-    yield _by_reason("echoproto_connections_refused", "Clients turned away.", total.refused)
-    yield _by_reason(
-        "echoproto_connections_ended", "Connections that the server ended.", total.ended
-    )
-    yield CounterMetricFamily("echoproto_echoed_bytes", "Bytes returned.", total.bytes_echoed)
-    yield CounterMetricFamily(
-        "echoproto_discarded_bytes",
-        "Bytes that came after the end of a drain and were not returned.",
-        total.bytes_discarded,
-    )
-    yield CounterMetricFamily(
-        "echoproto_unreturned_bytes",
-        "Bytes of idle connections that their clients had sent and did not take back.",
-        total.bytes_unreturned,
-    )
+    yield from _counters(total.stats)
+    yield _durations(total.stats)
+
+
+def _counters(stats: Stats) -> Iterator[Metric]:
+    for each in fields(stats):
+        if "metric" in each.metadata:
+            name, meaning = f"echoproto_{each.metadata['metric']}", each.metadata["meaning"]
+            value = getattr(stats, each.name)
+            if isinstance(value, Mapping):
+                yield _by_reason(name, meaning, value)
+            else:
+                yield CounterMetricFamily(name, meaning, value)
+
+
+def _durations(stats: Stats) -> Metric:
     running = 0
     buckets = []
-    for bound, count in zip((*DURATION_BOUNDS, "+Inf"), total.durations, strict=True):
+    for bound, count in zip((*DURATION_BOUNDS, "+Inf"), stats.durations, strict=True):
         running += count
         buckets.append((str(bound), running))
-    yield HistogramMetricFamily(
+    return HistogramMetricFamily(
         "echoproto_connection_duration_seconds",
-        "How long the connections that are over took.",
+        "How long closed connections lasted.",
         buckets=buckets,
-        sum_value=total.seconds,
+        sum_value=stats.seconds,
     )
 
 

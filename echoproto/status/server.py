@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from echoproto.core.address import format_address
+from echoproto.base.address import format_address
 from echoproto.status.collector import Collector
 from echoproto.status.site import StatusSite
 

@@ -228,7 +228,7 @@ class StatusSite(http.HTTPFactory):
         if path in self._page:
             return succeed(self._page[path])
         if path in _TOLD:
-            collected = self._collector.collect(sources=path == b"/status.json")
+            collected = maybeDeferred(self._collector.collect, sources=path == b"/status.json")
             return collected.addCallback(_TOLD[path])
         return succeed(Answer(b"no such page\n", code=http.NOT_FOUND))
 

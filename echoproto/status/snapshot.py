@@ -10,9 +10,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
 
-from echoproto.core.address import format_address
-from echoproto.core.factory import DURATION_BOUNDS
-from echoproto.core.listen_queue import accept_queue
+from echoproto.base.address import format_address
+from echoproto.core.stats import DURATION_BOUNDS
+from echoproto.net.listen_queue import accept_queue
 from echoproto.status.kernel import ListenDrops
 from echoproto.status.report import Report
 
@@ -28,7 +28,7 @@ class Listener:
     :ivar socket: its number, from 1, among those that share the address.
     :ivar queued: connections that wait to be accepted; ``None`` where that
         cannot be read (outside Linux, and for a UNIX socket).
-    :ivar limit: how many may wait; see :class:`echoproto.core.listen_queue.AcceptQueue`.
+    :ivar limit: how many may wait; see :class:`echoproto.net.listen_queue.AcceptQueue`.
     """
 
     address: str
@@ -121,11 +121,29 @@ class Snapshot:
     def as_json(self) -> dict[str, Any]:
         """Return it for the page, which shows the busiest sources only."""
         busiest = sorted(self.total.sources.items(), key=lambda each: (-each[1], each[0]))
-        told = asdict(self)
-        told["total"]["sources"] = busiest[:_SHOWN_SOURCES]
-        for each in told["processes"]:
-            del each["report"]["sources"], each["report"]["durations"]
-        return {**told, "duration_bounds": DURATION_BOUNDS, "not_ready": self.not_ready}
+        return {
+            **vars(self),
+            "total": {**_flat(self.total), "sources": busiest[:_SHOWN_SOURCES]},
+            "processes": [_process_as_json(each) for each in self.processes],
+            "listeners": [asdict(each) for each in self.listeners],
+            "drops": None if self.drops is None else asdict(self.drops),
+            "build": asdict(self.build),
+            "settings": dict(self.settings),
+            "duration_bounds": DURATION_BOUNDS,
+            "not_ready": self.not_ready,
+        }
+
+
+def _flat(report: Report) -> dict[str, Any]:
+    """Return a report whose counters stand beside its other members."""
+    members = report.as_dict()
+    return {**members.pop("stats"), **members}
+
+
+def _process_as_json(process: Process) -> dict[str, Any]:
+    report = _flat(process.report)
+    del report["sources"], report["durations"]
+    return {**vars(process), "report": report}
 
 
 def read_listeners(ports: Iterable[IListeningPort]) -> tuple[Listener, ...]:

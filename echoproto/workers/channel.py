@@ -1,8 +1,8 @@
-"""What a parent and its workers say to each other: a JSON object a line.
+"""What a parent and its workers say to each other: one JSON object per line.
 
-The parent writes to a worker's standard input, a worker to a pipe of its own
-(:data:`FROM_WORKER`), so that nothing that is printed by accident is taken for
-a message. What a message means is a matter of those who :meth:`Messages.on` it.
+The parent writes to a worker's standard input. A worker writes to a pipe of its own
+(:data:`FROM_WORKER`), so that nothing that is printed by accident is taken for a
+message. What a message means is up to its handlers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-# The descriptors of a worker: orders come in on one, reports go out on the other.
+# The descriptors of a worker: orders arrive on one, reports leave on the other.
 TO_WORKER = 0
 FROM_WORKER = 3
 # A worker's listening sockets come after these and its standard streams.
@@ -20,24 +20,29 @@ FIRST_SOCKET = 4
 Handler = Callable[..., None]
 
 
-def encode(kind: str, **members: Any) -> bytes:
-    """Write a message.
+class Channel:
+    """One end: sends messages, and hands each that arrives to its handler."""
 
-    :param kind: what it is about.
-    :param members: what it says, as JSON takes it.
-    """
-    return json.dumps({"kind": kind, **members}, separators=(",", ":")).encode() + b"\n"
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        """Make an end without handlers.
 
-
-class Messages:
-    """One direction of a pipe: cuts bytes into messages, and hands each to its handler."""
-
-    def __init__(self) -> None:
+        :param write: writes bytes to the other end.
+        """
+        self._write = write
         self._rest = b""
         self._handlers: dict[str, Handler] = {}
 
+    def send(self, kind: str, **members: Any) -> None:
+        """Send a message.
+
+        :param kind: what it is about.
+        :param members: what it says, as JSON can hold it.
+        """
+        line = json.dumps({"kind": kind, **members}, separators=(",", ":"))
+        self._write(line.encode() + b"\n")
+
     def on(self, kind: str, handler: Handler) -> None:
-        """Name who handles the messages of a kind.
+        """Choose what handles the messages of a kind.
 
         :param kind: the kind.
         :param handler: called with a message's members as named arguments.
@@ -45,7 +50,7 @@ class Messages:
         self._handlers[kind] = handler
 
     def receive(self, data: bytes) -> None:
-        """Take what came, and handle the messages that are complete.
+        """Take what arrived, and handle the messages that are complete.
 
         :param data: any piece of what the other end wrote.
         """

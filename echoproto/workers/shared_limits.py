@@ -1,118 +1,126 @@
 """Limits that hold for several workers together.
 
 The parent has them (:class:`LimitCoordinator`). A worker asks before it accepts
-(:class:`LeasedSlots`), and before it listens to a client whose source it knows
+(:class:`LeasedSlots`), and before it admits a client whose source it knows
 (:class:`RemoteSourceLimit`). Without these limits nothing is asked.
 
-A place is lent, and goes back as soon as the connection is over: none is kept in
-stock, or a client could wait at one worker while another has a place that nobody
-needs. What a worker that dies has, goes back too.
+A slot is leased, and returned as soon as the connection closes. None is kept in
+stock: otherwise a client could wait at one worker while another holds a slot that
+it does not need. What a worker that dies holds is returned too.
 
-The messages (:mod:`echoproto.workers.channel`): ``want`` (so many places), answered once by
-``lend`` as soon as there is any; ``release``; ``enter`` (may this source have one
-more?), answered by ``answer``; ``leave``.
+The messages (:mod:`echoproto.workers.channel`): ``want`` (that many slots), answered
+once by ``lease`` as soon as there is one; ``return``; ``acquire`` (may this source
+have one more?), answered by ``answer``; ``release``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-from twisted.python.failure import Failure
-
-from echoproto.core import listen_queue
-from echoproto.core.connection import Connection
-from echoproto.limits.per_source import Limits, PerSourceLimit
+from echoproto.base.address import source
+from echoproto.core.connection import GATE, Connection, Gate
+from echoproto.core.factory import Clock, GateMaker
+from echoproto.limits.idle import IdleSweep
+from echoproto.limits.limits import Limits
+from echoproto.limits.per_source import PerSourceLimit
+from echoproto.limits.rate import RateLimit
 from echoproto.limits.slots import ConnectionSlots, LimitedPort
-from echoproto.workers.channel import Messages
+from echoproto.net import listen_queue
+from echoproto.workers.channel import Channel
 
-# ConnectionSlots that are wanted for a queue whose length the kernel does not tell, as that of
-# a UNIX socket; those that are too many go back at once.
-_SOME = 16
+# Slots that are wanted for a queue of unknown length, as that of a UNIX socket; those
+# that are too many are returned at once.
+_UNKNOWN_LENGTH = 16
 
 
 class LimitCoordinator:
-    """Lends places and counts sources for all workers; the parent's end."""
+    """Leases slots and counts sources for all workers; the parent's end."""
 
-    def __init__(self, limits: Limits, tell: Callable[..., None]) -> None:
-        """Begin with all places free.
+    def __init__(self, limits: Limits) -> None:
+        """Begin with all slots free.
 
         :param limits: for all workers together.
-        :param tell: sends a message to a worker: its name, the kind, and the members.
         """
-        self._most = limits.max_connections
+        self._max_connections = limits.max_connections
         self._sources = PerSourceLimit(limits.max_per_source)
-        self._tell = tell
-        self._lent: Counter[str] = Counter()
-        # Who waits for places, in order, and for how many.
+        self._channels: dict[str, Channel] = {}
+        self._leased: Counter[str] = Counter()
+        # The workers that wait for slots, in order, and for how many.
         self._wanted: dict[str, int] = {}
-        self._entered: dict[str, Counter[str]] = {}
+        self._acquired: dict[str, Counter[str]] = {}
 
-    def listen_to(self, worker: str, messages: Messages) -> None:
+    def connect(self, worker: str, channel: Channel) -> None:
         """Answer a worker.
 
         :param worker: its name.
-        :param messages: what comes from it.
+        :param channel: to it.
         """
+        self._channels[worker] = channel
 
         def want(number: int) -> None:
             self._wanted[worker] = number
-            self._lend()
+            self._lease()
 
-        def release(number: int) -> None:
-            self._lent[worker] -= number
-            self._lend()
+        def give_back(number: int) -> None:
+            self._leased[worker] -= number
+            self._lease()
 
-        def enter(asked: int, source: str) -> None:
-            admitted = self._sources.enter(source)
-            if admitted:
-                self._entered.setdefault(worker, Counter())[source] += 1
-            self._tell(worker, "answer", asked=asked, admitted=admitted)
+        def acquire(asked: int, source: str) -> None:
+            acquired = self._sources.acquire(source)
+            if acquired:
+                self._acquired.setdefault(worker, Counter())[source] += 1
+            channel.send("answer", asked=asked, acquired=acquired)
 
-        def leave(source: str) -> None:
-            self._entered[worker][source] -= 1
-            self._sources.leave(source)
+        def release(source: str) -> None:
+            ours = self._acquired[worker]
+            ours[source] -= 1
+            if not ours[source]:
+                del ours[source]
+            self._sources.release(source)
 
-        messages.on("want", want)
-        messages.on("release", release)
-        messages.on("enter", enter)
-        messages.on("leave", leave)
+        channel.on("want", want)
+        channel.on("return", give_back)
+        channel.on("acquire", acquire)
+        channel.on("release", release)
 
     def forget(self, worker: str) -> None:
-        """Take back what a worker had, which has ended."""
-        for source in self._entered.pop(worker, Counter()).elements():
-            self._sources.leave(source)
+        """Take back what a worker had that has ended."""
+        self._channels.pop(worker, None)
+        for name in self._acquired.pop(worker, Counter()).elements():
+            self._sources.release(name)
         self._wanted.pop(worker, None)
-        self._lent.pop(worker, None)
-        self._lend()
+        self._leased.pop(worker, None)
+        self._lease()
 
-    def _lend(self) -> None:
-        while self._wanted and (free := self._most - self._lent.total()) > 0:
+    def _lease(self) -> None:
+        while self._wanted and (free := self._max_connections - self._leased.total()) > 0:
             worker = next(iter(self._wanted))
             number = min(self._wanted.pop(worker), free)
-            self._lent[worker] += number
-            self._tell(worker, "lend", number=number)
+            self._leased[worker] += number
+            self._channels[worker].send("lease", number=number)
 
 
 class LeasedSlots(ConnectionSlots):
-    """ConnectionSlots that the parent lends; a worker's end."""
+    """Slots that the parent leases; a worker's end."""
 
-    def __init__(self, limits: Limits, live: Callable[[], int], tell: Callable[..., None]) -> None:
+    def __init__(self, limit: int, live: Callable[[], int], channel: Channel) -> None:
         """Begin with none.
 
-        :param limits: for all workers together.
-        :param live: returns how many connections there are here.
-        :param tell: sends a message to the parent: the kind, and the members.
+        :param limit: connections at once, of all workers together.
+        :param live: returns how many connections are open here.
+        :param channel: to the parent.
         """
-        super().__init__(limits.max_connections, live)
-        self._tell = tell
-        self._lent = 0
+        super().__init__(limit, live)
+        self._channel = channel
+        self._leased = 0
         self._asked = False
+        channel.on("lease", self.lease)
 
     @property
     def room(self) -> int:
-        return self._lent - self._live()
+        return self._leased - self._live()
 
     def hold(self, port: LimitedPort) -> None:
         super().hold(port)
@@ -125,10 +133,13 @@ class LeasedSlots(ConnectionSlots):
     def release(self) -> None:
         self._return_rest()
 
-    def lend(self, number: int) -> None:
-        """Be lent places: accept, and give back what nobody takes."""
+    def lease(self, number: int) -> None:
+        """Take slots: accept, and return those that no client takes.
+
+        :param number: how many.
+        """
         self._asked = False
-        self._lent += number
+        self._leased += number
         self._begin_accepted()
         held, self._held = self._held, {}
         for port in held:
@@ -144,116 +155,111 @@ class LeasedSlots(ConnectionSlots):
             return
         self._asked = True
         queues = [listen_queue.accept_queue(held.port) for held in self._held]
-        waiting = sum(_SOME if queue is None else queue.queued for queue in queues)
-        self._tell("want", number=max(1, waiting + len(self._accepted)))
+        waiting = sum(_UNKNOWN_LENGTH if queue is None else queue.queued for queue in queues)
+        self._channel.send("want", number=max(1, waiting + len(self._accepted)))
 
     def _return_rest(self) -> None:
         rest = self.room
         if rest > 0:
-            self._lent -= rest
-            self._tell("release", number=rest)
+            self._leased -= rest
+            self._channel.send("return", number=rest)
 
 
 class RemoteSourceLimit(PerSourceLimit):
-    """PerSourceLimit that the parent counts; a worker's end."""
+    """Sources that the parent counts; a worker's end."""
 
-    def __init__(self, limits: Limits, tell: Callable[..., None]) -> None:
+    def __init__(self, limit: int, channel: Channel) -> None:
         """Begin without a question.
 
-        :param limits: for all workers together.
-        :param tell: sends a message to the parent: the kind, and the members.
+        :param limit: connections at once from one source, of all workers together.
+        :param channel: to the parent.
         """
-        super().__init__(limits.max_per_source)
-        self._tell = tell
+        super().__init__(limit)
+        self._channel = channel
         self._number = 0
         self._asked: dict[int, Callable[[bool], None]] = {}
+        channel.on("answer", self.answer)
 
-    def leave(self, source: str) -> None:
-        self._tell("leave", source=source)
+    def release(self, source: str) -> None:
+        self._channel.send("release", source=source)
 
-    def ask(
-        self,
-        source: str,
-        connection: Connection,
-        payload: bytes,
-        go_on: Callable[[Connection, bytes], None],
-        refuse: Callable[[Connection, str], None],
-    ) -> None:
-        hold = _Hold(connection, payload)
-
-        def answered(admitted: bool) -> None:
-            if not hold.release():
-                if admitted:
-                    self.leave(source)
-                return
-            if not admitted:
-                refuse(connection, source)
-                return
-            connection.source = source
-            go_on(connection, bytes(hold.kept))
-            hold.go_on()
-
+    def gate(self, connection: Connection) -> Gate | None:
+        name = source(connection.client)
+        if name is None:
+            return None
         self._number += 1
-        self._asked[self._number] = answered
-        self._tell("enter", asked=self._number, source=source)
+        gate = _AskingGate(self, name, connection)
+        self._asked[self._number] = gate.answered
+        self._channel.send("acquire", asked=self._number, source=name)
+        return gate
 
-    def answer(self, asked: int, admitted: bool) -> None:
-        """Be told whether a source may have one connection more."""
-        self._asked.pop(asked)(admitted)
+    def answer(self, asked: int, acquired: bool) -> None:
+        """Handle the parent's answer to a question.
+
+        :param asked: the number of the question.
+        :param acquired: whether the source may have one more connection.
+        """
+        self._asked.pop(asked)(acquired)
 
 
-class _Hold:
-    """Stands in front of a connection that may not begin yet.
+class _AskingGate:
+    """Stands before a connection, unread, until the parent has answered."""
 
-    :ivar kept: what has come of it meanwhile, which is no more than one read: reading
-        stops.
-    """
-
-    def __init__(self, connection: Any, payload: bytes) -> None:
+    def __init__(self, limit: RemoteSourceLimit, source: str, connection: Connection) -> None:
+        self._limit = limit
+        self._source = source
         self._connection = connection
-        self.kept = bytearray(payload)
-        self._said_all = False
-        self._over = False
-        # Somebody else may stand there already.
-        self._behind = vars(connection).get("dataReceived")
-        vars(connection).update(
-            dataReceived=self._received,
-            readConnectionLost=self._ended,
-            connectionLost=self._lost,
-        )
-        connection.transport.pauseProducing()
+        self._closed = False
+        connection.pause_reading(GATE)
 
-    def release(self) -> bool:
-        """Step aside; return whether the connection can still begin."""
-        if self._over:
-            return False
-        connection = self._connection
-        del connection.readConnectionLost, connection.connectionLost
-        if vars(connection).get("dataReceived") != self._received:
-            # It is finishing (see Echo.finish): what comes now is dropped.
-            connection.bytes_discarded += len(self.kept)
-            self._over = True
-            return False
-        if self._behind is None:
-            del connection.dataReceived
-        else:
-            connection.dataReceived = self._behind
-        if not self._said_all:
-            connection.transport.resumeProducing()
-        return True
+    def answered(self, acquired: bool) -> None:
+        if self._closed:
+            if acquired:
+                self._limit.release(self._source)
+            return
+        self._connection.resume_reading(GATE)
+        self._limit.settle(self._source, self._connection, acquired)
+        if acquired:
+            self._connection.admit()
 
-    def go_on(self) -> None:
-        """Pass on the end of input, if it came meanwhile."""
-        if self._said_all:
-            self._connection.readConnectionLost()
+    def received(self) -> None:
+        """Do nothing: the bytes are kept, no more than one read of them."""
 
-    def _received(self, data: bytes) -> None:
-        self.kept += data
+    def input_ended(self) -> None:
+        """Do nothing: the connection hands it on when it is admitted."""
 
-    def _ended(self) -> None:
-        self._said_all = True
+    def close(self) -> None:
+        self._closed = True
 
-    def _lost(self, reason: Failure) -> None:
-        self.release()
-        self._over = True
-        self._connection.connectionLost(reason)
+
+class WorkerLimits:
+    """Makes what bounds the connections of a worker's factory."""
+
+    def __init__(self, limits: Limits, channel: Channel) -> None:
+        """Describe them.
+
+        :param limits: for all workers together, as far as they bound a number.
+        :param channel: to the parent.
+        """
+        self._limits = limits
+        self._channel = channel
+
+    def make_slots(self, live: Callable[[], int]) -> LeasedSlots | None:
+        """Return slots that the parent leases; ``None`` without a limit."""
+        limit = self._limits.max_connections
+        return LeasedSlots(limit, live, self._channel) if limit else None
+
+    def make_source_gate(self) -> GateMaker | None:
+        """Return what asks the parent for each source; ``None`` without a limit."""
+        limit = self._limits.max_per_source
+        return RemoteSourceLimit(limit, self._channel).gate if limit else None
+
+    def make_pacers(self, clock: Clock) -> Callable[[Connection], RateLimit] | None:
+        """Return what limits the rate of each connection, which concerns no other worker."""
+        return self._limits.make_pacers(clock)
+
+    def make_sweep(
+        self, live: Callable[[], Collection[Connection]], clock: Clock
+    ) -> IdleSweep | None:
+        """Return what closes idle connections, which concerns no other worker."""
+        return self._limits.make_sweep(live, clock)

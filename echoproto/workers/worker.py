@@ -1,18 +1,18 @@
 """One of several processes on one port: ``python -m echoproto.workers.worker SETTINGS``.
 
-It is started by :mod:`echoproto.workers.parent`, from which it inherits its listening
-sockets, and whose orders come on standard input (:mod:`echoproto.workers.channel`);
-the end of input means that the parent is gone. SIGTERM begins the drain, and
-sent again changes nothing: a service manager may send it to every process of a
-service, and the parent sends it too. SIGINT, which a terminal sends to all, is
-the parent's.
+The parent (:mod:`echoproto.workers.parent`) starts it. It inherits its listening sockets
+from the parent, and takes orders on standard input
+(:mod:`echoproto.workers.channel`); the end of input means that the parent is gone.
+SIGTERM begins the drain, and a second SIGTERM changes nothing: a service manager may
+send it to every process of a service, and the parent sends it too. SIGINT, which a
+terminal sends to all of them, is left to the parent.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import select
 import signal
 import sys
 from typing import Any
@@ -24,32 +24,30 @@ from twisted.internet.interfaces import (
     IReadDescriptor,
     IStreamServerEndpoint,
 )
-from twisted.logger import (
-    FilteringLogObserver,
-    ILogObserver,
-    LogEvent,
-    Logger,
-    LogLevel,
-    LogLevelFilterPredicate,
-    eventAsText,
-    globalLogBeginner,
-)
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
-from echoproto.command.json_log import fields
+from echoproto.base.clock import use_monotonic_clock
 from echoproto.core.factory import EchoFactory
-from echoproto.core.service import EchoService
-from echoproto.limits.per_source import Limits
-from echoproto.net.clock import use_monotonic_clock
+from echoproto.limits.limits import Limits
 from echoproto.net.ports import adopt
 from echoproto.net.string_endpoint import ListenError, StringEndpoint
-from echoproto.proxy_protocol.parser import ProxyHeaders
+from echoproto.proxy_protocol.gate import ProxyHeaders
+from echoproto.service import EchoService
 from echoproto.status.lag import LoopLag
 from echoproto.status.report import Report
-from echoproto.workers.channel import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Messages, encode
-from echoproto.workers.shared_limits import LeasedSlots, RemoteSourceLimit
+from echoproto.workers.channel import FIRST_SOCKET, FROM_WORKER, TO_WORKER, Channel
+from echoproto.workers.log_relay import relaying_observer
+from echoproto.workers.reports import REPORT_INTERVAL
+from echoproto.workers.settings import InheritedSocket, WorkerSettings
+from echoproto.workers.shared_limits import WorkerLimits
+
+# Seconds for which sources are reported after the parent has asked for them: the page
+# asks each second as long as it is open.
+_SOURCES_FOR = 5.0
 
 
 @implementer(IStreamServerEndpoint)
@@ -64,7 +62,8 @@ class InheritedEndpoint:
 
         :param reactor: an ``IReactorSocket``.
         :param descriptor: the socket's.
-        :param backlog: what the parent was asked for; ``None`` if it has inherited it too.
+        :param backlog: what the parent was asked for, in connections; ``None`` if it
+            has inherited the socket too.
         """
         self._reactor = reactor
         self._descriptor = descriptor
@@ -76,34 +75,44 @@ class InheritedEndpoint:
 
 
 def _endpoint(
-    reactor: Any, descriptor: int, backlog: int | None, description: str | None
+    reactor: Any, descriptor: int, inherited: InheritedSocket
 ) -> InheritedEndpoint | StringEndpoint:
-    """Return what listens on a socket of the parent's.
+    """Return what listens on a socket of the parent's."""
+    if inherited.wrapper is None:
+        return InheritedEndpoint(reactor, descriptor, inherited.backlog)
+    return StringEndpoint(reactor, inherited.wrapper, inherited.backlog or 0, inherited=descriptor)
 
-    :param description: the endpoint string it was opened for, if that adds a layer,
-        as TLS, of which the socket knows nothing.
-    """
-    if description is None:
-        return InheritedEndpoint(reactor, descriptor, backlog)
-    return StringEndpoint(reactor, description, backlog or 0, inherited=descriptor)
+
+def _write_to_parent(data: bytes) -> None:
+    # A parent that is gone has ended standard input too.
+    with contextlib.suppress(BrokenPipeError):
+        message = memoryview(data)
+        while message:
+            message = message[os.write(FROM_WORKER, message) :]
 
 
 @implementer(IReadDescriptor)
-class Parent:
-    """The parent, as a worker hears it and tells it things."""
+class ParentLink:
+    """Takes the parent's orders, and stops the worker."""
 
-    def __init__(self, reactor: Any, service: EchoService) -> None:
+    def __init__(self, reactor: Any, service: EchoService, channel: Channel) -> None:
+        """Describe it; orders are taken once the reactor reads it.
+
+        :param reactor: the worker's.
+        :param service: the worker's.
+        :param channel: to the parent.
+        """
         self._reactor = reactor
         self._service = service
+        self._channel = channel
         self._stopping = False
-        self._close = False
-        self._cut = False
-        self.messages = Messages()
-        self.messages.on("close", self._close_now)
-        self.messages.on("cut", self._cut_short)
+        self._skip_delay = False
+        self._abort = False
+        channel.on("close", self._close_now)
+        channel.on("abort", self._abort_now)
 
     def fileno(self) -> int:
-        """Return where it speaks."""
+        """Return the descriptor on which orders arrive."""
         return TO_WORKER
 
     def logPrefix(self) -> str:  # noqa: N802
@@ -114,22 +123,22 @@ class Parent:
         """Take an order."""
         data = os.read(TO_WORKER, 65536)
         if data:
-            self.messages.receive(data)
+            self._channel.receive(data)
         else:
             self._reactor.removeReader(self)
             self._orphaned()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The pipe is hung up, as some reactors tell its end; or the reactor shuts down."""
+        """Handle the end of the pipe as some reactors report it, or the reactor's shutdown."""
         self._orphaned()
 
     def drain(self) -> Deferred[None]:
-        """Let the connections finish, unless the order to cut that short came first."""
+        """Let the connections finish, unless the order to abort them came first."""
         over = self._service.stopService()
-        if self._close:
+        if self._skip_delay:
             self._service.skip_delay()
-        if self._cut:
-            self._service.cut()
+        if self._abort:
+            self._service.abort()
         return over
 
     def stop(self) -> None:
@@ -139,137 +148,106 @@ class Parent:
             self._reactor.stop()
 
     def _orphaned(self) -> None:
-        # Whoever follows the parent may want the port.
-        self._close = True
+        # The next parent may want the port.
+        self._skip_delay = True
         self.stop()
 
     def _close_now(self) -> None:
-        self._close = True
+        self._skip_delay = True
         self._service.skip_delay()
 
-    def _cut_short(self) -> None:
-        self._cut = True
-        self._service.cut()
+    def _abort_now(self) -> None:
+        self._abort = True
+        self._service.abort()
 
 
-def tell(kind: str, **members: Any) -> None:
-    """Send a message to the parent.
+class Reporter:
+    """Reports to the parent each second, and once more at the end."""
 
-    :param kind: what it is about.
-    :param members: what it says.
-    """
-    # A parent that is gone has ended standard input too.
-    with contextlib.suppress(BrokenPipeError):
-        message = memoryview(encode(kind, **members))
-        while message:
-            message = message[os.write(FROM_WORKER, message) :]
+    def __init__(self, reactor: Any, factory: EchoFactory, channel: Channel) -> None:
+        """Describe it.
 
+        :param reactor: the worker's.
+        :param factory: what it reports on.
+        :param channel: to the parent.
+        """
+        self._reactor = reactor
+        self._factory = factory
+        self._channel = channel
+        self._lag = LoopLag(reactor)
+        self._sources_until = float("-inf")
+        self._loop = LoopingCall(self._report)
+        self._loop.clock = reactor
+        channel.on("sources", self._want_sources)
 
-@implementer(ILogObserver)
-def _tell_of(event: LogEvent) -> None:
-    tell(
-        "log",
-        level=event["log_level"].name,
-        system=event["log_namespace"],
-        text=eventAsText(event, includeTimestamp=False, includeSystem=False),
-        fields=fields(event),
-    )
+    def start(self) -> None:
+        """Report from now on."""
+        self._lag.start()
+        self._loop.start(REPORT_INTERVAL)
+        # When the drain is over; the counts of a worker that ends cleanly are complete.
+        self._reactor.addSystemEventTrigger("during", "shutdown", self._send)
 
+    def _want_sources(self) -> None:
+        self._sources_until = self._reactor.seconds() + _SOURCES_FOR
 
-def _observer() -> ILogObserver:
-    """Return what has the parent log what is logged here."""
-    # That Twisted has opened a port or ended a loop, the parent says too.
-    levels = LogLevelFilterPredicate(LogLevel.warn)
-    levels.setLogLevelForNamespace("echoproto", LogLevel.info)
-    # And how far all are with the drain.
-    levels.setLogLevelForNamespace("echoproto.progress", LogLevel.warn)
-    return FilteringLogObserver(_tell_of, [levels])
+    def _report(self) -> None:
+        # A parent that is stopped reads nothing. It must not stop its workers too, so
+        # without room in the pipe this report is skipped.
+        if select.select([], [FROM_WORKER], [], 0)[1]:
+            self._send()
 
-
-def _report_on(factory: EchoFactory, parent: Parent, reactor: Any) -> None:
-    """Tell the parent of the connections when it asks, and at the end."""
-    lag = LoopLag(reactor)
-    lag.start()
-
-    def report(sources: bool = False) -> None:
-        tell("report", **Report.of(factory, lag, sources).as_message())
-
-    parent.messages.on("report", report)
-    # The last word, when the drain is over and nobody can ask any more.
-    reactor.addSystemEventTrigger("during", "shutdown", report)
+    def _send(self) -> None:
+        sources = self._reactor.seconds() < self._sources_until
+        report = Report.of(self._factory, self._lag, sources)
+        self._channel.send("report", **report.as_dict())
 
 
-def _report_each_second(reactor: Any, factory: EchoFactory, before: tuple[int, int]) -> None:
-    """Tell the parent how many connections there are and what was carried, if that is new."""
-    now = (factory.live, factory.bytes_echoed)
-    if now != before:
-        tell("carried", live=now[0], echoed=now[1])
-    reactor.callLater(1, _report_each_second, reactor, factory, now)
-
-
-def _share_limits(factory: EchoFactory, from_parent: Messages) -> None:
-    """Let the limits hold for all workers together."""
-    limits = factory.limits
-    if limits.max_connections:
-        places = LeasedSlots(limits, lambda: factory.live, tell)
-        from_parent.on("lend", places.lend)
-        factory.places = places
-    if limits.max_per_source:
-        sources = RemoteSourceLimit(limits, tell)
-        from_parent.on("answer", sources.answer)
-        factory.sources = sources
-
-
-def main(settings: dict[str, Any]) -> None:
+def main(settings: WorkerSettings) -> None:
     """Serve until told to stop.
 
-    :param settings: ``reactor``, a module that installs one; ``sockets``, for
-        each of them the ``backlog`` that was asked for and the ``description`` of
-        its layers, if it has any; ``log``, ``proxy_headers``, ``limits``,
-        ``drain_timeout`` and ``drain_delay`` in seconds, ``fast_lane``, and
-        ``reports``, as for
-        :class:`echoproto.WorkersService`.
+    :param settings: what the parent says.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    namedAny(settings["reactor"]).install()
+    namedAny(settings.reactor).install()
     from twisted.internet import reactor
 
-    use_monotonic_clock(reactor)
-    globalLogBeginner.beginLoggingTo([_observer()])
-    proxy_headers = ProxyHeaders.from_settings(settings["proxy_headers"])
-    limits = Limits(**settings["limits"])
-    factory = EchoFactory(settings["log"], proxy_headers, reactor, limits)
-    service = EchoService(
-        [
-            _endpoint(reactor, FIRST_SOCKET + n, **each)
-            for n, each in enumerate(settings["sockets"])
-        ],
-        factory,
-        drain_timeout=settings["drain_timeout"],
-        reactor=reactor,
-        fast_lane=settings["fast_lane"],
-        drain_delay=settings["drain_delay"],
-    )
-    parent = Parent(reactor, service)
-    _share_limits(factory, parent.messages)
     running: Any = reactor
-    # Before anybody is told that this one listens. The parent has held back what came earlier.
-    signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(parent.stop))
+    use_monotonic_clock(running)
+    channel = Channel(_write_to_parent)
+    globalLogBeginner.beginLoggingTo([relaying_observer(channel.send)])
+    factory = EchoFactory(
+        protocol=namedAny(settings.protocol),
+        log=settings.log,
+        limits=WorkerLimits(Limits(**settings.limits), channel),
+        proxy_headers=ProxyHeaders(**settings.proxy_headers) if settings.proxy_headers else None,
+        reactor=running,
+    )
+    service = EchoService(
+        [_endpoint(running, FIRST_SOCKET + n, each) for n, each in enumerate(settings.sockets)],
+        factory,
+        reactor=running,
+        drain_timeout=settings.drain_timeout,
+        drain_delay=settings.drain_delay,
+        fast_lane=settings.fast_lane,
+    )
+    link = ParentLink(running, service, channel)
+    reporter = Reporter(running, factory, channel)
+    # Before the parent hears that this one listens. The parent has held back a SIGTERM
+    # that came earlier.
+    signal.signal(signal.SIGTERM, lambda *_: running.callFromThread(link.stop))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
-    service.when_ready().addCallback(lambda _: tell("ready"))
+    service.when_ready().addCallback(lambda _: channel.send("ready"))
     service.startService()
-    _report_each_second(reactor, service.factory, (0, 0))
-    running.addSystemEventTrigger("before", "shutdown", parent.drain)
-    if settings["reports"]:
-        _report_on(service.factory, parent, running)
-    running.addReader(parent)
+    running.callWhenRunning(reporter.start)
+    running.addSystemEventTrigger("before", "shutdown", link.drain)
+    running.addReader(link)
     running.run(installSignalHandlers=False)
 
 
 if __name__ == "__main__":
     try:
-        main(json.loads(sys.argv[1]))
+        main(WorkerSettings.from_json(sys.argv[1]))
     except ListenError as refusal:
-        # A key that the user who serves may not read, or that has gone meanwhile.
+        # A key that this user may not read, or that has been removed meanwhile.
         Logger(namespace="echoproto").critical("cannot serve {refusal}", refusal=refusal)
         sys.exit(1)

@@ -14,7 +14,8 @@ from twisted.internet import tcp
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
 
-from echoproto.net.ports import UNIXPort, adopt, close_now
+from echoproto.base.lifecycle import close_now
+from echoproto.net.ports import UNIXPort, adopt
 from tests.logs import logged
 from tests.reactors import run
 

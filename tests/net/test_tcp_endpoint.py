@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from echoproto import EchoFactory, TCPEndpoint
-from echoproto.core import listen_queue
-from echoproto.core.listen_queue import INT_MAX, ListenQueueLimits
+from echoproto.net import listen_queue
+from echoproto.net.listen_queue import INT_MAX, ListenQueueLimits
 from tests.logs import logged
 from tests.reactors import run
 

@@ -67,7 +67,7 @@ def test_what_was_received_is_flushed_at_the_deadline(serve: Serve) -> None:
         client.sendall(b"too late")
         assert len(receive_all(client)) == 49_999
     assert server.wait() == -signal.SIGTERM
-    server.wait_for("8 bytes came after the deadline and were not returned")
+    server.wait_for("8 bytes arrived after the deadline and were not returned")
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])

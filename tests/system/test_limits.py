@@ -107,7 +107,7 @@ def test_a_source_has_no_more_than_it_may(serve: Serve, workers: int) -> None:
             assert say(other, b"y" * 100_000) == b"y" * 100_000
         answered[0].close()
         assert eventually(lambda: is_served(server))
-    server.wait_for("127.0.0.1 has 4 connections, and may have no more")
+    server.wait_for("127.0.0.1 is at its limit of 4 connections")
     # Not a line each.
     assert len(re.findall("may have no more", server.log)) < 36
 
@@ -155,7 +155,7 @@ def test_idle_connections_end(serve: Serve) -> None:
             assert client.recv(1) == b""
         # That it does not end earlier is tested in time that is played.
         assert time.monotonic() - began < 1.25 + PATIENCE / 3
-        server.wait_for(r"takes nothing back: [1-9]\d* bytes not returned")
+        server.wait_for(r"aborted idle connection from .*: [1-9]\d* bytes not returned")
         with pytest.raises(ConnectionResetError):
             receive_all(filled)
     server.wait_for(r"closed 127.0.0.1:\d+: 1 bytes in 1\.[0-9]+ s, idle")
@@ -182,7 +182,7 @@ def test_a_drain_flushes_a_connection_that_waits_for_its_rate(serve: Serve) -> N
         client.close()
         assert server.wait() == -signal.SIGTERM
     # What had been read is returned, and what had not is told.
-    late = server.wait_for(r"(\d+) bytes came after the deadline and were not returned")
+    late = server.wait_for(r"(\d+) bytes arrived after the deadline and were not returned")
     assert got + int(late[1]) == 100_000
 
 

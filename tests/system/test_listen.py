@@ -412,10 +412,10 @@ def test_during_the_delay_connections_are_still_taken(mode: str, tmp_path: Path)
         with server.connect() as before:
             assert exchange(before, b"before") == b"before"
             server.signal(signal.SIGTERM)
-            server.wait_for("draining: still taking connections for 2 s; ")
+            server.wait_for("draining: still accepting connections for 2 s; ")
             during = server.connect()
             assert exchange(during, b"during") == b"during"
-            server.wait_for(r"draining: still taking connections for 1 s; 2 connections")
+            server.wait_for(r"draining: still accepting connections for 1 s; 2 connections")
             server.wait_for(r"draining: 2 connections left, \d+ bytes echoed in the last second")
             with pytest.raises(ConnectionRefusedError):
                 server.connect().close()
@@ -434,7 +434,7 @@ def test_a_second_signal_cuts_the_delay_and_the_drain(mode: str, tmp_path: Path)
         with server.connect() as client:
             assert exchange(client, b"data") == b"data"
             server.signal(signal.SIGTERM)
-            server.wait_for("draining: still taking connections for 60 s")
+            server.wait_for("draining: still accepting connections for 60 s")
             server.signal(signal.SIGTERM)
             assert server.wait() == -signal.SIGTERM
     assert "Traceback" not in server.log
@@ -463,7 +463,7 @@ def test_workers_that_are_told_by_others_take_connections_for_the_delay(tmp_path
         for pid in re.findall(r"worker \d started, pid (\d+)", server.log):
             os.kill(int(pid), signal.SIGTERM)
         server.signal(signal.SIGTERM)
-        server.wait_for("still taking connections for 1 s")
+        server.wait_for("still accepting connections for 1 s")
         assert not refused.is_set()
         over.set()
         load.join()

@@ -104,7 +104,7 @@ def test_during_the_delay_it_is_not_ready_and_serves(workers: str) -> None:
         server.wait_for_times("listening on ", int(workers))
         assert eventually(lambda: readyz(server) == 200)
         server.signal(signal.SIGTERM)
-        server.wait_for("still taking connections for 60 s")
+        server.wait_for("still accepting connections for 60 s")
         assert readyz(server) == 503
         with server.connect() as client:
             assert say(client, b"data") == b"data"

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from echoproto import EchoService, echo
 from echoproto.core.factory import EchoFactory
-from echoproto.limits.per_source import Limits
+from echoproto.limits.limits import Limits
 from tests.reactors import run
 from tests.tls import make_certificate
 

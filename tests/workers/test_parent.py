@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echoproto import TCPEndpoint
-from echoproto.limits.per_source import Limits
+from echoproto.limits.limits import Limits
 from echoproto.net.string_endpoint import StringEndpoint
 from echoproto.workers import parent as workers
 from echoproto.workers.channel import encode
@@ -250,8 +250,8 @@ def test_for_the_delay_the_workers_serve_on(reactor: FakeReactor) -> None:
     assert over == [None]
     assert not service.draining
     assert log.lines == [
-        "draining: still taking connections for 2 s; 7 connections",
-        "draining: still taking connections for 1 s; 4 connections",
+        "draining: still accepting connections for 2 s; 7 connections",
+        "draining: still accepting connections for 1 s; 4 connections",
         "draining: 1 connections left, 50 bytes echoed in the last second, 2 s to the deadline",
     ]
 

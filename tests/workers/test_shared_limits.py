@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
-from echoproto.limits.per_source import Limits
+from echoproto.limits.limits import Limits
 from echoproto.workers.channel import Messages, encode
 from echoproto.workers.shared_limits import LeasedSlots, LimitCoordinator, RemoteSourceLimit
 from tests.ports import CLIENT, FakePort, turn

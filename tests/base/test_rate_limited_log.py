@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from echoproto.core.rate_limited_log import RateLimitedLog
+from echoproto.base.rate_limited_log import RateLimitedLog
 from tests.logs import logged
 
 LOG = Logger(namespace="echoproto.test")

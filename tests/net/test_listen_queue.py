@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echoproto.core import listen_queue
-from echoproto.core.listen_queue import (
+from echoproto.net import listen_queue
+from echoproto.net.listen_queue import (
     INT_MAX,
     AcceptQueue,
     ListenQueueLimits,

@@ -15,7 +15,7 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 
-from echoproto.net.clock import use_monotonic_clock
+from echoproto.base.clock import use_monotonic_clock
 from tests.reactors import run
 
 

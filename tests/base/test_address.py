@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-from echoproto.core.address import format_address, source
+from echoproto.base.address import format_address, source
 
 
 @pytest.mark.parametrize(

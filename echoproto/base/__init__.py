@@ -1,0 +1,1 @@
+"""What knows nothing of an echo: addresses, the clock, waiting, a log that counts."""

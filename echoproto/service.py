@@ -1,0 +1,91 @@
+"""The echo service with everything that its options plug into it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+from echoproto.base.lifecycle import Drain as DrainInterface
+from echoproto.base.lifecycle import Extension
+from echoproto.core.factory import EchoFactory
+from echoproto.core.group import ConnectionGroup
+from echoproto.core.service import ListeningService
+from echoproto.drain.drain import Drain
+from echoproto.drain.signals import AbortAtSecondSignal
+from echoproto.limits.slots import ConnectionSlots, SlotsExtension
+from echoproto.net.accept_queue import AcceptQueues
+from echoproto.net.extensions import Lane, TLSHalfClose
+
+
+def check_seconds(name: str, seconds: float) -> float:
+    """Return a length of time that an option was given.
+
+    :param name: the option.
+    :param seconds: its value.
+    :raises ValueError: when it is negative or not finite.
+    """
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{name}={seconds!r}; allowed: a number of seconds, 0 or more")
+    return seconds
+
+
+class EchoService(ListeningService):
+    """Serves the echo on any number of endpoints.
+
+    It can be started, stopped, and started again.
+
+    :ivar factory: makes and counts its connections.
+    :ivar ports: the ports that it listens on now.
+    :ivar live: how many connections are open.
+    :ivar draining: whether it is stopping: from the moment it is told to, although
+        it may still accept connections (``drain_delay``), until the last one ends.
+    """
+
+    def __init__(
+        self,
+        endpoints: IStreamServerEndpoint | Sequence[IStreamServerEndpoint],
+        factory: EchoFactory | None = None,
+        *,
+        reactor: Any = None,
+        drain_timeout: float = 10.0,
+        drain_delay: float = 0.0,
+        fast_lane: bool = True,
+    ) -> None:
+        """Describe a service; it listens when it is started.
+
+        :param endpoints: where to listen: one stream server endpoint, or several.
+        :param factory: makes the connections; a new :class:`EchoFactory` if none is
+            given. Several services may share one: a drain concerns the
+            connections of its own service only.
+        :param reactor: an ``IReactorCore`` and ``IReactorTime``; the global one if none
+            is given.
+        :param drain_timeout: seconds that open connections get to finish when the
+            service stops; 0 aborts them at once.
+        :param drain_delay: seconds for which connections are still accepted when the
+            service stops; then the ports close, and ``drain_timeout`` begins. Meant
+            for load balancers, which need a while to notice.
+        :param fast_lane: serve in a :class:`echoproto.net.epoll_lane.EpollLane` below
+            the reactor, where the platform has one. Without it a client that pushes
+            tiny chunks and never reads can cost 2 MiB instead of 256 KiB.
+        :raises ValueError: when a time is negative or not finite.
+        """
+        check_seconds("drain_timeout", drain_timeout)
+        check_seconds("drain_delay", drain_delay)
+        factory = EchoFactory(reactor=reactor) if factory is None else factory
+        extensions: list[Extension] = [
+            TLSHalfClose(),
+            Lane(fast_lane),
+            AcceptQueues(),
+            AbortAtSecondSignal(self.abort),
+        ]
+        if isinstance(factory.slots, ConnectionSlots):
+            extensions.append(SlotsExtension(factory.slots))
+
+        def make_drain(connections: ConnectionGroup, clock: Any) -> DrainInterface:
+            # Without a port there is nothing to announce.
+            return Drain(connections, clock, drain_timeout, drain_delay if self.ports else 0.0)
+
+        super().__init__(endpoints, factory, make_drain, reactor=reactor, extensions=extensions)
