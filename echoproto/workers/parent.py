@@ -38,7 +38,7 @@ from zope.interface import directlyProvides
 from echoproto.core.factory import LogDetail
 from echoproto.drain.drain import Delay, Progress, watch_signals
 from echoproto.limits.per_source import Limits
-from echoproto.net.ports import close_now
+from echoproto.net.ports import close_now, listen_now, share_socket
 from echoproto.net.string_endpoint import StringEndpoint
 from echoproto.net.tcp_endpoint import TCPEndpoint
 from echoproto.proxy_protocol.parser import ProxyHeaders
@@ -260,7 +260,7 @@ class WorkersService(Service):
                 ports = self._open(endpoint)
                 self._ports.append(ports)
                 for port in ports:
-                    self._lend(port)
+                    share_socket(port)
         except BaseException:
             for ports in self._ports:
                 for port in ports:
@@ -273,23 +273,7 @@ class WorkersService(Service):
         factory.noisy = False
         if isinstance(endpoint, (TCPEndpoint, StringEndpoint)):
             return endpoint.listen_many(factory, self.count)
-        outcome: list[Any] = []
-        endpoint.listen(factory).addBoth(outcome.append)
-        if not outcome:
-            raise RuntimeError(f"{endpoint} does not listen at once, as workers need it")
-        if isinstance(outcome[0], Failure):
-            outcome[0].raiseException()
-        return outcome
-
-    @staticmethod
-    def _lend(port: Any) -> None:
-        """Leave a port to the workers; the reactor has not had a turn yet."""
-        port.stopReading()
-        # Twisted calls shutdown(2) before it closes a port, unless the socket
-        # was adopted. That ends it for all who have it, and resets who waits in
-        # its queue, whom the workers accept before they close it themselves.
-        # No public name tells it so.
-        port._shouldShutdown = False
+        return [listen_now(endpoint, factory)]
 
     def _command(self) -> list[str]:
         sockets = [
