@@ -215,7 +215,7 @@ class EchoFactory(ServerFactory):
 
     def _opened(self, connection: Connection) -> None:
         # A port cannot wait if it is not one that the reactor reads.
-        room = not self.places.limited or self.places.room > 0
+        room = not self.places.limited or self.places.available > 0
         self.accepted += 1
         self.connections.add(connection)
         if not room:

@@ -234,7 +234,7 @@ class EchoService(Service):
         # Our own endpoint may have clamped what was asked; Twisted's pass it on.
         self._backlogs[port] = getattr(endpoint, "backlog", getattr(port, "backlog", None))
         let_half_close(port)
-        taken = self._lane is not None and self._lane.take(port)
+        taken = self._lane is not None and self._lane.adopt(port)
         if not taken and type(port) is tcp.Port:
             # Where Twisted's documentation of a port says what it accepts with.
             port.transport = StockTransport

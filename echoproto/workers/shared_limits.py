@@ -21,7 +21,6 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from echoproto.core import listen_queue
 from echoproto.core.connection import Connection
 from echoproto.limits.per_source import Limits, PerSourceLimit
 from echoproto.limits.slots import ConnectionSlots, LimitedPort
@@ -111,15 +110,15 @@ class LeasedSlots(ConnectionSlots):
         self._asked = False
 
     @property
-    def room(self) -> int:
+    def available(self) -> int:
         return self._lent - self._live()
 
-    def hold(self, port: LimitedPort) -> None:
-        super().hold(port)
+    def wait(self, port: LimitedPort) -> None:
+        super().wait(port)
         self._ask()
 
-    def keep(self, sock: Any, begin: Callable[[], None]) -> None:
-        super().keep(sock, begin)
+    def park(self, sock: Any, start: Callable[[], None]) -> None:
+        super().park(sock, start)
         self._ask()
 
     def release(self) -> None:
@@ -129,13 +128,9 @@ class LeasedSlots(ConnectionSlots):
         """Be lent places: accept, and give back what nobody takes."""
         self._asked = False
         self._lent += number
-        self._begin_accepted()
-        held, self._held = self._held, {}
-        for port in held:
-            port.accept()
-            port.resume()
+        self.fill()
         self._return_rest()
-        if self._accepted:
+        if self.waiting or self.waiting_ports:
             self._ask()
 
     def _ask(self) -> None:
@@ -143,12 +138,12 @@ class LeasedSlots(ConnectionSlots):
             # It will ask again, if that was not enough.
             return
         self._asked = True
-        queues = [listen_queue.accept_queue(held.port) for held in self._held]
-        waiting = sum(_SOME if queue is None else queue.queued for queue in queues)
-        self._tell("want", number=max(1, waiting + len(self._accepted)))
+        queues = [port.queued for port in self.waiting_ports]
+        waiting = sum(_SOME if queued is None else queued for queued in queues)
+        self._tell("want", number=max(1, waiting + self.waiting))
 
     def _return_rest(self) -> None:
-        rest = self.room
+        rest = self.available
         if rest > 0:
             self._lent -= rest
             self._tell("release", number=rest)
