@@ -279,7 +279,7 @@ class WorkersService(Service):
         sockets = [
             {
                 "backlog": getattr(endpoint, "backlog", None),
-                "description": getattr(endpoint, "layers", None),
+                "description": getattr(endpoint, "wrapper", None),
             }
             for endpoint in self._endpoints
         ]
