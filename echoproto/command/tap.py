@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-from twisted.internet.error import CannotListenError
 
 from echoproto.base.clock import use_monotonic_clock
 from echoproto.command.options import CannotStartError, Options, told
 from echoproto.command.program import Program
 from echoproto.command.settings import Settings
 from echoproto.core.factory import EchoFactory
+from echoproto.net import bind_errors
 from echoproto.net.string_endpoint import ListenError, StringEndpoint
 from echoproto.net.tcp_endpoint import TCPEndpoint
 from echoproto.service import EchoService
@@ -31,41 +28,12 @@ def _explain(error: Exception, settings: Settings) -> str:
     """Say which option cannot be had, why, and what is allowed."""
     if isinstance(error, ListenError):
         return told("listen", error.description, error.reason, error.allowed)
-    assert isinstance(error, CannotListenError)
-    port, interface, why = settings.port, settings.interface, error.socketError
-    reason = getattr(why, "strerror", None) or str(why)
-    code = getattr(why, "errno", None)
-    if isinstance(why, (socket.gaierror, ValueError)):
-        return told(
-            "interface", interface, f"does not resolve ({reason})", "an address or a host name"
-        )
-    if code == errno.EADDRNOTAVAIL:
-        return told(
-            "interface", interface, "not an address of this machine", "one that `ip address` shows"
-        )
-    if code == errno.EINVAL:
-        return told(
-            "interface",
-            interface,
-            f"cannot be bound ({reason})",
-            "one that `ip address` shows; a link-local one with its device, as in fe80::1%eth0",
-        )
-    if code == errno.EADDRINUSE:
-        return told(
-            "port",
-            port,
-            f"in use on {interface}",
-            "a free port, or 0 to take one",
-        )
-    if code in (errno.EACCES, errno.EPERM):
-        return told(
-            "port",
-            port,
-            f"this user may not bind it ({reason})",
-            "a port of net.ipv4.ip_unprivileged_port_start or above; or start as root, "
-            "with twistd's --uid and --gid to serve as another user",
-        )
-    return told("interface", interface, f"cannot listen on port {port} ({reason})", "another one")
+    port, interface = settings.port, settings.interface
+    found = bind_errors.explain(error, address=interface)
+    if found is None:
+        reason = f"cannot listen on port {port} ({bind_errors.text_of(error)})"
+        return told("interface", interface, reason, "another one")
+    return told(found.subject, getattr(settings, found.subject), found.reason, found.allowed)
 
 
 def _check_pid_file(program: Mapping[str, Any]) -> None:

@@ -39,7 +39,7 @@ class ConnectionGroup(ServerFactory):
 
     def logPrefix(self) -> str:
         """Return what Twisted names the ports' log lines after: the factory."""
-        return self.factory.logPrefix()
+        return str(self.factory.logPrefix())
 
     def doStart(self) -> None:
         """Start the factory, as each of its ports does."""

@@ -1,177 +1,193 @@
-"""Who waits while there are as many connections as there may be."""
+"""Connection slots: the maximum number of connections, enforced where they are accepted."""
 
 from __future__ import annotations
 
-import functools
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor
 
-from echoproto.base.address import to_address
 from echoproto.base.lifecycle import Extension
 from echoproto.core.connection import Connection
-from echoproto.net.epoll_lane import start_connection
+from echoproto.net import listen_queue
+from echoproto.net.acceptor import Acceptor
 
 
 class ConnectionSlots:
-    """How many more connections there may be.
+    """Counts how many more connections may be accepted.
 
-    While there is no room, ports do not accept: clients wait in the accept queue,
-    which is what it is for. A port that closes cannot leave them there: those are
-    accepted, so that they are not reset, and wait here, unread, as a
-    descriptor each.
-
-    :ivar waiting: how many do.
+    While no slot is available, ports do not accept: clients wait in the accept queue,
+    whose purpose this is. A port that closes cannot leave them there, since they would be
+    reset. They are accepted and parked here, unread, as one descriptor each.
     """
 
-    def __init__(self, most: int, live: Callable[[], int]) -> None:
-        """Make so many places.
+    def __init__(self, limit: int, live: Callable[[], int]) -> None:
+        """Create the slots.
 
-        :param most: connections at once; 0 for no limit.
-        :param live: returns how many there are.
+        :param limit: maximum number of connections at once.
+        :param live: returns the number of connections now.
         """
-        self._most = most
+        self._limit = limit
         self._live = live
-        # In the order in which they get the next place; dicts for sets in order.
-        self._held: dict[LimitedPort, None] = {}
-        self._accepted: deque[tuple[socket.socket, Callable[[], None]]] = deque()
+        # In the order in which they get the next slot; the dict is an ordered set.
+        self._waiting_ports: dict[LimitedPort, None] = {}
+        self._parked: deque[tuple[socket.socket, Callable[[], None]]] = deque()
         self._guarded: dict[IListeningPort, LimitedPort] = {}
 
     @property
-    def limited(self) -> bool:
-        """Whether there is a limit."""
-        return self._most > 0
-
-    @property
-    def room(self) -> int:
-        """How many connections may begin now."""
-        return self._most - self._live()
+    def available(self) -> int:
+        """How many connections may start now."""
+        return self._limit - self._live()
 
     @property
     def waiting(self) -> int:
-        return len(self._accepted)
+        """How many accepted connections are parked."""
+        return len(self._parked)
+
+    @property
+    def waiting_ports(self) -> tuple[LimitedPort, ...]:
+        """The ports that do not accept because no slot is available, in order."""
+        return tuple(self._waiting_ports)
 
     def gate(self, connection: Connection) -> None:
-        """Refuse a connection for which no slot is free; keep one for it until it closes.
+        """Refuse a connection if no slot was available for it.
 
-        Ports that the reactor reads never accept more than there are slots; others,
-        as an endpoint's own, cannot wait.
+        A guarded port never accepts one; a port that the reactor does not read may.
 
-        :param connection: one that is counted among the open ones.
+        :param connection: counted among those that are live.
         """
         connection.on_close(self.release)
-        if self.room < 0:
+        if self.available < 0:
             connection.refuse("slots", "no connection slot is free (--max-connections)")
 
     def guard(self, port: IListeningPort) -> None:
-        """Let a port accept no more than there is room for.
+        """Let a port accept no more clients than there are slots.
 
-        :param port: what an endpoint's ``listen`` gave. One that the reactor does
-            not read is left as it is.
+        :param port: a result of an endpoint's ``listen``. One that the reactor does not
+            read is left alone.
         """
-        if self.limited and IReadDescriptor.providedBy(port):
-            self._guarded[port] = LimitedPort(port, self)
+        if IReadDescriptor.providedBy(port):
+            self._guarded[port] = LimitedPort(Acceptor.of(port), self)
 
     def closing(self, port: IListeningPort) -> None:
-        """Be told that a port closes: who waits in its queue now has to be accepted."""
+        """Park the clients of a port from now on, since it closes.
+
+        :param port: one that was guarded, or any other, which changes nothing.
+        """
         guarded = self._guarded.pop(port, None)
         if guarded is not None:
-            self._held.pop(guarded, None)
-            guarded.closing = True
+            self._waiting_ports.pop(guarded, None)
+            guarded.close()
 
-    def hold(self, port: LimitedPort) -> None:
-        """Let a port wait for a place."""
-        self._held[port] = None
+    def wait(self, port: LimitedPort) -> None:
+        """Let a paused port wait for a slot.
 
-    def keep(self, sock: socket.socket, begin: Callable[[], None]) -> None:
-        """Let a connection that is accepted wait for a place.
-
-        :param sock: its socket.
-        :param begin: called when there is one.
+        :param port: resumed when a slot is available.
         """
-        self._accepted.append((sock, begin))
+        self._waiting_ports[port] = None
+
+    def park(self, sock: socket.socket, start: Callable[[], None]) -> None:
+        """Let an accepted connection wait for a slot.
+
+        :param sock: the connection.
+        :param start: called when a slot is available.
+        """
+        self._parked.append((sock, start))
 
     def release(self) -> None:
-        """Be told that a connection is over."""
-        self._begin_accepted()
-        if self._held and self.room > 0:
-            held, self._held = self._held, {}
-            for port in held:
+        """Reuse the slot of a connection that has ended."""
+        self._start_parked()
+        if self._waiting_ports and self.available > 0:
+            # All of them: the one that is ready first takes the slot, and the others wait
+            # again, in front of it.
+            ports, self._waiting_ports = self._waiting_ports, {}
+            for port in ports:
                 port.resume()
 
-    def drop_waiting(self) -> int:
-        """Close the accepted ones that wait; return how many."""
-        accepted, self._accepted = self._accepted, deque()
-        for sock, _ in accepted:
-            sock.close()
-        return len(accepted)
+    def fill(self) -> None:
+        """Use all available slots in this turn of the reactor.
 
-    def _begin_accepted(self) -> None:
-        while self._accepted and self.room > 0:
-            _, begin = self._accepted.popleft()
-            begin()
+        Parked connections come first, then the clients of each waiting port in turn.
+        """
+        self._start_parked()
+        while self._waiting_ports and self.available > 0:
+            port = next(iter(self._waiting_ports))
+            del self._waiting_ports[port]
+            port.accept()
+            port.resume()
+
+    def drop_waiting(self) -> int:
+        """Close the parked connections.
+
+        :returns: how many there were.
+        """
+        parked, self._parked = self._parked, deque()
+        for sock, _ in parked:
+            sock.close()
+        return len(parked)
+
+    def _start_parked(self) -> None:
+        while self._parked and self.available > 0:
+            _, start = self._parked.popleft()
+            start()
 
 
 class LimitedPort:
-    """A port that accepts only as many as there are places.
+    """A port that accepts no more clients than there are slots."""
 
-    :ivar port: the port.
-    :ivar closing: whether it closes, and so has to accept those who wait.
-    """
+    def __init__(self, acceptor: Acceptor, slots: ConnectionSlots) -> None:
+        """Limit a port.
 
-    def __init__(self, port: Any, places: ConnectionSlots) -> None:
-        self.closing = False
-        self.port = port
-        self._places = places
-        self._accept = port.doRead
-        port.doRead = self._do_read
+        :param acceptor: the port's.
+        :param slots: how many clients it may accept.
+        """
+        self._acceptor = acceptor
+        self._slots = slots
+        self._closing = False
+        acceptor.limit(self._clients_wait)
+
+    @property
+    def queued(self) -> int | None:
+        """How many clients wait in the accept queue; ``None`` if the kernel does not tell."""
+        queue = listen_queue.accept_queue(self._acceptor.port)
+        return None if queue is None else queue.queued
 
     def accept(self) -> None:
-        """Accept those who wait, as far as there is room for them."""
-        room = self._places.room
-        if room > 0 and self._is_open():
-            # What Twisted, and the fast lane, accept in one go.
-            self.port.numberAccepts = room
-            self._accept()
+        """Accept all clients that wait, as far as slots are available."""
+        available = self._slots.available
+        if available > 0 and self._acceptor.is_open:
+            self._acceptor.accept(available)
 
     def resume(self) -> None:
-        """Accept again."""
-        if self._is_open():
-            self.port.startReading()
+        """Accept again when clients come."""
+        self._acceptor.resume()
 
-    def _is_open(self) -> bool:
-        return bool(self.port.connected and not self.port.disconnecting)
+    def close(self) -> None:
+        """Park the clients for which no slot is available: the port closes."""
+        self._closing = True
 
-    def _do_read(self) -> None:
-        room = self._places.room
-        if room > 0:
-            self.port.numberAccepts = min(self.port.numberAccepts, room)
-            self._accept()
-        elif self.closing:
-            self._keep_one()
+    def _clients_wait(self) -> None:
+        available = self._slots.available
+        if available > 0:
+            self._acceptor.accept(min(self._acceptor.batch, available))
+        elif self._closing:
+            accepted = self._acceptor.accept_one()
+            if accepted is not None:
+                self._slots.park(*accepted)
         else:
-            self.port.stopReading()
-            self._places.hold(self)
-
-    def _keep_one(self) -> None:
-        try:
-            sock, client = self.port.socket.accept()
-        except OSError:
-            # Nobody waits any more, or there is no descriptor to wait with.
-            return
-        if len(client) == 4 and client[3]:
-            # Twisted's own transport takes the zone as part of the host.
-            client = (to_address(client).host, *client[1:])  # type: ignore[union-attr]
-        self._places.keep(sock, functools.partial(start_connection, self.port, sock, client))
+            self._acceptor.pause()
+            self._slots.wait(self)
 
 
 class SlotsExtension(Extension):
-    """Lets the ports of a service accept no more connections than there are slots."""
+    """Limits the ports of a service by connection slots."""
 
     def __init__(self, slots: ConnectionSlots) -> None:
+        """Create the extension.
+
+        :param slots: those of the service's factory.
+        """
         self._slots = slots
         self._inherited: set[IListeningPort] = set()
 
@@ -181,6 +197,7 @@ class SlotsExtension(Extension):
             self._inherited.add(port)
 
     def port_closing(self, port: IListeningPort) -> None:
+        # The clients of another process's socket can go on waiting there.
         if port not in self._inherited:
             self._slots.closing(port)
 

@@ -1,39 +1,36 @@
-"""The fast lane: many connections for one wake-up of the reactor.
+"""The epoll lane: many connections are served for one wake-up of the reactor.
 
-A stock reactor takes a toll for each event (a log context) and for each write
-(two ``epoll_ctl`` and one more turn of the loop). On Linux both are avoided
-here, below the protocol, which stays as it is:
+A stock reactor adds a cost to each event (a log context) and to each write (two calls of
+``epoll_ctl`` and one more turn of the loop). On Linux the lane avoids both, below the
+protocol, which stays as it is:
 
-- :class:`EpollLane` has an epoll set of its own, whose descriptor is one
-  reader among others for the reactor. When it is ready, a bounded batch of
-  connections is served at once.
-- The transports of a port that is taken into the lane
-  (:mod:`echoproto.net.transports`) send at once when nothing is queued. What the
-  kernel does not take is queued as ever, and the producer is paused until it
-  is gone: a transport holds no more than one read of what its peer pushes.
+- :class:`EpollLane` has an epoll set of its own. The descriptor of that set is one
+  reader among others for the reactor. When it is ready, a bounded batch of connections
+  is served at once.
+- The transports of a port in the lane (:mod:`echoproto.net.transports`) send at once when
+  nothing is queued. What the kernel does not take is queued as usual, and the producer
+  is paused until it is sent: a transport holds no more than one read of what its peer
+  sends.
 
-It works below every reactor that takes readers: epoll, poll, select, asyncio.
-All the rest of a reactor (time, threads, other descriptors) stays with that
-reactor. A port is moved by what Twisted leaves open for it: its ``reactor``,
-and its ``transport`` (see ``twisted.internet.tcp.Port``).
+It is a lane beside the reactor and not a reactor: time, threads, signals and all other
+descriptors stay with the reactor above it, which may be any that takes readers (epoll,
+poll, select, asyncio). An application keeps the reactor that it has, and only the
+ports of this service change lanes (:mod:`echoproto.net.acceptor`).
 
-What differs from the stock lane: there is no log context per event, so that
-the legacy ``twisted.python.log`` names no connection as the system of a line;
-and who comes when no descriptor is left waits in the accept queue, where the
-stock lane closes him.
+It differs from the stock lane in two ways. There is no log context per event, so the
+legacy ``twisted.python.log`` does not name the connection as the system of a line. And
+when no descriptor is left, new clients wait in the accept queue, where the stock lane
+closes their connections.
 
-Source: ``epoll(7)``, on epoll sets that are in an epoll set.
+Source: ``epoll(7)``, on epoll sets that are members of an epoll set.
 """
 
 from __future__ import annotations
 
-import errno
-import functools
 import select
-import socket
 from typing import Any
 
-from twisted.internet import error, main, tcp, unix
+from twisted.internet import error, main
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IListeningPort,
@@ -44,27 +41,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echoproto.base.address import to_address
-from echoproto.net.ports import InheritedUNIXPort, UNIXPort
+from echoproto.net.acceptor import Acceptor
+from echoproto.net.ports import TCP_PORTS, UNIX_PORTS
 from echoproto.net.tls import tls_factory
 from echoproto.net.transports import DirectWriteMixin, TCPTransport, TLSTransport, UNIXTransport
 
-# Connections served for one wake-up. Enough that the reactor's own cost
-# vanishes, and few enough that a batch of bulk reads takes milliseconds.
+# Connections served for one wake-up: enough to make the reactor's own cost negligible,
+# and few enough that a batch of bulk reads takes milliseconds.
 _BATCH = 128
 
-# While so many were served, others have become ready as a rule, and to look for
-# them costs less than to come back by way of the reactor.
+# While a batch of this size was served, other connections have usually become ready.
+# Another epoll_wait costs less than a return through the reactor.
 _WORTH_ANOTHER = 4
 
-# What accept(2) fails with while the process or the system has no room for one
-# more connection. Who waits in the accept queue meanwhile can go on waiting.
-ACCEPT_CAPACITY_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-# Seconds until it is tried again.
-ACCEPT_RETRY = 0.1
-
-# Seconds between two log lines about it, however many clients wait.
+# Seconds between two log lines about a lack of descriptors.
 LOG_INTERVAL = 10.0
 
 _EPOLLIN: int = getattr(select, "EPOLLIN", 0)
@@ -72,165 +62,94 @@ _EPOLLOUT: int = getattr(select, "EPOLLOUT", 0)
 
 _log = Logger(namespace="echoproto")
 
-_UNIX_PORTS = (unix.Port, UNIXPort, InheritedUNIXPort)
-
 _DONE = Failure(error.ConnectionDone())
 _LOST = Failure(error.ConnectionLost())
 
 
-def start_connection(port: Any, sock: socket.socket, client: Any) -> None:
-    """Begin a connection; where that fails, say so, and let nobody wait for it.
-
-    :param port: that has accepted it, of either lane.
-    :param sock: the connection.
-    :param client: what ``accept`` called its peer.
-    """
-    try:
-        protocol = port.factory.buildProtocol(to_address(client))
-        if protocol is None:
-            sock.close()
-            return
-        transport = port.transport(sock, protocol, client, port, port.sessionno, port.reactor)
-    except Exception:
-        _log.failure("no protocol for a client")
-        sock.close()
-        return
-    port.sessionno += 1
-    try:
-        protocol.makeConnection(transport)
-    except Exception:
-        _log.failure("a protocol failed")
-        transport.abortConnection()
-
-
 @implementer(IReactorFDSet, IReadDescriptor)
 class EpollLane:
-    """An epoll set below a reactor, and a reactor to the ports in it.
+    """An epoll set below a reactor, which acts as the reactor of the ports in it.
 
-    It is a reactor as far as ports and connections need one; what it does not
-    do itself it leaves to the reactor above it.
+    It implements what ports and connections need of a reactor, and passes everything
+    else on to the reactor above it.
     """
 
     @staticmethod
     def available() -> bool:
-        """Tell whether this platform has what the lane needs: ``select.epoll``."""
+        """Return whether this platform has ``select.epoll``."""
         return hasattr(select, "epoll")
 
     def __init__(self, reactor: Any) -> None:
         """Open a lane.
 
         :param reactor: an ``IReactorFDSet`` and ``IReactorTime``.
-        :raises OSError: when no descriptor is left.
+        :raises OSError: if no descriptor is left.
         """
         self._reactor = reactor
         self._epoll = select.epoll()
         self.fileno = self._epoll.fileno
         self._events: dict[int, int] = {}
         self._descriptors: dict[int, Any] = {}
-        # Descriptors registered during the batch: an event that was fetched
-        # before is not theirs, but that of a closed one with the same number.
+        # Descriptors registered during the batch. An event that was fetched before
+        # belongs to a closed descriptor with the same number.
         self._fresh: set[int] = set()
-        # Connections to be closed, or half-closed, that have nothing to send.
-        # A dict for a set in order.
+        # Connections to close or half-close that have nothing to send. A dict, as an
+        # ordered set.
         self._soon: dict[Any, None] = {}
         self._in_batch = False
-        # Ports that take nobody in for a moment, and since when the log says so.
-        self._resting: set[Any] = set()
-        self._said = -LOG_INTERVAL
+        # When a lack of descriptors was logged last.
+        self._logged = -LOG_INTERVAL
         reactor.addReader(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    def take(self, port: IListeningPort) -> bool:
-        """Move a listening port, and with it all that it will accept, into the lane.
+    def adopt(self, port: IListeningPort) -> bool:
+        """Move a listening port into the lane, and with it all connections that it accepts.
 
-        :param port: what an endpoint's ``listen`` gave.
-        :returns: whether it is in the lane. A port of a kind not known here
-            stays where it is.
+        :param port: a result of an endpoint's ``listen``.
+        :returns: whether the port is in the lane now. A port of an unknown kind stays
+            where it is.
         """
-        # The very classes: a port that differs may have its reasons.
-        if type(port) not in (tcp.Port, *_UNIX_PORTS):
-            return False
-        # Any: Twisted has no interface for a port that can be moved.
-        moved: Any = port
-        moved.stopReading()
-        moved.reactor = self
-        if type(port) in _UNIX_PORTS:
-            moved.transport = UNIXTransport
+        # Exact classes: a derived class may rely on what the lane replaces.
+        if type(port) in UNIX_PORTS:
+            transport: type = UNIXTransport
+        elif type(port) in TCP_PORTS:
+            transport = TLSTransport if tls_factory(port) else TCPTransport
         else:
-            moved.transport = TLSTransport if tls_factory(port) else TCPTransport
-        moved.doRead = functools.partial(self._accept, port)
-        moved.startReading()
+            return False
+        Acceptor.of(port).move(self, transport, self._cannot_accept)
         return True
 
-    def _accept(self, port: Any) -> None:
-        """Accept who waits, as ``tcp.Port.doRead`` does, at less cost."""
-        accepted = 0
-        while accepted < port.numberAccepts:
-            try:
-                sock, client = port.socket.accept()
-            except BlockingIOError:
-                break
-            except OSError as failed:
-                if failed.errno in ACCEPT_CAPACITY_ERRNOS:
-                    self._rest(port, failed)
-                else:
-                    # Twisted has an answer to each, and accepts what is left of the number.
-                    port.numberAccepts -= accepted
-                    tcp.Port.doRead(port)
-                return
-            accepted += 1
-            start_connection(port, sock, client)
-        # More at once if so many came, as Twisted does.
-        port.numberAccepts = accepted + 20 if accepted == port.numberAccepts else max(1, accepted)
-
-    def _rest(self, port: Any, why: OSError) -> None:
-        """Leave who waits in the accept queue, and try again in a moment.
-
-        Twisted closes them instead, each with three lines in the log.
-        """
-        if port in self._resting:
-            return
-        self._resting.add(port)
-        port.stopReading()
-        self._reactor.callLater(ACCEPT_RETRY, self._wake, port)
+    def _cannot_accept(self, why: OSError) -> None:
         now = self._reactor.seconds()
-        if now - self._said >= LOG_INTERVAL:
-            self._said = now
-            _log.warn(
-                "no room for one more connection ({why}): clients wait in the accept queue",
-                why=why.strerror,
-            )
-
-    def _wake(self, port: Any) -> None:
-        self._resting.discard(port)
-        if port.connected and not port.disconnecting:
-            port.startReading()
+        if now - self._logged >= LOG_INTERVAL:
+            self._logged = now
+            _log.warn("cannot accept ({why}); clients wait in the accept queue", why=why.strerror)
 
     def close(self) -> None:
-        """Close the lane, once nothing is left in it."""
+        """Close the lane, which must be empty; without effect if it is closed."""
         if not self._epoll.closed:
             self._reactor.removeReader(self)
             self._epoll.close()
 
     def logPrefix(self) -> str:
-        """Return what the reactor names a line after."""
+        """Return the prefix of the reactor's log lines about the lane."""
         return "-"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor shuts down: so does everything in the lane."""
+        """Disconnect everything in the lane: the reactor shuts down."""
         for descriptor in self.removeAll():
             self._disconnect(descriptor, main.CONNECTION_LOST, False)
         self._epoll.close()
 
     def doRead(self) -> None:
-        """Serve a batch, and what has come meanwhile if that is much."""
+        """Serve a batch, and more if many connections have become ready meanwhile."""
         served = 0
         while served < _BATCH:
             events = self._epoll.poll(0, _BATCH)
             self._serve_batch(events)
-            # The last connection of a drain closes the lane.
+            # The end of the last connection of a drain may have closed the lane.
             if len(events) < _WORTH_ANOTHER or self._epoll.closed:
                 return
             served += len(events)
@@ -264,9 +183,10 @@ class EpollLane:
             self._write_now()
 
     def write_soon(self, transport: DirectWriteMixin) -> None:
-        """Call a transport's ``doWrite`` after this batch, not only when it is writable.
+        """Call a transport's ``doWrite`` after this batch instead of when it is writable.
 
-        It has nothing to send; it wants to close, and that the kernel takes at any time.
+        :param transport: one with nothing to send, which is to be closed or half-closed.
+            The kernel accepts that at any time.
         """
         if not self._in_batch and not self._soon:
             self._reactor.callLater(0, self._write_now)
@@ -286,21 +206,24 @@ class EpollLane:
                 self._disconnect(transport, why, False)
 
     def _serve(self, descriptor: Any, fd: int, event: int) -> tuple[Exception | None, bool]:
-        """Handle what is rarer than input alone; return why it ended, and if by reading."""
+        """Handle events other than input alone.
+
+        :returns: why the connection ended, if it did, and whether in reading.
+        """
         if event & _EPOLLIN:
             why = descriptor.doRead()
             if why is not None or not event & _EPOLLOUT or descriptor.fileno() != fd:
                 return why, True
         elif event & ~_EPOLLOUT:
-            # Hung up, and no input is left: the end, if it was being read.
+            # A hang-up without input left is the end of input, if input was awaited.
             reading = bool(self._events.get(fd, 0) & _EPOLLIN)
             return (main.CONNECTION_DONE if reading else main.CONNECTION_LOST), reading
         return descriptor.doWrite(), False
 
     def _disconnect(self, descriptor: Any, why: BaseException, reading: bool) -> None:
-        """Tell a descriptor how it ended; an error that this raises ends nothing else."""
+        """Report the end to a descriptor; an error that this raises is only logged."""
         try:
-            # The very classes: those derived from them say more.
+            # Exact classes: derived ones carry details.
             if type(why) is error.ConnectionDone:
                 if reading and IHalfCloseableDescriptor.providedBy(descriptor):
                     self.removeReader(descriptor)
@@ -311,11 +234,11 @@ class EpollLane:
                 failure = _LOST
             else:
                 failure = Failure(why)
-            # It stops reading and writing itself.
+            # It removes itself as a reader and as a writer,
             descriptor.connectionLost(failure)
         except BaseException:
             _log.failure("a protocol failed")
-            # Unless it failed before it came to that.
+            # unless it fails first.
             self.removeReader(descriptor)
             self.removeWriter(descriptor)
 
@@ -359,7 +282,7 @@ class EpollLane:
         fd = descriptor.fileno()
         wanted = self._events.get(fd)
         if wanted is None or self._descriptors[fd] is not descriptor:
-            # In the latter case one was closed without a word to us.
+            # In the latter case the old one was closed without being removed.
             self._epoll.register(fd, event)
             self._descriptors[fd] = descriptor
             self._events[fd] = event

@@ -1,9 +1,9 @@
-"""Listening ports whose socket outlives them, or that are outlived by their file.
+"""Listening ports: their sockets may be shared with other processes, their files may outlive them.
 
-Twisted adopts a UNIX socket as if it were its own: it makes the file writable to
-all, cuts the accept queue to 50, and in the end calls ``shutdown(2)``, which ends
-the socket for everybody who has it, and removes the file. And a UNIX port whose
-file cannot be removed, since twistd has dropped its rights, stays half open.
+Twisted treats an adopted UNIX socket as its own. It makes the file writable by all, cuts
+the accept queue to 50, calls ``shutdown(2)`` at the end, which ends the socket for all
+processes that have it, and removes the file. And a UNIX port whose file cannot be
+removed, because twistd has dropped its privileges, stays half open.
 """
 
 from __future__ import annotations
@@ -15,33 +15,76 @@ import stat
 from typing import Any
 
 from twisted.internet import tcp, unix
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.lockfile import FilesystemLock
 
 _log = Logger(namespace="echoproto")
 
+# Twisted has it from 26.10 on; see listen_tcp.
+_make_binding: Any = getattr(tcp, "makeBinding", None)
+
+
+class TCPPort(tcp.Port):
+    """A TCP port with a choice of socket options, for a Twisted without ``makeBinding``.
+
+    That function came with Twisted 26.10.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        backlog: int,
+        interface: str,
+        reactor: Any,
+        reuse_address: bool,
+        reuse_port: bool,
+    ) -> None:
+        """Describe a port; see ``tcp.Port`` for the first five.
+
+        :param reuse_address: set ``SO_REUSEADDR`` (``socket(7)``).
+        :param reuse_port: set ``SO_REUSEPORT`` (``socket(7)``).
+        """
+        super().__init__(port, factory, backlog, interface, reactor)
+        self._reuse_address_wanted = reuse_address
+        self._reuse_port_wanted = reuse_port
+
+    def createInternetSocket(self) -> socket.socket:  # noqa: N802
+        """Create the socket, and set the options, which count when it is bound."""
+        sock: socket.socket = super().createInternetSocket()
+        # Twisted sets this one itself.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, self._reuse_address_wanted)
+        if self._reuse_port_wanted:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return sock
+
 
 class UNIXPort(unix.Port):
-    """A UNIX port that leaves no lock when it fails, and closes whatever becomes of its file."""
+    """A UNIX port that removes its lock when it fails, and closes even if its file stays."""
 
     def __init__(self, path: str, *args: Any, **named: Any) -> None:
-        """Describe a port; see ``unix.Port``."""
+        """Describe a port; the arguments are those of ``unix.Port``."""
         super().__init__(path, *args, **named)  # type: ignore[arg-type]
         self._path = path
         self._made: socket.socket | None = None
 
     def createInternetSocket(self) -> socket.socket:  # noqa: N802
-        """Make the socket, and remember it: Twisted leaves one open that it cannot bind."""
+        """Create the socket, and remember it: Twisted does not close it if bind(2) fails."""
         self._made = super().createInternetSocket()
         return self._made
 
     def startListening(self) -> None:
-        """Listen at the path, from which a socket left by a killed server is removed.
+        """Listen at the path, after removing a socket that a killed server left there.
 
-        :raises twisted.internet.error.CannotListenError: when it cannot be had.
+        :raises twisted.internet.error.CannotListenError: if that fails.
         """
         if self.wantPID:
             _remove_own_stale_lock(self._path)
@@ -55,14 +98,14 @@ class UNIXPort(unix.Port):
             raise
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close the socket, and remove its file if that can be."""
+        """Close the socket, and remove its file if possible."""
         try:
             super().connectionLost(reason)
         except OSError as error:
             if not self.connected:
                 raise
             _log.warn(
-                "cannot remove {path}: {why}; the next start does, with the right to",
+                "cannot remove {path}: {why}; the next start removes it, if it may",
                 path=self._path,
                 why=error.strerror,
             )
@@ -73,26 +116,26 @@ class UNIXPort(unix.Port):
 
 
 class InheritedUNIXPort(unix.Port):
-    """A UNIX port whose socket somebody else has opened, and goes on to use."""
+    """A UNIX port whose socket was opened by another process, which goes on using it."""
 
     def __init__(self, inherited: socket.socket, factory: IProtocolFactory, reactor: Any) -> None:
         """Describe a port.
 
-        :param inherited: a listening socket, which is this port's from now on.
-        :param factory: for what it will accept.
+        :param inherited: a listening socket, which the port closes in the end.
+        :param factory: for the connections.
         :param reactor: an ``IReactorFDSet``.
         """
         super().__init__(inherited.getsockname(), factory, reactor=reactor)
-        # Nobody knows how long its queue is.
+        # The length of its accept queue is unknown.
         self.backlog = None  # type: ignore[assignment]
         self._inherited = inherited
 
     def startListening(self) -> None:
         """Accept from the socket as it is."""
-        # What Twisted keeps for the moment when no descriptor is left, and
-        # reserves in its own startListening alone.
+        # Twisted's spare descriptor, with which it accepts and closes connections when no
+        # other is left. Only its own startListening reserves it; it has no public name.
         tcp._reservedFD.reserve()
-        # Twisted has no public name for: no shutdown(2) before close(2).
+        # No shutdown(2) before close(2), as in share_socket.
         self._shouldShutdown = False
         self.factory.doStart()  # type: ignore[union-attr]
         self.connected = True
@@ -102,20 +145,26 @@ class InheritedUNIXPort(unix.Port):
         self.startReading()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close our end alone; the file is not ours."""
+        """Close this descriptor of the socket; leave the file."""
         tcp.Port.connectionLost(self, reason)
 
 
+# The classes of ports that create their transports as Twisted's own do. Exact classes: a
+# port of a derived class may depend on its transport.
+TCP_PORTS = (tcp.Port, TCPPort)
+UNIX_PORTS = (unix.Port, UNIXPort, InheritedUNIXPort)
+
+
 def adopt(reactor: Any, descriptor: int, factory: IProtocolFactory) -> IListeningPort:
-    """Listen on a socket that somebody else has opened.
+    """Listen on a socket that another process has opened.
 
     :param reactor: an ``IReactorSocket``.
-    :param descriptor: the socket's, which is this function's from now on: it is the
-        port's, or closed.
-    :param factory: for what will be accepted.
+    :param descriptor: of the socket. This function owns it: the port closes it, or it is
+        closed here.
+    :param factory: for the connections.
     :returns: a port that leaves the socket, its queue and its file as they are.
-    :raises OSError: when that is not an open descriptor, or not that of a socket.
-    :raises ValueError: when it is not a listening stream socket.
+    :raises OSError: if this is not an open descriptor, or not one of a socket.
+    :raises ValueError: if it is not a listening stream socket.
     """
     inherited = socket.socket(fileno=descriptor)
     try:
@@ -138,21 +187,93 @@ def adopt(reactor: Any, descriptor: int, factory: IProtocolFactory) -> IListenin
         raise
 
 
-def _remove_own_stale_lock(path: str) -> None:
-    """Remove the lock of a killed server that had the number of this process.
+def listen_tcp(
+    reactor: Any,
+    address: str,
+    port: int,
+    factory: IProtocolFactory,
+    backlog: int,
+    reuse_address: bool,
+    reuse_port: bool,
+) -> IListeningPort:
+    """Listen on a TCP port with a choice of socket options.
 
-    In a container that is the rule: its first process is number 1 each time.
-    Twisted takes such a lock for one that is held.
+    :param reactor: an ``IReactorTCP``; with a Twisted before 26.10, which lacks
+        ``tcp.makeBinding``, an ``IReactorFDSet`` too.
+    :param address: IPv4 or IPv6.
+    :param port: 0 for any free one.
+    :param factory: for the connections.
+    :param backlog: length of the accept queue, in connections.
+    :param reuse_address: set ``SO_REUSEADDR`` (``socket(7)``).
+    :param reuse_port: set ``SO_REUSEPORT`` (``socket(7)``).
+    :raises twisted.internet.error.CannotListenError: if that fails.
+    """
+    binding: Any = port
+    if _make_binding is not None:
+        binding = _make_binding(address, port, reuseAddress=reuse_address, reusePort=reuse_port)
+    elif reuse_port or not reuse_address:
+        own = TCPPort(port, factory, backlog, address, reactor, reuse_address, reuse_port)
+        own.startListening()
+        return own
+    # A number alone means SO_REUSEADDR alone.
+    opened: IListeningPort = reactor.listenTCP(binding, factory, backlog=backlog, interface=address)
+    return opened
+
+
+class NotListeningError(RuntimeError):
+    """An endpoint's ``listen`` did not finish at once."""
+
+
+def listen_now(endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
+    """Listen, and return the port.
+
+    :param endpoint: where to listen.
+    :param factory: for the connections.
+    :raises NotListeningError: if the endpoint takes its time; it is told to stop.
+    :raises Exception: the error that the endpoint's ``listen`` failed with.
+    """
+    outcome: list[Any] = []
+    listening = maybeDeferred(endpoint.listen, factory)
+    listening.addBoth(outcome.append)
+    if not outcome:
+        listening.cancel()
+        raise NotListeningError("does not listen at once")
+    if isinstance(outcome[0], Failure):
+        outcome[0].raiseException()
+    port: IListeningPort = outcome[0]
+    return port
+
+
+def share_socket(port: IListeningPort) -> None:
+    """Leave a port's socket to other processes, which inherit it and accept from it.
+
+    :param port: a result of an endpoint's ``listen``. It accepts nothing from now on. When
+        it closes, the other processes keep the socket, and the clients in its accept
+        queue are not reset.
+    """
+    # Any: no interface has what Twisted's own ports have.
+    shared: Any = port
+    shared.stopReading()
+    # Twisted calls shutdown(2) before it closes a socket, unless it has adopted it. That
+    # ends the socket for all processes. There is no public name for it.
+    shared._shouldShutdown = False
+
+
+def _remove_own_stale_lock(path: str) -> None:
+    """Remove the lock of a killed server that had the process id of this one.
+
+    In a container this is the rule: its first process always has the id 1. Twisted
+    considers such a lock as held.
     """
     lock = f"{path}.lock"
     with contextlib.suppress(OSError):
-        if os.readlink(lock) == str(os.getpid()) and not _somebody_listens(path):
+        if os.readlink(lock) == str(os.getpid()) and not _is_served(path):
             FilesystemLock(lock).unlock()
             if stat.S_ISSOCK(os.stat(path).st_mode):
                 os.unlink(path)
 
 
-def _somebody_listens(path: str) -> bool:
+def _is_served(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
@@ -160,6 +281,6 @@ def _somebody_listens(path: str) -> bool:
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
-            # Its queue is full, or the like.
+            # Its accept queue is full, for example.
             return True
         return True

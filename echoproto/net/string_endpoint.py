@@ -1,23 +1,20 @@
-"""What ``--listen`` names: an endpoint string, whose sockets are opened as ``--port``'s are.
+"""The listener of ``--listen``: an endpoint string, opened as ``--port`` is.
 
-Twisted makes of the string what it will: its own kinds, or a plug-in's. In the end
-that calls a reactor's ``listenTCP``, ``listenSSL``, ``listenUNIX`` or
-``adoptStreamPort``; and the reactor that it is given here opens sockets in our
-way: with our backlog, unless the string names one, with the clamp, and with our choice
-of ``SO_REUSEADDR`` and ``SO_REUSEPORT``.
+Twisted parses the string: its own kinds of endpoints, and those of plug-ins. In the end
+each calls its reactor's ``listenTCP``, ``listenSSL``, ``listenUNIX`` or
+``adoptStreamPort``. The reactor that it gets here opens the sockets in our way: with our
+backlog, unless the string names one, with the clamp, and with our choice of
+``SO_REUSEADDR`` and ``SO_REUSEPORT``.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import socket
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
@@ -28,10 +25,12 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
-from echoproto.net.ports import UNIXPort, adopt
+from echoproto.net.bind_errors import explain, text_of
+from echoproto.net.endpoint_strings import parse_endpoint
+from echoproto.net.ports import NotListeningError, UNIXPort, adopt, listen_now
 from echoproto.net.tcp_endpoint import TCPEndpoint, clamped
 
-# What a string may say, by what it begins with.
+# The forms of a string, by the kind that it begins with.
 _FORMS = {
     "tcp": "tcp:PORT[:interface=ADDRESS][:backlog=N]",
     "tcp6": "tcp6:PORT[:interface=ADDRESS][:backlog=N]",
@@ -39,28 +38,28 @@ _FORMS = {
     "[:backlog=N]",
     "tls": "tls:DIRECTORY:port=PORT[:interface=ADDRESS][:backlog=N], with PEM files in it",
     "unix": "unix:PATH[:mode=660][:backlog=N][:lockfile=0]",
-    "systemd": "systemd:domain=INET:index=0, or name=NAME, of the sockets that LISTEN_FDS "
-    "and LISTEN_FDNAMES tell of",
+    "systemd": "systemd:domain=INET:index=0, or name=NAME, one of the sockets in LISTEN_FDS "
+    "and LISTEN_FDNAMES",
 }
 _REFUSED = {
     "stdio": "serves standard input, not clients",
-    "haproxy": "loses what a client says right before it closes its side",
+    "haproxy": "loses what a client sends right before it closes its sending side",
 }
 _COLON = r" (a colon that is part of one is written \:)"
 _NEEDS_TLS = ("ssl", "tls")
 
-# Where a backlog stands that is given without its name, the prefix being place 0;
-# and what Twisted passes on where none is given.
+# The number of values without a name up to the backlog, by kind; and the backlog that
+# Twisted passes on if the string has none.
 _BACKLOG_PLACE = {"tcp": 3, "tcp6": 2, "ssl": 6, "tls": 3, "unix": 3}
 _TWISTED_BACKLOG = 50
 
 
 class ListenError(Exception):
-    """Why an endpoint string cannot be had.
+    """An endpoint string that is wrong, or that cannot be listened on.
 
     :ivar description: the string.
     :ivar reason: what is wrong with it.
-    :ivar allowed: what would have been right.
+    :ivar allowed: what would work.
     """
 
     def __init__(self, description: str, reason: str, allowed: str) -> None:
@@ -72,13 +71,7 @@ class ListenError(Exception):
 
 @implementer(IStreamServerEndpoint)
 class StringEndpoint:
-    """A listener that an endpoint string describes.
-
-    :ivar backlog: the length of the accept queue that was asked for, once it
-        listens; ``None`` for a socket that somebody else has opened.
-    :ivar layers: once it listens, the string, if it stands for more than a socket, as
-        TLS; else ``None``.
-    """
+    """A listener that an endpoint string describes."""
 
     def __init__(
         self,
@@ -91,79 +84,121 @@ class StringEndpoint:
     ) -> None:
         """Parse the string; nothing is opened yet.
 
-        :param reactor: what it would listen with.
+        :param reactor: to listen with.
         :param description: as ``twisted.internet.endpoints.serverFromString`` takes it.
-        :param backlog: length of the accept queue where the string names none, in
-            connections.
+        :param backlog: length of the accept queue, in connections, if the string names none.
         :param reuse_address: see :class:`echoproto.TCPEndpoint`.
         :param reuse_port: see there.
         :param inherited: the descriptor of a socket that was opened for this string
-            before: take that one, once, whatever the string says of sockets.
-        :raises ListenError: when it is wrong.
+            before. It is used once, instead of the socket that the string describes.
+        :raises ListenError: if the string is wrong.
         """
         self._description = description
-        self._named_backlog = names_backlog(description)
-        self._our_backlog = backlog
-        self._reuse_address = reuse_address
-        self._reuse_port = reuse_port
-        self._inherited = inherited
-        self._reactor = reactor
+        self._sockets = _Sockets(
+            reactor, description, backlog, reuse_address, reuse_port, inherited
+        )
+        self._endpoint = _parse(self._sockets, description)
         self._count: int | None = None
-        self._factory: IProtocolFactory | None = None
-        self._ports: list[IListeningPort] = []
-        self.backlog: int | None = None
-        self.layers: str | None = None
-        self._endpoint = _parse(_Sockets(reactor, self), description)
+
+    @property
+    def backlog(self) -> int | None:
+        """The length of the accept queue that was asked for, once it listens.
+
+        ``None`` for a socket that another process has opened.
+        """
+        return self._sockets.backlog
+
+    @property
+    def wrapper(self) -> str | None:
+        """The string, once it listens, if it adds a layer to the connections, as TLS.
+
+        Else ``None``: the connections are those of the socket.
+        """
+        return self._sockets.wrapper
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """Listen.
 
         :returns: a Deferred of the port; or of a failure with :class:`ListenError`.
         """
-        self._factory = protocolFactory
-        self._ports = []
+        self._sockets.begin(protocolFactory, self._count)
         listening: Deferred[Any] = maybeDeferred(self._endpoint.listen, protocolFactory)
         return listening.addErrback(self._failed)
 
     def listen_many(self, factory: IProtocolFactory, count: int) -> list[IListeningPort]:
-        """Open a socket for each of several processes, or, if it is not TCP, one for all.
+        """Open sockets for several processes: one for each with TCP, else one for all.
 
-        :param factory: for all of them.
-        :param count: how many processes.
-        :raises ListenError: as with :meth:`listen`; also when the endpoint, a plug-in's,
-            does not listen at once.
+        :param factory: for the connections of all sockets.
+        :param count: the number of processes.
+        :raises ListenError: as with :meth:`listen`; also if the endpoint of a plug-in does
+            not listen at once.
         """
         self._count = count
-        outcome: list[Any] = []
-        self.listen(factory).addBoth(outcome.append)
-        if not outcome:
+        try:
+            port = listen_now(self, factory)
+        except NotListeningError as error:
             raise ListenError(
-                self._description, "does not listen at once, as workers need it", "--workers 1"
-            )
-        if isinstance(outcome[0], Failure):
-            outcome[0].raiseException()
-        return self._ports or outcome
+                self._description, f"{error}, as workers need it", "--workers 1"
+            ) from None
+        return self._sockets.ports or [port]
 
     def _failed(self, failure: Failure) -> Failure:
         if failure.check(CancelledError):
             return failure
         return Failure(_cannot_listen(self._description, failure.value))
 
-    # What follows opens sockets; _Sockets calls it.
 
-    def _ask(self, factory: IProtocolFactory, backlog: int) -> int:
-        """Settle the backlog, and look at what is between the socket and the factory."""
-        self.layers = None if factory is self._factory else self._description
-        named = self._named_backlog or backlog != _TWISTED_BACKLOG
-        self.backlog = backlog if named else self._our_backlog
-        return self.backlog
+class _Sockets:
+    """A reactor that opens sockets in our way; all else is that of another reactor.
 
-    def _open_tcp(self, port: Any, factory: Any, backlog: int, interface: str) -> Any:
-        asked = self._ask(factory, backlog)
+    :ivar backlog: see :class:`StringEndpoint`.
+    :ivar wrapper: see there.
+    :ivar ports: one for each process, if there are several.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        description: str,
+        backlog: int,
+        reuse_address: bool,
+        reuse_port: bool,
+        inherited: int | None,
+    ) -> None:
+        self._reactor = reactor
+        self._description = description
+        self._our_backlog = backlog
+        self._reuse_address = reuse_address
+        self._reuse_port = reuse_port
+        self._inherited = inherited
+        self._named_backlog = names_backlog(description)
+        directlyProvides(self, providedBy(reactor))
+        self.begin(None, None)
+
+    def begin(self, factory: IProtocolFactory | None, count: int | None) -> None:
+        """Begin to listen.
+
+        :param factory: what the endpoint is given, and may wrap.
+        :param count: the number of processes, if there are several.
+        """
+        self._factory = factory
+        self._count = count
+        self.ports: list[IListeningPort] = []
+        self.backlog: int | None = None
+        self.wrapper: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def listenTCP(  # noqa: N802
+        self, port: Any, factory: Any, backlog: int = _TWISTED_BACKLOG, interface: str = ""
+    ) -> Any:
+        """See ``IReactorTCP``."""
+        asked = self._choose_backlog(factory, backlog)
         if self._inherited is not None:
             return adopt(self._reactor, self._inherited, factory)
         if not isinstance(port, int):
-            # A plug-in that knows what it wants (``tcp.makeBinding``).
+            # A plug-in with a choice of its own (``tcp.makeBinding``).
             return self._reactor.listenTCP(port, factory, clamped(asked), interface)
         if not 0 <= port <= 65535:
             raise ValueError("port out of range")
@@ -177,43 +212,8 @@ class StringEndpoint:
         )
         if self._count is None:
             return endpoint.open(factory)
-        self._ports = endpoint.listen_many(factory, self._count)
-        return self._ports[0]
-
-    def _open_unix(self, path: str, factory: Any, backlog: int, mode: int, lock: bool) -> Any:
-        asked = self._ask(factory, backlog)
-        if self._inherited is not None:
-            return adopt(self._reactor, self._inherited, factory)
-        if not path:
-            raise ValueError("no path")
-        port = UNIXPort(path, factory, clamped(asked), mode, self._reactor, lock)
-        port.startListening()
-        return port
-
-    def _adopt(self, descriptor: int, factory: Any) -> Any:
-        self._ask(factory, _TWISTED_BACKLOG)
-        self.backlog = None
-        # Twisted closes the descriptor when it has given it away.
-        mine = os.dup(descriptor) if self._inherited is None else self._inherited
-        return adopt(self._reactor, mine, factory)
-
-
-class _Sockets:
-    """A reactor, except for how it opens sockets."""
-
-    def __init__(self, reactor: Any, endpoint: StringEndpoint) -> None:
-        self._reactor = reactor
-        self._endpoint = endpoint
-        directlyProvides(self, providedBy(reactor))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
-
-    def listenTCP(  # noqa: N802
-        self, port: Any, factory: Any, backlog: int = _TWISTED_BACKLOG, interface: str = ""
-    ) -> Any:
-        """See ``IReactorTCP``."""
-        return self._endpoint._open_tcp(port, factory, backlog, interface)
+        self.ports = endpoint.listen_many(factory, self._count)
+        return self.ports[0]
 
     def listenSSL(  # noqa: N802
         self,
@@ -238,7 +238,14 @@ class _Sockets:
         wantPID: bool = False,  # noqa: N803
     ) -> Any:
         """See ``IReactorUNIX``."""
-        return self._endpoint._open_unix(address, factory, backlog, mode, wantPID)
+        asked = self._choose_backlog(factory, backlog)
+        if self._inherited is not None:
+            return adopt(self._reactor, self._inherited, factory)
+        if not address:
+            raise ValueError("no path")
+        port = UNIXPort(address, factory, clamped(asked), mode, self._reactor, wantPID)
+        port.startListening()
+        return port
 
     def adoptStreamPort(  # noqa: N802
         self,
@@ -247,49 +254,54 @@ class _Sockets:
         factory: Any,
     ) -> Any:
         """See ``IReactorSocket``; the family is read from the socket."""
-        return self._endpoint._adopt(fileDescriptor, factory)
+        self._choose_backlog(factory, _TWISTED_BACKLOG)
+        self.backlog = None
+        # The caller closes its descriptor afterwards.
+        own = os.dup(fileDescriptor) if self._inherited is None else self._inherited
+        return adopt(self._reactor, own, factory)
+
+    def _choose_backlog(self, factory: IProtocolFactory, backlog: int) -> int:
+        """Choose the backlog, and note whether the endpoint has wrapped the factory."""
+        self.wrapper = None if factory is self._factory else self._description
+        named = self._named_backlog or backlog != _TWISTED_BACKLOG
+        self.backlog = backlog if named else self._our_backlog
+        return self.backlog
 
 
 def names_backlog(description: str) -> bool:
-    """Tell whether an endpoint string says how long the accept queue shall be.
+    """Return whether an endpoint string names the length of the accept queue.
 
-    Twisted's own parser does not: what it passes on may be its default.
+    Twisted's parser does not tell: the backlog that it passes on may be its default.
 
-    :param description: the string. A backslash takes the meaning from a colon or an
-        equals sign.
+    :param description: the string.
     """
-    parts = re.findall(r"(?:^|:)((?:\\.|[^:\\])*)", description, re.DOTALL)
-    if any(part.startswith("backlog=") for part in parts[1:]):
-        return True
-    without_name = [part for part in parts if not re.match(r"(?:\\.|[^=\\])*=", part, re.DOTALL)]
-    return len(without_name) > _BACKLOG_PLACE.get(_prefix(description), len(parts))
-
-
-def _prefix(description: str) -> str:
-    return description.partition(":")[0].lower()
+    parsed = parse_endpoint(description)
+    place = _BACKLOG_PLACE.get(parsed.kind)
+    return "backlog" in parsed.named or (place is not None and len(parsed.unnamed) >= place)
 
 
 def _parse(reactor: Any, description: str) -> Any:
-    prefix = _prefix(description)
-    if prefix in _REFUSED:
-        instead = "--proxy-protocol with any other" if prefix == "haproxy" else ", ".join(_FORMS)
-        raise ListenError(description, f"{prefix}: {_REFUSED[prefix]}", instead)
+    """Return Twisted's endpoint for a string; raise :class:`ListenError` if it is wrong."""
+    kind = parse_endpoint(description).kind
+    if kind in _REFUSED:
+        instead = "--proxy-protocol with any other" if kind == "haproxy" else ", ".join(_FORMS)
+        raise ListenError(description, f"{kind}: {_REFUSED[kind]}", instead)
     known = sorted({*_FORMS, *_plugins()} - set(_REFUSED))
-    if prefix not in known:
+    if kind not in known:
         kinds = ", ".join(f"{each}:" for each in known)
         raise ListenError(description, "no such kind of endpoint", kinds)
-    form = _FORMS.get(prefix, f"what the plug-in for {prefix}: takes")
-    if prefix in _NEEDS_TLS and not _has_tls():
+    form = _FORMS.get(kind, f"what the plug-in for {kind}: takes")
+    if kind in _NEEDS_TLS and not _has_tls():
         raise ListenError(
             description, "needs pyOpenSSL", f"{form}, after: pip install 'echoproto[tls]'"
         )
     try:
         endpoint = serverFromString(reactor, description)
-        if prefix == "tls":
+        if kind == "tls":
             _check_pem_directory(description)
     except Exception as error:
-        # Twisted raises what it happens to stumble over.
-        raise ListenError(description, _words(error, prefix), form) from None
+        # Twisted's parser lets any exception through.
+        raise ListenError(description, _explain_parse_error(error, kind), form) from None
     return endpoint
 
 
@@ -306,22 +318,22 @@ def _has_tls() -> bool:
 
 
 def _check_pem_directory(description: str) -> None:
-    """Refuse a directory without a PEM file, with which every handshake would fail."""
-    first = re.match(r"[^:]*:((?:\\.|[^:\\])*)", description, re.DOTALL)
-    path = re.sub(r"\\(.)", r"\1", first[1] if first else "").removeprefix("path=")
+    """Raise for a directory without a PEM file, with which every handshake would fail."""
+    parsed = parse_endpoint(description)
+    path = parsed.unnamed[0] if parsed.unnamed else parsed.named.get("path", "")
     os.listdir(path)
     if not any(name.endswith(".pem") for _, _, names in os.walk(path) for name in names):
         raise ValueError("no *.pem file in it")
 
 
-def _words(error: Exception, prefix: str) -> str:
-    """Say what is wrong with a string, from what its parser raised."""
+def _explain_parse_error(error: Exception, kind: str) -> str:
+    """Say what is wrong with a string, from the exception of its parser."""
     said = str(error)
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else said
     if isinstance(error, RuntimeError):
         return "ends in a backslash"
-    if prefix == "systemd" and not isinstance(error, (TypeError, ValueError)):
+    if kind == "systemd" and not isinstance(error, (TypeError, ValueError)):
         return _no_such_inherited(error)
     missing = re.search(r"missing .*argument.*?: (.*)", said)
     if missing:
@@ -347,7 +359,7 @@ def _no_such_inherited(error: Exception) -> str:
     names = os.environ.get("LISTEN_FDNAMES")
     if names:
         return f"no such inherited socket; LISTEN_FDNAMES: {names}"
-    # Twisted takes LISTEN_FDS only with the names, which systemd always gives.
+    # Twisted uses LISTEN_FDS only with the names, which systemd always sets.
     return (
         "no socket was inherited with LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES "
         "(systemd-socket-activate needs --fdname)"
@@ -355,36 +367,15 @@ def _no_such_inherited(error: Exception) -> str:
 
 
 def _cannot_listen(description: str, error: BaseException | None) -> ListenError:
-    """Say why a string that is right cannot be had."""
-    prefix = _prefix(description)
-    why = error.socketError if isinstance(error, CannotListenError) else error
-    reason = getattr(why, "strerror", None) or str(why)
-    code = getattr(why, "errno", None)
-    allowed = _FORMS.get(prefix, "what it can open")
-    if prefix == "unix":
-        if "Cannot acquire lock" in reason:
-            reason = "a running server holds its lock"
-        elif code == errno.EADDRINUSE:
-            reason = "the path exists"
-        elif code == errno.ENOENT:
-            reason = "no such directory"
-        allowed = "a path that nothing has yet, in a directory that this user may write to"
-    elif prefix == "systemd":
-        if code == errno.EBADF:
-            reason = "no open socket; each can be taken once"
-        allowed = "a listening stream socket (ListenStream=, Accept=no)"
-    elif isinstance(why, socket.gaierror) or code == errno.EADDRNOTAVAIL:
-        unresolved = f"the interface does not resolve ({reason})"
-        reason = "not an address of this machine" if code == errno.EADDRNOTAVAIL else unresolved
-        allowed = "an interface that `ip address` shows"
-    elif code == errno.EADDRINUSE:
-        reason, allowed = "in use", "a free port, or 0 to take one"
-    elif code in (errno.EACCES, errno.EPERM):
-        reason = f"this user may not bind it ({reason})"
-        allowed = (
-            "a port of net.ipv4.ip_unprivileged_port_start or above; or start as root, "
-            "with twistd's --uid and --gid to serve as another user"
-        )
-    elif type(why).__module__.startswith("OpenSSL"):
+    """Say why a string that is right cannot be listened on."""
+    kind = parse_endpoint(description).kind
+    found = explain(error, kind)
+    if found is not None:
+        reason = found.reason
+        if reason.startswith("does not resolve"):
+            reason = f"the {found.subject} {reason}"
+        return ListenError(description, reason, found.allowed)
+    reason = text_of(error)
+    if type(error).__module__.startswith("OpenSSL"):
         reason = "the private key and the certificate do not fit"
-    return ListenError(description, reason, allowed)
+    return ListenError(description, reason, _FORMS.get(kind, "what it can open"))

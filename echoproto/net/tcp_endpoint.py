@@ -1,4 +1,4 @@
-"""Where ``--port``, ``--interface``, ``--backlog`` and ``--reuse-address`` become a socket."""
+"""The TCP listener of ``--port``, ``--interface``, ``--backlog`` and ``--reuse-address``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
-from twisted.internet.tcp import makeBinding
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from echoproto.net import listen_queue
+from echoproto.net.ports import listen_tcp
 
 _log = Logger(namespace="echoproto")
 
@@ -23,26 +23,28 @@ _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 def clamped(backlog: int) -> int:
-    """Return the backlog to ask the kernel for; warn if that is not the one that is wished for.
+    """Return the backlog to ask the kernel for, and warn if it is less than requested.
 
-    :param backlog: the wish, in connections.
+    :param backlog: the requested one, in connections.
     """
     limits = listen_queue.read_limits()
     warning = listen_queue.clamp_warning(backlog, limits)
     if warning is not None:
         _log.warn("{warning}", warning=warning)
-    # Where no limit is known, listen(2) takes no more than an int all the same.
+    # If no limit is known, listen(2) still takes no more than an int.
     return min(listen_queue.clamp_backlog(backlog, limits), listen_queue.INT_MAX)
 
 
 @implementer(IStreamServerEndpoint)
 class TCPEndpoint:
-    """A TCP listener with a backlog clamped in the open.
+    """A TCP listener that clamps its backlog, and logs a warning when it does.
 
-    What it adds to Twisted's own TCP endpoints: an interface given by name,
-    IPv4 and IPv6 alike; the clamp, and a warning when it bites; and the choice
-    of ``SO_REUSEADDR``.
+    It adds to Twisted's own TCP endpoints: an interface given by name, for IPv4 and IPv6
+    alike; the clamp of the backlog; and the choice of ``SO_REUSEADDR`` and
+    ``SO_REUSEPORT``.
 
+    :ivar port: the port number that was asked for.
+    :ivar interface: the interface that was asked for.
     :ivar backlog: the length of the accept queue that was asked for.
     """
 
@@ -57,15 +59,15 @@ class TCPEndpoint:
     ) -> None:
         """Describe a listener; nothing is opened yet.
 
-        :param reactor: an ``IReactorTCP``.
+        :param reactor: an ``IReactorTCP``; see :func:`echoproto.net.ports.listen_tcp`.
         :param port: 0 to 65535; 0 takes a free one.
         :param interface: an IPv4 or IPv6 address, or a host name, whose first
             IPv4 address, or else first IPv6 address, is taken.
         :param backlog: length of the accept queue, in connections.
-        :param reuse_address: set ``SO_REUSEADDR`` (``socket(7)``): bind
-            although old connections of this port are in TIME_WAIT.
-        :param reuse_port: set ``SO_REUSEPORT`` (``socket(7)``): share the port
-            with other processes of this user that set it too.
+        :param reuse_address: set ``SO_REUSEADDR`` (``socket(7)``): bind even if old
+            connections of this port are in TIME_WAIT.
+        :param reuse_port: set ``SO_REUSEPORT`` (``socket(7)``): share the port with
+            other processes of this user that set it too.
         """
         self._reactor = reactor
         self.port = port
@@ -75,7 +77,7 @@ class TCPEndpoint:
         self._reuse_port = reuse_port
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
-        """Listen; the result is there at once.
+        """Listen; the Deferred has fired when this returns.
 
         :returns: a Deferred of the port; or of a failure with
             :class:`twisted.internet.error.CannotListenError`, whose
@@ -88,19 +90,16 @@ class TCPEndpoint:
 
         :raises twisted.internet.error.CannotListenError: as with :meth:`listen`.
         """
-        opened: IListeningPort = self._open(
-            factory, self._resolve(), clamped(self.backlog), self._reuse_port
-        )
-        return opened
+        return self._open(factory, self._resolve(), clamped(self.backlog), self._reuse_port)
 
     def listen_many(self, factory: IProtocolFactory, count: int) -> list[IListeningPort]:
-        """Open several sockets on the one port, among which the kernel spreads the clients.
+        """Open several sockets on one port, among which the kernel distributes the clients.
 
-        They share it by ``SO_REUSEPORT``. Unless that was asked for, nobody
-        else may have the port.
+        They share it by ``SO_REUSEPORT``. Unless that was asked for, no other process may
+        use the port.
 
-        :param factory: for all of them.
-        :param count: how many.
+        :param factory: for the connections of all sockets.
+        :param count: the number of sockets.
         :raises twisted.internet.error.CannotListenError: as with :meth:`listen`.
         """
         address = self._resolve()
@@ -108,8 +107,8 @@ class TCPEndpoint:
         if not self._reuse_port:
             self._check_free(address)
         ports = [self._open(factory, address, backlog, reuse_port=True)]
-        # With port 0, the first one chooses.
-        chosen = ports[0].getHost().port
+        # With port 0, the first socket chooses the number.
+        chosen = ports[0].getHost().port  # type: ignore[attr-defined]
         while len(ports) < count:
             ports.append(self._open(factory, address, backlog, reuse_port=True, port=chosen))
         return ports
@@ -121,21 +120,19 @@ class TCPEndpoint:
         backlog: int,
         reuse_port: bool,
         port: int | None = None,
-    ) -> Any:
-        return self._reactor.listenTCP(
-            makeBinding(
-                address,
-                self.port if port is None else port,
-                reuseAddress=self._reuse_address,
-                reusePort=reuse_port,
-            ),
+    ) -> IListeningPort:
+        return listen_tcp(
+            self._reactor,
+            address,
+            self.port if port is None else port,
             factory,
-            backlog=backlog,
-            interface=address,
+            backlog,
+            self._reuse_address,
+            reuse_port,
         )
 
     def _check_free(self, address: str) -> None:
-        """Refuse a port that somebody has, whom SO_REUSEPORT alone would join."""
+        """Raise if another process uses the port, which SO_REUSEPORT alone would share."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family) as probe:
             if self._reuse_address:
@@ -158,10 +155,10 @@ class TCPEndpoint:
         family, _, _, _, (host, _, *more) = found[0]
         address = ipaddress.ip_address(str(host))
         if address.is_multicast or address == _BROADCAST:
-            # Linux binds these, and then nobody can connect.
+            # Linux binds these, and then no client can connect.
             why = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
             raise CannotListenError(self.interface, self.port, why)
         if family == socket.AF_INET6 and more[1] and "%" not in str(host):
-            # A link-local address means nothing without its interface (RFC 4007).
+            # A link-local address is ambiguous without its interface (RFC 4007).
             return f"{host}%{more[1]}"
         return str(host)

@@ -1,7 +1,7 @@
-"""The fast lane's transports: they send at once, and read no more than they can keep.
+"""The transports of the epoll lane: they send at once, and limit what they read ahead.
 
-Each is Twisted's own, with what it costs per write and per connection taken
-out. The lane is :mod:`echoproto.net.epoll_lane`.
+Each is derived from Twisted's own, and does without part of its cost per write and per
+connection. The lane is :mod:`echoproto.net.epoll_lane`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet import error, main, tcp, unix
 from twisted.internet.interfaces import IProtocol, ISSLTransport
@@ -17,27 +17,31 @@ from twisted.python.failure import Failure
 
 from echoproto.base.address import to_address
 
-if TYPE_CHECKING:
-    from echoproto.net.epoll_lane import EpollLane
-
-# The most that is read at once, in bytes, and so the most that a connection
-# holds for a peer that does not read.
-_MOST = 224 * 1024
-# What is read at once as long as it suffices: allocating much to receive
+# The maximum size of one read, in bytes. It is also the maximum that a connection holds
+# for a peer that does not read.
+MAX_READ = 224 * 1024
+# The size of one read while it suffices, in bytes: allocating a large buffer to receive
 # little costs more than the little does.
-_LEAST = 4 * 1024
+MIN_READ = 4 * 1024
+
+
+class Lane(Protocol):
+    """What a transport needs of its lane, besides what it needs of any reactor."""
+
+    def write_soon(self, transport: DirectWriteMixin) -> None:
+        """Call a transport's ``doWrite`` soon, although it has nothing to send."""
 
 
 class DirectWriteMixin:
-    """What the lane's transports have in common; mixed into a ``tcp.Server``.
+    """Sends at once if nothing is queued; mixed into a ``tcp.Server``.
 
-    It reads attributes that Twisted does not document, because nothing
-    else tells whether a transport has bytes queued, has closed its write side,
-    or was aborted: ``_tempDataLen`` and ``_writeDisconnected`` of
-    ``abstract.FileDescriptor``, ``_aborting`` of ``tcp.Connection``.
+    It uses attributes of Twisted's that are not documented. Nothing else shows whether a
+    transport has bytes queued (``_tempDataLen`` of ``abstract.FileDescriptor``), has
+    closed its write side (``_writeDisconnected`` of the same), or was aborted
+    (``_aborting`` of ``tcp.Connection``).
     """
 
-    reactor: EpollLane
+    reactor: Lane
     dataBuffer: bytes
     _tempDataLen: int
     _writeDisconnected: bool
@@ -50,11 +54,11 @@ class DirectWriteMixin:
     streamingProducer: bool
     TLS: bool
 
-    # Nothing stands between a write and the kernel: the connection is up,
-    # nothing is queued, no TLS layer was started, and no pull producer waits
-    # to be asked for more. One flag, since every write looks at it.
+    # Whether a write may go straight to the kernel: the connection is up, nothing is
+    # queued, no TLS layer was started, and no pull producer is registered. One flag,
+    # since every write checks it.
     _ready: bool
-    # What fileno() returns as long as the connection is up.
+    # The result of fileno() while the connection is up; then -1.
     _fd: int
 
     def write(self, data: bytes) -> None:
@@ -63,12 +67,12 @@ class DirectWriteMixin:
             super().write(data)  # type: ignore[misc]
             return
         try:
-            # os.write, and os.read below, since they parse their arguments at
-            # half the cost of a socket's methods.
+            # os.write, and os.read below, parse their arguments at half the cost of a
+            # socket's methods.
             sent = os.write(self._fd, data)
         except OSError:
-            # Full, or broken: which it is the reactor will find out, and tell
-            # the protocol from there and not in the middle of its write.
+            # The buffer is full, or the connection is broken. The reactor finds out
+            # which, and reports it outside the protocol's call of write.
             sent = 0
         if sent < len(data):
             self._ready = False
@@ -77,7 +81,7 @@ class DirectWriteMixin:
                 self.streamingProducer
                 and self.producer is not None
                 and not self.producerPaused
-                # It may have been dropped: the write side is closed, or just being closed.
+                # The data is dropped if the write side is closed or about to close.
                 and self._tempDataLen
             ):
                 self.producerPaused = True
@@ -89,11 +93,11 @@ class DirectWriteMixin:
         if self._ready and all(isinstance(chunk, bytes) for chunk in chunks):
             self.write(b"".join(chunks))
         else:
-            # It refuses what is not bytes.
+            # It raises TypeError for what is not bytes.
             super().writeSequence(chunks)  # type: ignore[misc]
 
     def startWriting(self) -> None:
-        """Wait until the kernel takes more; or not at all, if there is nothing to take."""
+        """Wait until the kernel takes more; if nothing is queued, until the end of the batch."""
         if self._nothing_queued():
             self.reactor.write_soon(self)
         else:
@@ -109,27 +113,27 @@ class DirectWriteMixin:
         return why
 
     def writeSomeData(self, data: bytes) -> Any:
-        """Send something; nothing needs no system call."""
+        """Send bytes; an empty write needs no system call."""
         return super().writeSomeData(data) if data else 0  # type: ignore[misc]
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """A pull producer is asked for more from ``doWrite``, so its bytes are queued."""
+        """Register a producer. What a pull producer writes is queued: ``doWrite`` asks it."""
         if not streaming:
             self._ready = False
         super().registerProducer(producer, streaming)  # type: ignore[misc]
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        """From here on, what is written goes through a TLS layer."""
+        """Start a TLS layer, through which all later writes go."""
         self._ready = False
         super().startTLS(ctx, normal)  # type: ignore[misc]
 
     def abortConnection(self) -> None:
-        """Nothing more is sent."""
+        """Abort the connection; nothing more is sent."""
         self._ready = False
         super().abortConnection()  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
-        """Nothing more is sent or read: the number will be another descriptor's."""
+        """Forget the descriptor, whose number will be reused, and report the end."""
         self._ready = False
         self._fd = -1
         super().connectionLost(reason)  # type: ignore[misc]
@@ -151,11 +155,11 @@ class DirectWriteMixin:
 class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
     """A TCP connection in the lane."""
 
-    # Not shutdown(2) before close(2): no other process has the descriptor, so
-    # that the one does what both do. Twisted has no public name for that.
+    # No shutdown(2) before close(2): no other process has the descriptor, so close(2)
+    # alone has the same effect. Twisted has no public name for this.
     _shouldShutdown = False
 
-    _most = _MOST
+    _max_read = MAX_READ
 
     def __init__(
         self,
@@ -164,38 +168,41 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         client: tuple[Any, ...],
         server: tcp.Port,
         sessionno: int,
-        reactor: EpollLane,
+        # A Lane that is an IReactorFDSet too.
+        reactor: Any,
     ) -> None:
-        # Not tcp.Server's own, which writes two strings for every connection
-        # that most never need; see logPrefix and __repr__.
+        # Not tcp.Server's own, which formats two strings for each connection that are
+        # rarely used; see logstr and __repr__.
         tcp.Connection.__init__(self, sock, protocol, reactor)
         self.server = server
         self.client = client
         self.sessionno = sessionno
         self._fd = sock.fileno()
-        self._read_size = _LEAST
+        self._read_size = MIN_READ
         self._ready = True
         self.startReading()
         self.connected = 1
 
     @property
     def hostname(self) -> str:  # type: ignore[override]
-        """The client's address, as far as it is one of a host."""
+        """The host of the client's address."""
         return self.getPeer().host  # type: ignore[no-any-return]
 
     @property
     def logstr(self) -> str:  # type: ignore[override]
-        """The protocol, the number of the connection, and the client."""
+        """The log prefix: protocol, number of the connection, and client."""
         protocol = getattr(self, "protocol", None)
         return f"{self._getLogPrefix(protocol)},{self.sessionno},{self.hostname}"
 
     def __repr__(self) -> str:
         protocol = getattr(self, "protocol", None)
         name = type(protocol).__name__ if protocol else "closed"
-        return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"
+        # Twisted has no public name for the number of a port that may be closed already.
+        number = self.server._realPortNumber
+        return f"<{name} #{self.sessionno} on {number}>"
 
     def getHost(self) -> Any:
-        """Return our address."""
+        """Return the address of this end."""
         return to_address(self.socket.getsockname())
 
     def getPeer(self) -> Any:
@@ -203,12 +210,15 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         return to_address(self.client)
 
     def read_at_most(self, size: int) -> None:
-        """Read no more than this at once, in bytes."""
-        self._most = min(size, self._most)
+        """Limit the size of one read.
+
+        :param size: in bytes.
+        """
+        self._max_read = min(size, self._max_read)
         self._read_size = min(size, self._read_size)
 
     def doRead(self) -> error.ConnectionLost | error.ConnectionDone | None:  # type: ignore[override]
-        """Read once, and hand it on."""
+        """Read once, and pass the bytes to the protocol."""
         size = self._read_size
         try:
             data = os.read(self._fd, size)
@@ -218,23 +228,25 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
             return main.CONNECTION_LOST
         length = len(data)
         if length == size:
-            self._read_size = min(size * 4, self._most)
+            self._read_size = min(size * 4, self._max_read)
         elif not length:
             return main.CONNECTION_DONE
-        elif length < _LEAST < size:
-            self._read_size = _LEAST
+        elif length < MIN_READ < size:
+            self._read_size = MIN_READ
         self.protocol.dataReceived(data)
         return None
 
 
 def bytes_queued(transport: Any) -> int:
-    """Return how many bytes a connection keeps that the kernel has not taken yet.
+    """Return how many bytes a transport holds that the kernel has not taken yet.
 
-    :param transport: a connection's, of either lane; with TLS, the bytes are those
-        of its records. 0 for one that keeps none in Twisted's way.
+    :param transport: of either lane.
+    :returns: the bytes, with TLS those of its records; 0 if it does not queue in
+        Twisted's way.
     """
     data = getattr(transport, "dataBuffer", b"")
-    # What has been sent of the former, and what is not in it yet.
+    # How much of it is sent, and how much is not in it yet. The latter is private, and
+    # no public method of Twisted tells either.
     offset, more = getattr(transport, "offset", 0), getattr(transport, "_tempDataLen", 0)
     return max(0, len(data) - offset) + more
 
@@ -244,11 +256,11 @@ def _is_tls(transport: Any) -> bool:
 
 
 def read_at_most(transport: Any, size: int) -> None:
-    """Let a transport read no more than this at once.
+    """Limit the size of one read of a transport.
 
-    :param transport: a connection's, of either lane. Below TLS it is the connection
-        that reads less; what comes of it is a whole record at a time, of up to
-        16 KiB (RFC 8446, 5.1).
+    :param transport: of either lane. With TLS, the limit applies to the TCP connection
+        below it; the protocol still receives whole records of up to 16 KiB (RFC 8446,
+        5.1).
     :param size: in bytes.
     """
     below = transport
@@ -261,27 +273,28 @@ def read_at_most(transport: Any, size: int) -> None:
 
 
 class StockTransport(tcp.Server):
-    """Twisted's own, outside the lane, but for how much it keeps before it pauses its producer.
+    """Twisted's own transport, outside the lane, with a lower limit of bytes queued.
 
-    It keeps each write as an object of its own. If a peer pushes two bytes at a
-    time, 64 KiB of them (Twisted's limit) are 2.2 MiB.
+    Above the limit it pauses its producer. It queues each write as an object of its own:
+    if a peer sends two bytes at a time, 64 KiB of them (Twisted's limit) take 2.2 MiB.
     """
 
     bufferSize = 48 * 1024
 
 
 class TLSTransport(TCPTransport):
-    """A TCP connection that carries TLS, whose layer holds what is read three times over.
+    """A TCP connection in the lane that carries TLS.
 
-    The layer writes record by record. What it writes during a read goes out, or is
-    kept, in one piece: tiny records kept one by one would cost many times their size.
+    It reads less at once, since the TLS layer holds what is read three times over. The
+    layer writes record by record. What it writes during one read is sent or queued in one
+    piece: tiny records queued one by one would take many times their size.
     """
 
-    _most = 64 * 1024
+    _max_read = 64 * 1024
     _records: list[bytes] | None = None
 
     def doRead(self) -> error.ConnectionLost | error.ConnectionDone | None:  # type: ignore[override]
-        """Read once, hand it on, and send what the layer wrote meanwhile."""
+        """Read once, pass the bytes on, and send what the layer wrote meanwhile."""
         records = self._records = []
         try:
             return super().doRead()
@@ -291,20 +304,22 @@ class TLSTransport(TCPTransport):
                 self.write(b"".join(records))
 
     def write(self, data: bytes) -> None:
-        """Send what the kernel takes now, unless more may come right after."""
+        """Send what the kernel takes now; during a read, at its end."""
         if self._records is None:
             super().write(data)
         else:
             self._records.append(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Send what the kernel takes now, unless more may come right after."""
+        """Send what the kernel takes now; during a read, at its end."""
         self.write(b"".join(iovec))
 
 
 class UNIXTransport(DirectWriteMixin, unix.Server):  # type: ignore[misc]
-    """A UNIX connection in the lane; it reads as Twisted does, since
-    descriptors may come with the bytes."""
+    """A UNIX connection in the lane.
+
+    It reads as Twisted's own does, since descriptors may arrive with the bytes.
+    """
 
     def __init__(self, sock: socket.socket, *args: Any) -> None:
         super().__init__(sock, *args)
@@ -312,12 +327,12 @@ class UNIXTransport(DirectWriteMixin, unix.Server):  # type: ignore[misc]
         self._ready = True
 
     def sendFileDescriptor(self, fileno: int) -> None:
-        """Queue a descriptor, and so the bytes that go with it."""
+        """Queue a descriptor, and with it the bytes that accompany it."""
         self._ready = False
         super().sendFileDescriptor(fileno)
 
     def writeSomeData(self, data: bytes) -> Any:
-        """Send something; descriptors without a byte to go with are an error."""
+        """Send bytes; descriptors without an accompanying byte are an error."""
         return unix.Server.writeSomeData(self, data)
 
     def _nothing_queued(self) -> bool:

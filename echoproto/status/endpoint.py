@@ -7,18 +7,17 @@ from typing import Any
 
 from twisted.internet.endpoints import quoteStringArgument
 
+from echoproto.net.endpoint_strings import parse_endpoint
 from echoproto.net.string_endpoint import StringEndpoint
 
-# For each kind of endpoint that listens on an address: the loopback one, and
-# after how many others (its kind among them) the address may stand unnamed.
+# For each kind of endpoint that listens on an address: the loopback address, and the
+# number of values without a name up to the address.
 _LOOPBACK = {
     "tcp": ("127.0.0.1", 2),
     "ssl": ("127.0.0.1", 5),
     "tcp6": ("::1", 3),
     "tls": ("::1", 4),
 }
-# A colon that no backslash quotes.
-_COLON = re.compile(r"(?<!\\)(?:\\\\)*:")
 
 
 def on_loopback(description: str) -> str:
@@ -29,13 +28,11 @@ def on_loopback(description: str) -> str:
     """
     if re.fullmatch("[0-9]+", description, re.ASCII):
         description = f"tcp:{description}"
-    kind, *arguments = _COLON.split(description)
-    if kind.lower() not in _LOOPBACK:
+    parsed = parse_endpoint(description)
+    if parsed.kind not in _LOOPBACK:
         return description
-    address, place = _LOOPBACK[kind.lower()]
-    unnamed = [each for each in arguments if "=" not in each]
-    named = any(each.startswith("interface=") for each in arguments)
-    if named or len(unnamed) >= place:
+    address, place = _LOOPBACK[parsed.kind]
+    if "interface" in parsed.named or len(parsed.unnamed) >= place:
         return description
     return f"{description}:interface={quoteStringArgument(address)}"
 

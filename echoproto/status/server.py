@@ -7,9 +7,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from echoproto.base.address import format_address
+from echoproto.net.ports import listen_now
 from echoproto.status.collector import Collector
 from echoproto.status.site import StatusSite
 
@@ -38,13 +38,7 @@ class StatusServer:
         :raises Exception: what the endpoint's ``listen`` failed with.
         :raises RuntimeError: when that takes its time.
         """
-        outcome: list[Any] = []
-        self._endpoint.listen(self._site).addBoth(outcome.append)
-        if not outcome:
-            raise RuntimeError("it does not listen at once")
-        if isinstance(outcome[0], Failure):
-            outcome[0].raiseException()
-        self._port = outcome[0]
+        self._port = listen_now(self._endpoint, self._site)
         self._collector.start()
         self._reactor.callWhenRunning(self._announce)
 

@@ -32,6 +32,7 @@ from echoproto.core.protocol import Echo
 from echoproto.drain.progress import DrainDelay, Progress
 from echoproto.drain.signals import AbortAtSecondSignal
 from echoproto.limits.limits import Limits
+from echoproto.net.ports import listen_now, share_socket
 from echoproto.net.string_endpoint import StringEndpoint
 from echoproto.net.tcp_endpoint import TCPEndpoint
 from echoproto.proxy_protocol.gate import ProxyHeaders
@@ -182,7 +183,7 @@ class WorkersService(DrainingService):
                 ports = self._open(endpoint)
                 self._ports.append(ports)
                 for port in ports:
-                    self._lend(port)
+                    share_socket(port)
         except BaseException:
             for port in self.ports:
                 close_now(port)
@@ -194,26 +195,14 @@ class WorkersService(DrainingService):
         factory.noisy = False
         if isinstance(endpoint, (TCPEndpoint, StringEndpoint)):
             return endpoint.listen_many(factory, self.count)
-        outcome: list[Any] = []
-        endpoint.listen(factory).addBoth(outcome.append)
-        if not outcome:
-            raise RuntimeError(f"{endpoint} does not listen at once, as workers need it")
-        if isinstance(outcome[0], Failure):
-            outcome[0].raiseException()
-        (port,) = outcome
+        port = listen_now(endpoint, factory)
         if getattr(port, "factory", factory) is not factory:
             close_now(port)
             raise TypeError(
                 f"{endpoint} adds a layer, as TLS, that workers do not inherit with its socket; "
                 "allowed: echoproto.StringEndpoint, which they make again"
             )
-        return outcome
-
-    @staticmethod
-    def _lend(port: Any) -> None:
-        """Leave a port to the workers; the reactor has not had a turn yet."""
-        port.stopReading()
-        port._shouldShutdown = False
+        return [port]
 
     def _close_ports(self) -> Deferred[Any]:
         # Before the workers': as long as one is open, its queue takes clients.

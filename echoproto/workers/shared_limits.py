@@ -27,7 +27,6 @@ from echoproto.limits.limits import Limits
 from echoproto.limits.per_source import PerSourceLimit
 from echoproto.limits.rate import RateLimit
 from echoproto.limits.slots import ConnectionSlots, LimitedPort
-from echoproto.net import listen_queue
 from echoproto.workers.channel import Channel
 
 # Slots that are wanted for a queue of unknown length, as that of a UNIX socket; those
@@ -119,15 +118,15 @@ class LeasedSlots(ConnectionSlots):
         channel.on("lease", self.lease)
 
     @property
-    def room(self) -> int:
+    def available(self) -> int:
         return self._leased - self._live()
 
-    def hold(self, port: LimitedPort) -> None:
-        super().hold(port)
+    def wait(self, port: LimitedPort) -> None:
+        super().wait(port)
         self._ask()
 
-    def keep(self, sock: Any, begin: Callable[[], None]) -> None:
-        super().keep(sock, begin)
+    def park(self, sock: Any, start: Callable[[], None]) -> None:
+        super().park(sock, start)
         self._ask()
 
     def release(self) -> None:
@@ -140,13 +139,9 @@ class LeasedSlots(ConnectionSlots):
         """
         self._asked = False
         self._leased += number
-        self._begin_accepted()
-        held, self._held = self._held, {}
-        for port in held:
-            port.accept()
-            port.resume()
+        self.fill()
         self._return_rest()
-        if self._accepted:
+        if self.waiting or self.waiting_ports:
             self._ask()
 
     def _ask(self) -> None:
@@ -154,12 +149,12 @@ class LeasedSlots(ConnectionSlots):
             # It will ask again, if that was not enough.
             return
         self._asked = True
-        queues = [listen_queue.accept_queue(held.port) for held in self._held]
-        waiting = sum(_UNKNOWN_LENGTH if queue is None else queue.queued for queue in queues)
-        self._channel.send("want", number=max(1, waiting + len(self._accepted)))
+        queues = [port.queued for port in self.waiting_ports]
+        waiting = sum(_UNKNOWN_LENGTH if queued is None else queued for queued in queues)
+        self._channel.send("want", number=max(1, waiting + self.waiting))
 
     def _return_rest(self) -> None:
-        rest = self.room
+        rest = self.available
         if rest > 0:
             self._leased -= rest
             self._channel.send("return", number=rest)

@@ -115,7 +115,7 @@ class ParentLink:
         """Return the descriptor on which orders arrive."""
         return TO_WORKER
 
-    def logPrefix(self) -> str:  # noqa: N802
+    def logPrefix(self) -> str:
         """Return what the reactor names a line after."""
         return "-"
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from twisted.internet.error import CannotListenError
-from twisted.internet.tcp import makeBinding
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from echoproto.command.options import CannotStartError, Options
@@ -24,6 +23,7 @@ from echoproto.core.service import EchoService
 from echoproto.limits.per_source import Limits
 from echoproto.net.tcp_endpoint import TCPEndpoint
 from echoproto.workers.parent import WorkersService
+from tests.bindings import binding
 
 
 def parsed(*arguments: str) -> Options:
@@ -114,12 +114,13 @@ def os_error(code: int) -> OSError:
         (
             os_error(errno.EADDRNOTAVAIL),
             "--interface 127.0.0.1: not an address of this machine; "
-            "allowed: one that `ip address` shows",
+            "allowed: an interface that `ip address` shows",
         ),
         (
             os_error(errno.EINVAL),
-            f"--interface 127.0.0.1: cannot be bound (strerror {errno.EINVAL}); allowed: one that "
-            "`ip address` shows; a link-local one with its device, as in fe80::1%eth0",
+            f"--interface 127.0.0.1: cannot be bound (strerror {errno.EINVAL}); allowed: an "
+            "interface that `ip address` shows; a link-local one with its device, as in "
+            "fe80::1%eth0",
         ),
         (
             socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
@@ -212,7 +213,7 @@ def test_the_status_is_opened_first_and_closed_last(reactor: MemoryReactorClock)
 @pytest.mark.parametrize("taken", ["status", "port"])
 def test_where_one_of_both_is_taken_none_is_left_open(taken: str) -> None:
     opened: list[Any] = []
-    status_binding = makeBinding("127.0.0.1", 9998, reuseAddress=True)
+    status_binding = binding("127.0.0.1", 9998)
 
     class Refusing(MemoryReactorClock):
         def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:

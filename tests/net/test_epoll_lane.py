@@ -125,7 +125,7 @@ class Serving:
             self.port = reactor.listenUNIX(f"\0{uuid4()}", factory)
         else:
             self.port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        assert self.lane.take(self.port)
+        assert self.lane.adopt(self.port)
         self._clients = ExitStack()
 
     def connect(self) -> socket.socket:
@@ -472,7 +472,7 @@ def test_who_comes_when_no_descriptor_is_left_waits_and_is_served(unix: bool) ->
     with logged() as log:
         run(main)
     assert log.lines_of("warn") == [
-        "no room for one more connection (Too many open files): clients wait in the accept queue"
+        "cannot accept (Too many open files); clients wait in the accept queue"
     ]
 
 
@@ -852,7 +852,7 @@ def test_a_port_of_another_kind_stays_where_it_is() -> None:
         port = OwnPort(0, Factory(), reactor=reactor)
         port.startListening()
         try:
-            return lane.take(port)
+            return lane.adopt(port)
         finally:
             await maybeDeferred(port.stopListening)
             lane.close()

@@ -82,7 +82,7 @@ class _InLane:
         self._internalReaders.add(self.lane)
 
     def _taken(self, port: Any) -> Any:
-        assert self.lane.take(port)
+        assert self.lane.adopt(port)
         return port
 
     def listenTCP(self, *args: Any, **options: Any) -> Any:

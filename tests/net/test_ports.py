@@ -11,11 +11,18 @@ from typing import Any
 
 import pytest
 from twisted.internet import tcp
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
 
-from echoproto.base.lifecycle import close_now
-from echoproto.net.ports import UNIXPort, adopt
+from echoproto.net.ports import (
+    NotListeningError,
+    UNIXPort,
+    adopt,
+    close_now,
+    listen_now,
+    share_socket,
+)
 from tests.logs import logged
 from tests.reactors import run
 
@@ -139,3 +146,60 @@ def test_a_port_closes_in_this_turn(path: Path) -> None:
         assert not list(path.parent.iterdir())
 
     run(main)
+
+
+def test_a_shared_socket_outlives_its_port() -> None:
+    """With shutdown(2), nothing could be accepted from it, and the client would be reset."""
+
+    async def main(reactor: Any) -> None:
+        port = reactor.listenTCP(0, ServerFactory(), interface="127.0.0.1")
+        share_socket(port)
+        with (
+            socket.socket(fileno=os.dup(port.fileno())) as shared,
+            socket.create_connection(port.socket.getsockname()) as client,
+        ):
+            assert port not in reactor.getReaders()
+            await port.stopListening()
+            accepted, _ = shared.accept()
+            with accepted:
+                accepted.sendall(b"data")
+                client.settimeout(10)
+                assert client.recv(10) == b"data"
+
+    run(main)
+
+
+class FakeEndpoint:
+    """An endpoint with a given outcome."""
+
+    def __init__(self, outcome: Any) -> None:
+        self.outcome = outcome
+
+    def listen(self, factory: Any) -> Any:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def test_an_endpoint_that_listens_at_once() -> None:
+    port = object()
+    assert listen_now(FakeEndpoint(succeed(port)), ServerFactory()) is port  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [CannotListenError("", 7, OSError("no")), fail(CannotListenError("", 7, OSError("no")))],
+)
+def test_an_endpoint_that_fails_at_once(outcome: Any) -> None:
+    with pytest.raises(CannotListenError):
+        listen_now(FakeEndpoint(outcome), ServerFactory())  # type: ignore[arg-type]
+
+
+def test_an_endpoint_that_takes_its_time_is_told_to_stop() -> None:
+    """Otherwise it would listen later, after the failed start."""
+    listening: Deferred[Any] = Deferred()
+    failures: list[Any] = []
+    listening.addErrback(lambda failure: failures.append(failure.type))
+    with pytest.raises(NotListeningError, match="does not listen at once"):
+        listen_now(FakeEndpoint(listening), ServerFactory())  # type: ignore[arg-type]
+    assert failures == [CancelledError]

@@ -16,12 +16,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTCP, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
-from twisted.internet.tcp import makeBinding
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface.verify import verifyObject
 
 from echoproto.net import string_endpoint as listen
 from echoproto.net.string_endpoint import ListenError, StringEndpoint, names_backlog
+from tests.bindings import HAS_BINDINGS, binding
 from tests.reactors import run
 
 
@@ -57,11 +57,11 @@ def test_its_interface(reactor: MemoryReactorClock) -> None:
     ],
 )
 def test_tcp(reactor: MemoryReactorClock, description: str, backlog: int, interface: str) -> None:
-    asked, endpoint = opened(reactor, description, backlog=9, reuse_port=True)
-    binding = makeBinding(interface, 7, reuseAddress=True, reusePort=True)
-    assert asked == (binding, backlog, interface)
+    asked, endpoint = opened(reactor, description, backlog=9, reuse_port=HAS_BINDINGS)
+    expected = binding(interface, 7, reuse_port=HAS_BINDINGS)
+    assert asked == (expected, backlog, interface)
     assert endpoint.backlog == backlog
-    assert endpoint.layers is None
+    assert endpoint.wrapper is None
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,10 @@ class FakePlugin:
 
     def __init__(self) -> None:
         self.listen: Any = None
+        self.reactor: Any = None
 
     def parseStreamServer(self, reactor: Any, *args: str, **named: str) -> Any:
-        assert reactor.seconds() == 0
+        self.reactor = reactor
         assert IReactorTCP.providedBy(reactor)
         plugin = self
 
@@ -236,14 +237,17 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePlugin]:
 def test_a_plugin_listens_in_our_way(reactor: MemoryReactorClock, plugin: FakePlugin) -> None:
     plugin.listen = lambda reactor, factory: reactor.listenTCP(7, factory)
     asked, endpoint = opened(reactor, "played:x", backlog=9)
-    assert asked == (makeBinding("0.0.0.0", 7, reuseAddress=True), 9, "0.0.0.0")
+    assert asked == (binding("0.0.0.0", 7), 9, "0.0.0.0")
     assert endpoint.backlog == 9
+    # What opens no socket is passed on.
+    assert plugin.reactor.seconds() == 0
 
 
+@pytest.mark.skipif(not HAS_BINDINGS, reason="needs Twisted 26.10")
 def test_a_plugin_with_a_binding_of_its_own(
     reactor: MemoryReactorClock, plugin: FakePlugin
 ) -> None:
-    own = makeBinding("127.0.0.1", 7)
+    own = binding("127.0.0.1", 7, reuse_address=False)
     plugin.listen = lambda reactor, factory: reactor.listenTCP(own, factory, 3, "127.0.0.1")
     assert opened(reactor, "played:x", backlog=9)[0] == (own, 3, "127.0.0.1")
 
@@ -251,7 +255,7 @@ def test_a_plugin_with_a_binding_of_its_own(
 def test_a_plugin_that_adds_a_layer(reactor: MemoryReactorClock, plugin: FakePlugin) -> None:
     plugin.listen = lambda reactor, factory: reactor.listenTCP(7, ServerFactory())
     _, endpoint = opened(reactor, "played:x")
-    assert endpoint.layers == "played:x"
+    assert endpoint.wrapper == "played:x"
 
 
 def test_workers_need_one_that_listens_at_once(
@@ -296,11 +300,14 @@ def test_a_socket_that_was_opened_before(description: str, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_an_inherited_socket_has_no_backlog_that_was_asked_for() -> None:
+def test_an_inherited_socket_has_no_backlog_that_was_asked_for(plugin: FakePlugin) -> None:
     async def main(reactor: Any) -> None:
         with socket.create_server(("127.0.0.1", 0)) as sock:
-            endpoint = StringEndpoint(reactor, "tcp:0")
-            port = endpoint._adopt(sock.fileno(), ServerFactory())
+            plugin.listen = lambda reactor, factory: reactor.adoptStreamPort(
+                sock.fileno(), sock.family, factory
+            )
+            endpoint = StringEndpoint(reactor, "played:x")
+            port: Any = await endpoint.listen(ServerFactory())
             assert endpoint.backlog is None
             await port.stopListening()
             assert sock.fileno() >= 0

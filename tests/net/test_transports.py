@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.testing import MemoryReactorClock
 
 from echoproto.net.transports import TLSTransport, bytes_queued
@@ -79,6 +80,17 @@ def test_what_was_written_before_an_error_goes_out_too(
     with pytest.raises(RuntimeError):
         transport.doRead()
     assert client.recv(100) == b"failend"
+
+
+def test_what_it_is_called(ends: tuple[socket.socket, TLSTransport]) -> None:
+    _, transport = ends
+    port: Any = tcp.Port(0, ServerFactory(), reactor=MemoryReactorClock())
+    # These are names that Twisted does not promise.
+    assert port._realPortNumber is None
+    port._realPortNumber = 7
+    transport.server = port
+    assert repr(transport) == "<Records #0 on 7>"
+    assert transport.logstr == "Records,0,127.0.0.1"
 
 
 def test_what_twisted_keeps_is_counted() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.tcp import makeBinding
 from twisted.internet.testing import MemoryReactorClock
 
 from echoproto.net.string_endpoint import ListenError
 from echoproto.status.endpoint import on_loopback, status_endpoint
+from tests.bindings import binding
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_it_listens_there() -> None:
         status_endpoint(reactor, description).listen(None)  # type: ignore[arg-type]
     bound: list[object] = [port for port, *_ in reactor.tcpServers]
     assert bound == [
-        makeBinding("127.0.0.1", 9998, reuseAddress=True),
-        makeBinding("192.0.2.1", 9997, reuseAddress=True),
+        binding("127.0.0.1", 9998),
+        binding("192.0.2.1", 9997),
     ]
 
 

@@ -267,9 +267,11 @@ def test_a_cut_ends_the_delay(reactor: FakeReactor) -> None:
     assert not reactor.ports[0].open
 
 
-def test_a_worker_is_told_of_layers(reactor: FakeReactor) -> None:
+def test_a_worker_is_told_of_a_wrapper(
+    reactor: FakeReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StringEndpoint, "wrapper", "tls:")
     endpoint = StringEndpoint(reactor, "tcp:0")
-    endpoint.layers = "tls:"
     service = WorkersService(endpoint, 1, reactor=reactor)
     settings = json.loads(service._command()[-1])
     assert settings["sockets"] == [{"backlog": None, "description": "tls:"}]

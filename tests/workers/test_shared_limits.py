@@ -162,6 +162,23 @@ def test_a_worker_has_no_place_in_stock() -> None:
     assert (a.factory.live, b.factory.live) == (0, 1)
 
 
+def test_the_ports_of_a_worker_take_turns() -> None:
+    cluster = House(1, max_connections=1)
+    (worker,) = cluster.workers.values()
+    other = FakePort(worker.factory)
+    worker.factory.places.guard(other)  # type: ignore[arg-type]
+    ports = [worker.port, other]
+    for port in ports:
+        port.queued = 10
+    for _ in range(8):
+        turn(ports)
+        while worker.parent_hears() or worker.hears():
+            turn(ports)
+        (live,) = worker.factory.connections
+        live.connectionLost(Failure(ConnectionDone()))
+    assert {port.queued for port in ports} == {6}
+
+
 def enter(worker: Worker, host: str = CLIENT.host) -> Connection:
     connection = worker.factory.buildProtocol(IPv4Address("TCP", host, 7))
     connection.makeConnection(TCPLikeTransport())
