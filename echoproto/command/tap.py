@@ -167,12 +167,14 @@ def makeService(options: Options, reactor: Any = None) -> Program:
     except ListenError as error:
         raise CannotStartError(_explain(error, settings)) from None
     try:
-        status = settings.status and _status(settings.status, echo, settings, reactor)
+        status = None
+        if settings.status is not None:
+            status = _status(settings.status, echo, settings, reactor)
     except ListenError as error:
         raise CannotStartError(_explain_status(error, settings)) from None
     return Program(
         echo,
-        status or None,
+        status,
         reactor=reactor,
         log_format=settings.log_format,
         parent_options=parent_options,

@@ -206,6 +206,11 @@ class Connection(Echo):
     # While it is open.
 
     @property
+    def admitted(self) -> bool:
+        """Whether all gates have let it pass."""
+        return self._admitted
+
+    @property
     def throttled(self) -> bool:
         """Whether its rate limit keeps it from being read."""
         return bool(self._paused_by & RATE)

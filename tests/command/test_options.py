@@ -14,8 +14,8 @@ from twisted.python import usage
 
 from echoproto.command.json_log import LogFormat
 from echoproto.command.options import CannotStartError, Options
-from echoproto.core.factory import LogDetail
-from echoproto.proxy_protocol.parser import ProxyMode
+from echoproto.core.connection_log import LogDetail
+from echoproto.proxy_protocol.gate import ProxyMode
 
 OPTIONS = [
     "port",

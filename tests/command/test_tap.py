@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import socket
@@ -18,10 +17,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from echoproto.command.options import CannotStartError, Options
-from echoproto.command.tap import _settings, makeService
-from echoproto.core.service import EchoService
-from echoproto.limits.per_source import Limits
-from echoproto.net.tcp_endpoint import TCPEndpoint
+from echoproto.command.settings import Settings
+from echoproto.command.tap import makeService
+from echoproto.limits.limits import Limits
+from echoproto.service import EchoService
 from echoproto.workers.parent import WorkersService
 from tests.bindings import binding
 
@@ -42,28 +41,32 @@ def test_the_service_is_what_the_options_say(reactor: MemoryReactorClock) -> Non
         parsed("-p", "7", "-i", "::1", "-b", "5", "--drain-timeout", "3", "--log", "chunks"),
         reactor,
     )
-    (endpoint,) = service._endpoints
-    assert isinstance(endpoint, TCPEndpoint)
-    assert (endpoint.port, endpoint.interface, endpoint.backlog) == (7, "::1", 5)
     service.privilegedStartService()
-    ((_, factory, backlog, interface),) = reactor.tcpServers
-    assert isinstance(service, EchoService)
-    assert factory is service.factory
-    assert (backlog, interface) == (5, "::1")
+    ((port, connections, backlog, interface),) = reactor.tcpServers
+    assert isinstance(service.echo, EchoService)
+    assert connections.factory is service.echo.factory
+    assert (port, backlog, interface) == (binding("::1", 7), 5, "::1")
+    assert service.echo.factory.log is not None
+    assert service.echo.factory.log.chunks
 
 
 LIMITS = "--max-connections 5 --max-per-source 2 --idle-timeout 1.5 --max-bytes-per-second 1000"
 
 
 def test_limits(reactor: MemoryReactorClock) -> None:
-    limits = Limits(5, 2, 1.5, 1000)
+    settings = Settings.from_options(parsed(*LIMITS.split()))
+    assert settings.limits == Limits(5, 2, 1.5, 1000)
     service = makeService(parsed(*LIMITS.split()), reactor)
-    assert isinstance(service, EchoService)
-    assert service.factory.limits == limits
-    assert service.factory.clock is reactor
+    assert isinstance(service.echo, EchoService)
+    factory = service.echo.factory
+    assert factory.slots is not None
+    assert len(factory.gates) == 2
+    connection = factory.buildProtocol(None)
+    connection.transport = StringTransport()
+    assert factory.make_pacer(connection) is not None
+    assert factory.clock is reactor
     workers = makeService(parsed("--workers", "2", *LIMITS.split()), reactor)
-    assert isinstance(workers, WorkersService)
-    assert workers._settings["limits"] == dataclasses.asdict(limits)
+    assert isinstance(workers.echo, WorkersService)
 
 
 def test_the_global_reactor_is_the_default(
@@ -195,11 +198,11 @@ def test_the_status_is_opened_first_and_closed_last(reactor: MemoryReactorClock)
         (type(factory).__name__, interface) for _, factory, _, interface in reactor.tcpServers
     ] == [
         ("StatusSite", "127.0.0.1"),
-        ("EchoFactory", "127.0.0.1"),
+        ("ConnectionGroup", "127.0.0.1"),
     ]
-    status = service._status
+    status = service.status
     assert status is not None
-    connection = service.factory.buildProtocol(None)
+    connection = service.echo.connections.buildProtocol(None)
     connection.makeConnection(StringTransport())
     over: list[object] = []
     service.stopService().addCallback(over.append)
@@ -271,7 +274,8 @@ def test_the_status_needs_an_extra() -> None:
 
 
 def test_the_settings_that_the_status_shows() -> None:
-    shown = _settings(parsed("--workers", "2", "--listen", "tcp:1", "--listen", "tcp:2"))
+    options = parsed("--workers", "2", "--listen", "tcp:1", "--listen", "tcp:2")
+    shown = Settings.from_options(options).shown
     assert shown["workers"] == "2"
     assert shown["listen"] == "tcp:1 tcp:2"
     assert (shown["reuse-address"], shown["reuse-port"]) == ("on", "off")

@@ -22,10 +22,10 @@ def in_service(extension: Any, port_class: type[tcp.Port] = tcp.Port) -> tuple[A
         extension.starting(reactor)
         port: Any = port_class(0, ServerFactory(), interface="127.0.0.1", reactor=reactor)
         port.startListening()
-        extension.port_opened(port)
+        extension.port_opened(port, 50)
         extension.started()
         found = type(port.reactor), port.transport
-        extension.port_closing(port, True)
+        extension.port_closing(port)
         await port.stopListening()
         extension.port_closed(port)
         extension.stopped()

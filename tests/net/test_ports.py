@@ -15,11 +15,11 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
 
+from echoproto.base.lifecycle import close_now
 from echoproto.net.ports import (
     NotListeningError,
     UNIXPort,
     adopt,
-    close_now,
     listen_now,
     share_socket,
 )

@@ -47,7 +47,7 @@ class Session:
 
         from echoproto.net.tls_layer import HalfCloseTLS
 
-        self.factory: Any = factory or EchoFactory("chunks")
+        self.factory: Any = factory or EchoFactory(log="chunks")
         layers = TLSMemoryBIOFactory(options, False, self.factory, MemoryReactorClock())
         layers.protocol = HalfCloseTLS
         self.transport = TCPLikeTransport()
@@ -102,8 +102,8 @@ def test_what_comes_with_close_notify_comes_back(
     session.close()
     assert session.client.back == payload
     assert session.client.end is End.CLOSE_NOTIFY
-    assert (session.factory.failed, session.factory.live) == (0, 0)
-    assert session.factory.bytes_echoed == size
+    assert (session.factory.stats.failed, session.factory.live) == (0, 0)
+    assert session.factory.stats.bytes_echoed == size
 
 
 @given(
@@ -150,7 +150,7 @@ def test_without_close_notify_all_comes_back_and_it_is_an_error(
     session.close()
     assert session.client.back == b"cut?"
     assert session.client.end is End.CLOSE_NOTIFY
-    assert session.factory.failed == 1
+    assert session.factory.stats.failed == 1
 
 
 class Told(Protocol):
@@ -265,5 +265,5 @@ def test_after_finish_the_other_sides_close_notify_ends_it(options: Any) -> None
     session.close()
     assert session.client.back == b"in time"
     assert session.client.end is End.CLOSE_NOTIFY
-    assert session.factory.bytes_discarded == 8
-    assert session.factory.failed == 0
+    assert session.factory.stats.bytes_discarded == 8
+    assert session.factory.stats.failed == 0

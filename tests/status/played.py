@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-
+from echoproto.core.stats import Stats
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Listener, Process, Snapshot
 
 REPORT = Report(
     pid=7,
-    accepted=10,
     live=3,
-    failed=1,
-    silent=2,
-    refused={"source": 4},
-    ended={"idle": 6},
-    bytes_echoed=1000,
-    bytes_discarded=5,
-    bytes_unreturned=9,
-    durations=(1, 2, 3, 1, 0, 0, 0, 0, 0),
-    seconds=1.5,
+    stats=Stats(
+        accepted=10,
+        failed=1,
+        silent=2,
+        refused=Counter(source=4),
+        ended=Counter(idle=6),
+        bytes_echoed=1000,
+        bytes_discarded=5,
+        bytes_unreturned=9,
+        durations=[1, 2, 3, 1, 0, 0, 0, 0, 0],
+        seconds=1.5,
+    ),
     sources={"192.0.2.1": 2, "2001:db8::/64": 1},
     lag=0.25,
     max_lag=0.5,
@@ -52,7 +54,7 @@ class FakeCollector:
     """Tells what it was given, and how it was asked."""
 
     def __init__(self, told: Snapshot | None = None) -> None:
-        self.answer: Deferred[Snapshot] | None = None
+        self.error: Exception | None = None
         self.told = told or snapshot()
         self.asked: list[bool] = []
         self.running = False
@@ -63,6 +65,8 @@ class FakeCollector:
     def stop(self) -> None:
         self.running = False
 
-    def collect(self, sources: bool = False) -> Deferred[Snapshot]:
+    def collect(self, sources: bool = False) -> Snapshot:
         self.asked.append(sources)
-        return succeed(self.told) if self.answer is None else self.answer
+        if self.error is not None:
+            raise self.error
+        return self.told

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from echoproto.core.stats import Stats
 from echoproto.status.kernel import ListenDrops
 from echoproto.status.metrics import exposition
+from echoproto.status.report import Report
 from echoproto.status.snapshot import Listener, Process, Snapshot
 from tests.status.played import REPORT, snapshot
 
@@ -81,7 +83,7 @@ def test_what_only_some_have() -> None:
 def test_labels_are_escaped() -> None:
     hostile = 'a"b\\c\nd'
     assert one(
-        snapshot(total=replace(REPORT, refused={hostile: 1})),
+        snapshot(total=Report(stats=Stats(refused=Counter({hostile: 1})))),
         "echoproto_connections_refused_total",
         f"reason={hostile}",
     )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from echoproto.command.tap import Options
-from echoproto.core.factory import LogDetail
+from echoproto.core.connection_log import LogDetail
 from tests.system.conftest import Serve
 from tests.system.server import BIN, PATIENCE, Server, running, say
 

@@ -42,7 +42,7 @@ def serving(
     options = ssl.PrivateCertificate.loadPEM(pem).options()
     service = EchoService(
         SSL4ServerEndpoint(reactor, 0, options, interface="127.0.0.1"),
-        EchoFactory(clock=reactor, limits=limits),
+        EchoFactory(reactor=reactor, limits=limits),
         drain_timeout=0.2,
         reactor=reactor,
     )

@@ -8,11 +8,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echoproto.workers.channel import Messages, encode
+from echoproto.workers.channel import Channel
 
 members = st.dictionaries(
-    st.text(min_size=1).filter(lambda name: name != "kind"), st.text() | st.integers() | st.none()
+    st.text(min_size=1).filter(lambda name: name not in ("kind", "self")),
+    st.text() | st.integers() | st.none(),
 )
+
+
+def sent(kind: str, **members: Any) -> bytes:
+    written: list[bytes] = []
+    Channel(written.append).send(kind, **members)
+    return b"".join(written)
 
 
 @given(st.lists(members), st.lists(st.integers(0, 400)))
@@ -20,19 +27,19 @@ def test_all_is_heard_in_order_however_it_is_cut(
     said: list[dict[str, Any]], cuts: list[int]
 ) -> None:
     heard: list[dict[str, Any]] = []
-    messages = Messages()
-    messages.on("this", lambda **members: heard.append(members))
-    stream = b"".join(encode("this", **each) for each in said)
+    channel = Channel(print)
+    channel.on("this", lambda **members: heard.append(members))
+    stream = b"".join(sent("this", **each) for each in said)
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     for start, end in itertools.pairwise(edges):
-        messages.receive(stream[start:end])
+        channel.receive(stream[start:end])
     assert heard == said
 
 
 def test_each_kind_has_its_handler() -> None:
     heard: list[str] = []
-    messages = Messages()
-    messages.on("one", lambda: heard.append("one"))
-    messages.on("two", lambda number: heard.append(f"two {number}"))
-    messages.receive(encode("two", number=2) + encode("one"))
+    channel = Channel(print)
+    channel.on("one", lambda: heard.append("one"))
+    channel.on("two", lambda number: heard.append(f"two {number}"))
+    channel.receive(sent("two", number=2) + sent("one"))
     assert heard == ["two 2", "one"]

@@ -11,15 +11,20 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError, ProcessDone, ProcessTerminated
 from twisted.internet.interfaces import IReactorProcess, IStreamServerEndpoint
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echoproto import TCPEndpoint
+from echoproto.core.protocol import Echo
+from echoproto.core.stats import Stats
 from echoproto.limits.limits import Limits
 from echoproto.net.string_endpoint import StringEndpoint
-from echoproto.workers import parent as workers
-from echoproto.workers.channel import encode
+from echoproto.status.report import Report
+from echoproto.status.snapshot import Process
+from echoproto.workers import process as worker_process
+from echoproto.workers.channel import Channel
 from echoproto.workers.parent import WorkersService
 from tests.logs import logged
 
@@ -67,7 +72,8 @@ class FakeProcess:
         self.signals: list[str] = []
         protocol.makeConnection(self)
 
-    def write(self, data: bytes) -> None:
+    def writeToChild(self, descriptor: int, data: bytes) -> None:
+        assert descriptor == 0
         self.told += data
 
     def signalProcess(self, name: str) -> None:
@@ -127,14 +133,14 @@ def test_each_worker_inherits_a_socket_of_its_own(
     ]
     for process in reactor.processes:
         assert process.settings == {
+            "protocol": "echoproto.core.protocol.Echo",
             "log": "listening",
             "proxy_headers": None,
             "limits": dataclasses.asdict(Limits()),
             "drain_timeout": 2,
             "fast_lane": True,
-            "reports": False,
             "drain_delay": 0.0,
-            "sockets": [{"backlog": 5, "description": None}],
+            "sockets": [{"backlog": 5, "wrapper": None}],
             "reactor": __name__,
         }
 
@@ -197,17 +203,30 @@ def test_a_worker_that_hangs_is_killed_after_its_drain(
     assert reactor.processes[0].signals == ["TERM", "KILL"]
 
 
-def test_a_cut_is_passed_on(reactor: FakeReactor, started: WorkersService) -> None:
+def test_an_abort_is_passed_on(reactor: FakeReactor, started: WorkersService) -> None:
     started.stopService()
     reactor.processes[1].end(ProcessDone(0))
-    started.cut()
-    close, cut = encode("close"), encode("cut")
-    assert [process.told for process in reactor.processes] == [close + cut, close, close + cut]
+    started.abort()
+    close, abort = encode("close"), encode("abort")
+    told = [close + abort, close, close + abort]
+    assert [process.told for process in reactor.processes] == told
+
+
+def encode(kind: str, **members: Any) -> bytes:
+    written: list[bytes] = []
+    Channel(written.append).send(kind, **members)
+    return written[0]
 
 
 def say(process: FakeProcess, kind: str, **members: Any) -> None:
-    """A worker tells its parent something."""
+    """Let a worker send its parent a message."""
     process.protocol.childDataReceived(3, encode(kind, **members))
+
+
+def report(process: FakeProcess, live: int, echoed: int, pid: int = 4711) -> None:
+    """Let a worker report."""
+    members = Report(pid=pid, live=live, stats=Stats(bytes_echoed=echoed)).as_dict()
+    say(process, "report", **members)
 
 
 def test_it_is_ready_when_every_worker_is(reactor: FakeReactor, started: WorkersService) -> None:
@@ -225,8 +244,8 @@ def test_for_the_delay_the_workers_serve_on(reactor: FakeReactor) -> None:
     )
     service.startService()
     first, second = reactor.processes
-    say(first, "carried", live=3, echoed=100)
-    say(second, "carried", live=4, echoed=100)
+    report(first, live=3, echoed=100)
+    report(second, live=4, echoed=100)
     assert (service.live, service.bytes_echoed) == (7, 200)
     with logged("echoproto.progress") as log:
         over: list[Any] = []
@@ -241,7 +260,7 @@ def test_for_the_delay_the_workers_serve_on(reactor: FakeReactor) -> None:
         reactor.advance(1)
         assert not any(port.open for port in reactor.ports)
         assert [process.signals for process in reactor.processes] == [[], ["TERM"], ["TERM"]]
-        say(second, "carried", live=1, echoed=150)
+        report(second, live=1, echoed=150)
         reactor.advance(1)
     assert service.bytes_echoed == 250
     for process in reactor.processes[1:]:
@@ -256,13 +275,13 @@ def test_for_the_delay_the_workers_serve_on(reactor: FakeReactor) -> None:
     ]
 
 
-def test_a_cut_ends_the_delay(reactor: FakeReactor) -> None:
+def test_an_abort_ends_the_delay(reactor: FakeReactor) -> None:
     service = WorkersService(TCPEndpoint(reactor, 0), 1, drain_delay=60, reactor=reactor)
     service.startService()
     service.stopService()
-    service.cut()
+    service.abort()
     (process,) = reactor.processes
-    assert process.told == encode("cut") + encode("close")
+    assert process.told == encode("abort") + encode("close")
     assert process.signals == ["TERM"]
     assert not reactor.ports[0].open
 
@@ -273,8 +292,9 @@ def test_a_worker_is_told_of_a_wrapper(
     monkeypatch.setattr(StringEndpoint, "wrapper", "tls:")
     endpoint = StringEndpoint(reactor, "tcp:0")
     service = WorkersService(endpoint, 1, reactor=reactor)
-    settings = json.loads(service._command()[-1])
-    assert settings["sockets"] == [{"backlog": None, "description": "tls:"}]
+    service.startService()
+    (process,) = reactor.processes
+    assert process.settings["sockets"] == [{"backlog": 1024, "wrapper": "tls:"}]
 
 
 def test_start_stop_start_again(reactor: FakeReactor, started: WorkersService) -> None:
@@ -331,7 +351,7 @@ def test_the_port_must_be_free(reactor: FakeReactor) -> None:
 
 
 def test_cores() -> None:
-    assert workers.cores() >= 1
+    assert worker_process.cores() >= 1
 
 
 def test_who_runs_and_what_is_open_can_be_seen(
@@ -346,11 +366,82 @@ def test_who_runs_and_what_is_open_can_be_seen(
     assert started.ports == []
 
 
-def test_other_messages_go_to_whom_they_concern(reactor: FakeReactor) -> None:
-    service = WorkersService(TCPEndpoint(reactor, 0), 2, reactor=reactor, reports=True)
-    heard: list[tuple[str, int]] = []
-    service.on("report", lambda name, live: heard.append((name, live)))
+def test_a_report_counts_while_it_is_fresh(reactor: FakeReactor, started: WorkersService) -> None:
+    assert not any(each.answering for each in started.processes())
+    for process in reactor.processes:
+        report(process, live=1, echoed=10)
+    assert started.processes()[0] == Process(
+        "worker 1", 4711, True, Report(4711, 1, Stats(bytes_echoed=10))
+    )
+    reactor.advance(2.9)
+    report(reactor.processes[1], live=2, echoed=20)
+    reactor.advance(0.2)
+    assert [each.answering for each in started.processes()] == [False, True, False]
+    # What was reported last stays in the totals.
+    assert (started.live, started.bytes_echoed) == (4, 40)
+
+
+def test_totals_never_go_backwards(reactor: FakeReactor, started: WorkersService) -> None:
+    for process in reactor.processes:
+        report(process, live=1, echoed=10)
+    reactor.processes[0].end(ProcessTerminated(signal=9))
+    assert (started.live, started.bytes_echoed) == (2, 30)
+    assert started.processes()[0] == Process("worker 1", 0, False, Report())
+    reactor.advance(1)
+    report(reactor.processes[-1], live=5, echoed=1, pid=4712)
+    assert (started.live, started.bytes_echoed) == (7, 31)
+
+
+def test_sources_are_reported_to_those_who_ask(
+    reactor: FakeReactor, started: WorkersService
+) -> None:
+    started.processes()
+    assert {process.told for process in reactor.processes} == {b""}
+    started.processes(sources=True)
+    assert {process.told for process in reactor.processes} == {encode("sources")}
+
+
+class Wrapping(ServerFactory):
+    """What an endpoint that adds a layer gives its port."""
+
+
+def test_an_endpoint_that_adds_a_layer_is_refused(reactor: FakeReactor) -> None:
+    port: Any = FakePort(55)
+    port.factory = Wrapping()
+    service = WorkersService(FakeEndpoint(succeed(port)), 2, reactor=reactor)
+    with pytest.raises(TypeError, match=r"adds a layer, as TLS.*StringEndpoint"):
+        service.startService()
+    assert not port.open
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"count": 0}, "count=0; allowed: 1 or more"),
+        ({"drain_timeout": -1}, "drain_timeout=-1; allowed: a number of seconds, 0 or more"),
+        ({"drain_delay": float("nan")}, "drain_delay=nan; allowed"),
+        ({"log": "all"}, "'all' is not a valid LogDetail"),
+    ],
+)
+def test_what_it_is_given_is_validated(arguments: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        WorkersService([], **{"count": 2, **arguments})
+
+
+class Shout(Echo):
+    """A protocol that workers can import."""
+
+
+def test_a_protocol_is_passed_on_by_name(reactor: FakeReactor) -> None:
+    service = WorkersService(TCPEndpoint(reactor, 0), 1, protocol=Shout, reactor=reactor)
     service.startService()
-    assert reactor.processes[0].settings["reports"]
-    reactor.processes[1].protocol.childDataReceived(3, encode("report", live=5))
-    assert heard == [("worker 2", 5)]
+    assert reactor.processes[0].settings["protocol"] == f"{__name__}.Shout"
+
+
+def test_a_protocol_that_workers_cannot_import_is_refused() -> None:
+    class Local(Echo):
+        """Only this function has it."""
+
+    for protocol, why in ((Local, "cannot be imported by workers"), (int, "cannot be composed")):
+        with pytest.raises(TypeError, match=why):
+            WorkersService([], 2, protocol=protocol)  # type: ignore[arg-type]

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
 from echoproto.limits.limits import Limits
-from echoproto.workers.channel import Messages, encode
-from echoproto.workers.shared_limits import LeasedSlots, LimitCoordinator, RemoteSourceLimit
+from echoproto.workers.channel import Channel
+from echoproto.workers.shared_limits import LimitCoordinator, WorkerLimits
 from tests.ports import CLIENT, FakePort, turn
 from tests.transports import TCPLikeTransport
 
@@ -24,28 +24,27 @@ from tests.transports import TCPLikeTransport
 class Worker:
     """A worker, and the two pipes between it and the parent."""
 
-    def __init__(self, name: str, limits: Limits, arbiter: LimitCoordinator) -> None:
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        coordinator: LimitCoordinator,
+        log: str = "listening",
+    ) -> None:
         self.name = name
         self.to_parent: deque[bytes] = deque()
         self.to_worker: deque[bytes] = deque()
-        self.factory = EchoFactory(limits=limits)
-        from_parent = Messages()
-        if limits.max_connections:
-            places = LeasedSlots(limits, lambda: self.factory.live, self._tell)
-            from_parent.on("lend", places.lend)
-            self.factory.places = places
-        if limits.max_per_source:
-            sources = RemoteSourceLimit(limits, self._tell)
-            from_parent.on("answer", sources.answer)
-            self.factory.sources = sources
-        self._from_parent = from_parent
-        self._from_worker = Messages()
-        arbiter.listen_to(name, self._from_worker)
+        self._from_parent = Channel(self.to_parent.append)
+        self._from_worker = Channel(self.to_worker.append)
+        coordinator.connect(name, self._from_worker)
+        self.factory = EchoFactory(limits=WorkerLimits(limits, self._from_parent), log=log)
         self.port = FakePort(self.factory)
-        self.factory.places.guard(self.port)  # type: ignore[arg-type]
+        self.guard(self.port)
 
-    def _tell(self, kind: str, **members: Any) -> None:
-        self.to_parent.append(encode(kind, **members))
+    def guard(self, port: FakePort) -> None:
+        slots: Any = self.factory.slots
+        if slots is not None:
+            slots.guard(port)
 
     def parent_hears(self) -> bool:
         """Let the parent handle one message."""
@@ -66,27 +65,25 @@ class Worker:
             self.port.made.popleft().connectionLost(Failure(ConnectionDone()))
 
 
-class House:
+class Cluster:
     """A parent and its workers."""
 
-    def __init__(self, count: int, **limits: Any) -> None:
+    def __init__(self, count: int, log: str = "listening", **limits: Any) -> None:
         self.limits = Limits(**limits)
-        self.arbiter = LimitCoordinator(self.limits, self._tell)
+        self.coordinator = LimitCoordinator(self.limits)
+        self._log = log
         self.workers = {name: self.start(name) for name in "abc"[:count]}
 
     def start(self, name: str) -> Worker:
-        return Worker(name, self.limits, self.arbiter)
-
-    def _tell(self, name: str, kind: str, **members: Any) -> None:
-        self.workers[name].to_worker.append(encode(kind, **members))
+        return Worker(name, self.limits, self.coordinator, self._log)
 
     def kill(self, name: str) -> int:
-        """End a worker, and start another in its place; return who waited in its queue."""
+        """Replace a worker; return how many clients waited in its queue."""
         worker = self.workers[name]
         # What it has said is heard before its end is.
         while worker.parent_hears():
             pass
-        self.arbiter.forget(name)
+        self.coordinator.forget(name)
         self.workers[name] = self.start(name)
         return worker.port.queued
 
@@ -112,13 +109,13 @@ EVENTS = st.tuples(
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.lists(EVENTS, max_size=60))
-def test_places_are_exact_however_the_messages_cross(
+def test_slots_are_exact_however_the_messages_cross(
     most: int, count: int, events: list[tuple[str, int, int]]
 ) -> None:
-    house = House(count, max_connections=most)
+    cluster = Cluster(count, max_connections=most)
     for event, which, number in events:
         name = "abc"[which % count]
-        worker = house.workers[name]
+        worker = cluster.workers[name]
         if event == "come":
             worker.port.queued += number
         elif event == "leave":
@@ -131,42 +128,42 @@ def test_places_are_exact_however_the_messages_cross(
             worker.hears()
         else:
             # The queue is the parent's too: the next one finds it as it was.
-            waiting = house.kill(name)
-            house.workers[name].port.queued = waiting
-        assert house.live <= most
-    house.settle()
-    waiting = sum(worker.port.queued for worker in house.workers.values())
-    assert house.live == most or not waiting
+            waiting = cluster.kill(name)
+            cluster.workers[name].port.queued = waiting
+        assert cluster.live <= most
+    cluster.settle()
+    waiting = sum(worker.port.queued for worker in cluster.workers.values())
+    assert cluster.live == most or not waiting
     # All come in at last, and nothing was refused.
     for _ in range(1000):
-        if not (house.live or sum(worker.port.queued for worker in house.workers.values())):
+        if not (cluster.live or sum(worker.port.queued for worker in cluster.workers.values())):
             break
-        for worker in house.workers.values():
+        for worker in cluster.workers.values():
             worker.one_leaves()
-        house.settle()
-        assert house.live <= most
-    assert house.live == 0
+        cluster.settle()
+        assert cluster.live <= most
+    assert cluster.live == 0
     assert not any(
-        worker.port.queued or worker.factory.refused for worker in house.workers.values()
+        worker.port.queued or worker.factory.stats.refused for worker in cluster.workers.values()
     )
 
 
-def test_a_worker_has_no_place_in_stock() -> None:
-    house = House(2, max_connections=1)
-    a, b = house.workers.values()
+def test_a_worker_has_no_slot_in_stock() -> None:
+    cluster = Cluster(2, max_connections=1)
+    a, b = cluster.workers.values()
     a.port.queued = 1
-    house.settle()
+    cluster.settle()
     a.one_leaves()
     b.port.queued = 1
-    house.settle()
+    cluster.settle()
     assert (a.factory.live, b.factory.live) == (0, 1)
 
 
 def test_the_ports_of_a_worker_take_turns() -> None:
-    cluster = House(1, max_connections=1)
+    cluster = Cluster(1, max_connections=1)
     (worker,) = cluster.workers.values()
     other = FakePort(worker.factory)
-    worker.factory.places.guard(other)  # type: ignore[arg-type]
+    worker.guard(other)
     ports = [worker.port, other]
     for port in ports:
         port.queued = 10
@@ -190,37 +187,37 @@ def leave(connection: Connection) -> None:
 
 
 def test_a_source_is_counted_over_all_workers() -> None:
-    house = House(2, max_per_source=2)
-    a, b = house.workers.values()
+    cluster = Cluster(2, max_per_source=2)
+    a, b = cluster.workers.values()
     connections = [enter(each) for each in (a, b, a, b)] + [enter(b, "192.0.2.2")]
-    house.settle()
+    cluster.settle()
     assert [each.refused for each in connections] == [None, None, "source", "source", None]
     leave(connections[0])
     again, over = enter(b), enter(b)
-    house.settle()
+    cluster.settle()
     assert (again.refused, over.refused) == (None, "source")
 
 
 def test_what_a_dead_worker_had_is_free() -> None:
-    house = House(2, max_per_source=1)
-    enter(house.workers["a"])
-    house.settle()
-    house.kill("a")
-    again = enter(house.workers["b"])
-    house.settle()
+    cluster = Cluster(2, max_per_source=1)
+    enter(cluster.workers["a"])
+    cluster.settle()
+    cluster.kill("a")
+    again = enter(cluster.workers["b"])
+    cluster.settle()
     assert again.refused is None
 
 
 def test_nothing_is_lost_while_the_answer_is_awaited() -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
+    cluster = Cluster(1, max_per_source=1)
+    (worker,) = cluster.workers.values()
     connection = enter(worker)
     transport = connection.transport
     assert transport.producerState == "paused"
     connection.dataReceived(b"some ")
     connection.dataReceived(b"data")
     assert transport.value() == b""
-    house.settle()
+    cluster.settle()
     assert transport.value() == b"some data"
     assert transport.producerState == "producing"
     connection.dataReceived(b"!")
@@ -228,40 +225,40 @@ def test_nothing_is_lost_while_the_answer_is_awaited() -> None:
 
 
 def test_half_close_waits_for_the_answer_too() -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
+    cluster = Cluster(1, max_per_source=1)
+    (worker,) = cluster.workers.values()
     connection = enter(worker)
     connection.dataReceived(b"data")
     connection.readConnectionLost()
     assert "loseConnection" not in connection.transport.calls
-    house.settle()
+    cluster.settle()
     assert connection.transport.value() == b"data"
     assert "loseConnection" in connection.transport.calls
 
 
-def test_who_is_gone_before_the_answer_takes_no_place() -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
+def test_a_client_that_is_gone_before_the_answer_takes_no_slot() -> None:
+    cluster = Cluster(1, max_per_source=1)
+    (worker,) = cluster.workers.values()
     leave(enter(worker))
-    house.settle()
+    cluster.settle()
     again = enter(worker)
-    house.settle()
+    cluster.settle()
     assert again.refused is None
     assert worker.factory.live == 1
 
 
 def test_a_drain_that_comes_before_the_answer() -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
+    cluster = Cluster(1, max_per_source=1)
+    (worker,) = cluster.workers.values()
     connection = enter(worker)
     connection.dataReceived(b"data")
     connection.finish()
-    house.settle()
+    cluster.settle()
     assert connection.bytes_discarded == 4
     leave(connection)
-    house.settle()
+    cluster.settle()
     again = enter(worker)
-    house.settle()
+    cluster.settle()
     assert again.refused is None
 
 
@@ -269,14 +266,14 @@ def test_a_drain_that_comes_before_the_answer() -> None:
     st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["come", "leave", "hear", "kill"])))
 )
 def test_sources_are_exact_however_the_messages_cross(events: list[tuple[str, str]]) -> None:
-    house = House(2, max_per_source=2)
+    cluster = Cluster(2, max_per_source=2)
     inside: dict[str, list[Connection]] = {"a": [], "b": []}
 
     def heard() -> int:
-        return sum(each.source is not None for name in "ab" for each in inside[name])
+        return sum(each.admitted for name in "ab" for each in inside[name])
 
     for name, event in events:
-        worker = house.workers[name]
+        worker = cluster.workers[name]
         if event == "come":
             inside[name].append(enter(worker))
         elif event == "leave" and inside[name]:
@@ -285,28 +282,25 @@ def test_sources_are_exact_however_the_messages_cross(events: list[tuple[str, st
             if not worker.parent_hears():
                 worker.hears()
         elif event == "kill":
-            house.kill(name)
+            cluster.kill(name)
             inside[name] = []
         assert heard() <= 2
-    house.settle()
+    cluster.settle()
     for name in "ab":
         for each in inside[name]:
             leave(each)
-    house.settle()
-    first, second, third = (enter(house.workers["a"]) for _ in range(3))
-    house.settle()
+    cluster.settle()
+    first, second, third = (enter(cluster.workers["a"]) for _ in range(3))
+    cluster.settle()
     assert [each.refused for each in (first, second, third)] == [None, None, "source"]
 
 
 @pytest.mark.parametrize("log", ["connections", "chunks"])
 def test_what_is_logged_waits_for_the_answer(log: str) -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
-    factory = EchoFactory(log, limits=house.limits)
-    factory.sources = worker.factory.sources
-    worker.factory = factory
+    cluster = Cluster(1, log, max_per_source=1)
+    (worker,) = cluster.workers.values()
     connection = enter(worker)
     connection.dataReceived(b"data")
-    assert not connection.told
-    house.settle()
-    assert connection.told
+    assert not connection.logged
+    cluster.settle()
+    assert connection.logged

@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from echoproto.core.factory import EchoFactory
-from echoproto.workers.channel import encode
-from echoproto.workers.worker import InheritedEndpoint, Parent
+from echoproto.workers.channel import Channel
+from echoproto.workers.worker import InheritedEndpoint, ParentLink
 from tests.reactors import run
 
 
@@ -28,8 +28,8 @@ class Fake:
     def stop(self) -> None:
         self.told.append("stop")
 
-    def cut(self) -> None:
-        self.told.append("cut")
+    def abort(self) -> None:
+        self.told.append("abort")
 
     def skip_delay(self) -> None:
         self.told.append("skip_delay")
@@ -53,51 +53,51 @@ def standard_input() -> Iterator[int]:
     os.close(kept)
 
 
-def test_cut_and_the_end_of_input(standard_input: int) -> None:
-    played: Any = Fake()
-    parent = Parent(played, played)
+def test_abort_and_the_end_of_input(standard_input: int) -> None:
+    fake: Any = Fake()
+    parent = ParentLink(fake, fake, Channel(print))
     assert verifyObject(IReadDescriptor, parent)
     assert (parent.fileno(), parent.logPrefix()) == (0, "-")
-    os.write(standard_input, encode("cut"))
+    os.write(standard_input, b'{"kind": "abort"}\n')
     parent.doRead()
-    assert played.told == ["cut"]
+    assert fake.told == ["abort"]
     os.close(standard_input)
     parent.doRead()
-    assert played.told == ["cut", "removeReader", "stop"]
+    assert fake.told == ["abort", "removeReader", "stop"]
     parent.connectionLost(Failure(ConnectionDone()))
-    assert played.told == ["cut", "removeReader", "stop"]
+    assert fake.told == ["abort", "removeReader", "stop"]
 
 
-def test_a_cut_that_comes_before_the_drain_is_not_lost(standard_input: int) -> None:
-    played: Any = Fake()
-    parent = Parent(played, played)
+def test_an_abort_that_comes_before_the_drain_is_not_lost(standard_input: int) -> None:
+    fake: Any = Fake()
+    parent = ParentLink(fake, fake, Channel(print))
     parent.drain()
-    assert played.told == ["stopService"]
-    os.write(standard_input, encode("cut"))
+    assert fake.told == ["stopService"]
+    os.write(standard_input, b'{"kind": "abort"}\n')
     parent.doRead()
     parent.drain()
-    assert played.told == ["stopService", "cut", "stopService", "cut"]
+    assert fake.told == ["stopService", "abort", "stopService", "abort"]
     os.close(standard_input)
 
 
 def test_no_delay_once_the_parent_has_closed_its_ports(standard_input: int) -> None:
-    played: Any = Fake()
-    parent = Parent(played, played)
-    os.write(standard_input, encode("close"))
+    fake: Any = Fake()
+    parent = ParentLink(fake, fake, Channel(print))
+    os.write(standard_input, b'{"kind": "close"}\n')
     parent.doRead()
-    assert played.told == ["skip_delay"]
+    assert fake.told == ["skip_delay"]
     parent.drain()
-    assert played.told == ["skip_delay", "stopService", "skip_delay"]
+    assert fake.told == ["skip_delay", "stopService", "skip_delay"]
     os.close(standard_input)
 
 
 def test_no_delay_without_a_parent(standard_input: int) -> None:
-    played: Any = Fake()
-    parent = Parent(played, played)
+    fake: Any = Fake()
+    parent = ParentLink(fake, fake, Channel(print))
     os.close(standard_input)
     parent.doRead()
     parent.drain()
-    assert played.told == ["removeReader", "stop", "stopService", "skip_delay"]
+    assert fake.told == ["removeReader", "stop", "stopService", "skip_delay"]
 
 
 def test_an_inherited_socket_is_listened_on() -> None:
