@@ -1,35 +1,33 @@
-"""The status port as HTTP: a few paths, one request a connection.
+"""The status port as HTTP: a few paths, one request per connection.
 
-What is not needed is not there, for whoever reaches the port may send anything:
-GET and HEAD alone, no body, paths compared byte by byte, and nothing decoded,
-so that no two spellings name the same thing. A connection ends with the answer,
-so that nothing that follows a request is ever taken for another; and it ends
-ten seconds after it began at the latest.
+Anything may be sent to this port, so it takes only what it needs: GET and HEAD, no
+body, paths compared byte by byte, and nothing decoded, so that no two spellings name the
+same page. A connection ends with its answer, so that nothing that follows a request can
+be mistaken for another one; and it ends ten seconds after it began at the latest.
 
-Twisted's parser below refuses what is not HTTP/1.0 or 1.1 (RFC 9112). What it
-takes and we do not: folded header lines, bodies, and a missing or a second Host.
+Twisted's parser refuses what is not HTTP/1.0 or 1.1 (RFC 9112). What it accepts and this
+site refuses: folded header lines, bodies, and a missing or second Host.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from echoproto.status.collector import Collector
-from echoproto.status.metrics import CONTENT_TYPE as METRICS
-from echoproto.status.metrics import exposition
+from echoproto.status.metrics import CONTENT_TYPE, exposition
 from echoproto.status.snapshot import Snapshot
 
 _log = Logger(namespace="echoproto")
@@ -37,9 +35,9 @@ _log = Logger(namespace="echoproto")
 # Seconds from the connection to the end of the answer.
 _TIME_LIMIT = 10.0
 
-# More than those who watch one server ever are. One more, and the oldest goes:
-# who holds connections open keeps nobody out.
-_MOST_CONNECTIONS = 64
+# More than ever watch one server. When there is one more, the oldest is closed, so that
+# connections that are merely held open keep no other out.
+_MAX_CONNECTIONS = 64
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -51,118 +49,147 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _TEXT = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a request is answered.
-
-    :ivar body: the whole of it.
-    :ivar kind: its media type.
-    :ivar code: the status.
-    """
-
-    body: bytes
-    kind: str = _TEXT
-    code: int = http.OK
-
-
-def _verdict(trouble: str | None) -> Answer:
-    if trouble is None:
-        return Answer(b"ok\n")
-    return Answer(f"{trouble}\n".encode(), code=http.SERVICE_UNAVAILABLE)
-
-
-# What is told of a snapshot, by path.
-_TOLD: Mapping[bytes, Callable[[Snapshot], Answer]] = {
-    b"/metrics": lambda snapshot: Answer(exposition(snapshot), METRICS),
-    b"/healthz": lambda snapshot: _verdict(snapshot.not_healthy),
-    b"/readyz": lambda snapshot: _verdict(snapshot.not_ready),
-    b"/status.json": lambda snapshot: Answer(
-        json.dumps(snapshot.as_json()).encode(), "application/json"
-    ),
+_PAGE = {
+    b"": ("index.html", "text/html; charset=utf-8"),
+    b"page.css": ("page.css", "text/css; charset=utf-8"),
+    b"page.js": ("page.js", "text/javascript; charset=utf-8"),
 }
 
 
-def _page() -> dict[bytes, Answer]:
-    """Read the page, which is the same for every server."""
+class _Text(Resource):
+    """Answers a text, and has no children."""
+
+    def __init__(self, body: bytes = b"", kind: str = _TEXT, code: int = http.OK) -> None:
+        super().__init__()
+        self._body = body
+        self._kind = kind
+        self._code = code
+
+    def getChild(self, path: bytes, request: http.Request) -> Resource:
+        """Return what every path below a page is: not found."""
+        return _Text(b"no such page\n", code=http.NOT_FOUND)
+
+    def render(self, request: Any) -> bytes:
+        """Answer GET and HEAD with the text; refuse the other methods."""
+        if request.method in (b"GET", b"HEAD"):
+            code, kind, body = self._answer(request)
+        else:
+            request.setHeader("Allow", "GET, HEAD")
+            code, kind, body = http.NOT_ALLOWED, _TEXT, b"GET and HEAD only\n"
+        request.setResponseCode(code)
+        request.responseHeaders.removeHeader("Server")
+        for name, value in {**_HEADERS, "Content-Type": kind}.items():
+            request.setHeader(name, value)
+        if request.method != b"HEAD":
+            return body
+        # Twisted takes the length of what is returned only if that is not empty, and then
+        # logs a warning.
+        request.setHeader("Content-Length", str(len(body)))
+        return b""
+
+    def _answer(self, request: Any) -> tuple[int, str, bytes]:
+        """Return the status, the media type and the body."""
+        return self._code, self._kind, self._body
+
+
+class _Live(_Text):
+    """Answers with something about a snapshot that is taken for each request."""
+
+    def __init__(
+        self,
+        collect: Callable[[], Snapshot],
+        answer: Callable[[Snapshot], tuple[int, str, bytes]],
+    ) -> None:
+        super().__init__()
+        self._collect = collect
+        self._write = answer
+
+    def _answer(self, request: Any) -> tuple[int, str, bytes]:
+        try:
+            return self._write(self._collect())
+        except Exception:
+            _log.failure("cannot answer {path!r}", path=request.path)
+            return http.INTERNAL_SERVER_ERROR, _TEXT, b"it failed; the log says why\n"
+
+
+def _check(trouble: str | None) -> tuple[int, str, bytes]:
+    if trouble is None:
+        return http.OK, _TEXT, b"ok\n"
+    return http.SERVICE_UNAVAILABLE, _TEXT, f"{trouble}\n".encode()
+
+
+def _pages(collector: Collector) -> Resource:
+    """Return the root, with all pages."""
+    root = _Text()
     here = files("echoproto.status").joinpath("page")
-    return {
-        b"/": Answer(here.joinpath("index.html").read_bytes(), "text/html; charset=utf-8"),
-        b"/page.css": Answer(here.joinpath("page.css").read_bytes(), "text/css; charset=utf-8"),
-        b"/page.js": Answer(
-            here.joinpath("page.js").read_bytes(), "text/javascript; charset=utf-8"
-        ),
+    for path, (name, kind) in _PAGE.items():
+        root.putChild(path, _Text(here.joinpath(name).read_bytes(), kind))
+    collect = collector.collect
+    live: dict[bytes, Callable[[Snapshot], tuple[int, str, bytes]]] = {
+        b"metrics": lambda snapshot: (http.OK, CONTENT_TYPE, exposition(snapshot)),
+        b"healthz": lambda snapshot: _check(snapshot.not_healthy),
+        b"readyz": lambda snapshot: _check(snapshot.not_ready),
     }
+    for path, answer in live.items():
+        root.putChild(path, _Live(collect, answer))
+    root.putChild(
+        b"status.json",
+        _Live(
+            lambda: collect(sources=True),
+            lambda snapshot: (
+                http.OK,
+                "application/json",
+                json.dumps(snapshot.as_json()).encode(),
+            ),
+        ),
+    )
+    return root
 
 
-class _Request(http.Request):
+class _Request(Request):
     """One request."""
 
     channel: _Channel
 
     def process(self) -> None:
-        """Answer."""
-        # Who is gone is not answered.
-        self._gone = False
-        self.notifyFinish().addErrback(self._lost)
-        refusal = self._refusal()
-        if refusal is not None:
-            self._answer(refusal)
-            return
-        answering = maybeDeferred(self.channel.factory.answer, self.path)
-        answering.addErrback(self._failed)
-        answering.addCallback(self._answer)
-
-    def _refusal(self) -> Answer | None:
+        """Answer with a page, unless the request is not plain."""
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
         if len(hosts) > 1 or (not hosts and self.clientproto == b"HTTP/1.1"):
-            return Answer(b"one Host is needed\n", code=http.BAD_REQUEST)
-        if self.method not in (b"GET", b"HEAD"):
-            self.setHeader(b"Allow", b"GET, HEAD")
-            return Answer(b"GET and HEAD only\n", code=http.NOT_ALLOWED)
-        return None
+            self._render(_Text(b"one Host is needed\n", code=http.BAD_REQUEST))
+        elif not self.path.startswith(b"/") or b"%" in self.path:
+            # Twisted decodes what is between the slashes, and takes a path without one.
+            self._render(_Text(b"no such page\n", code=http.NOT_FOUND))
+        else:
+            super().process()
 
-    def _answer(self, answer: Answer) -> None:
-        if self._gone:
-            return
-        self.setResponseCode(answer.code)
-        for name, value in _HEADERS.items():
-            self.setHeader(name, value)
-        self.setHeader("Content-Type", answer.kind)
-        self.setHeader("Content-Length", str(len(answer.body)))
-        self.write(answer.body)
-        self.finish()
-
-    def _lost(self, _: Failure) -> None:
-        self._gone = True
-
-    def _failed(self, failure: Failure) -> Answer:
-        _log.failure("cannot answer {path!r}", failure, path=self.path)
-        return Answer(b"it failed; the log says why\n", code=http.INTERNAL_SERVER_ERROR)
+    def _render(self, refusal: Resource) -> None:
+        self.site = self.channel.site
+        self.render(refusal)
 
 
 class _Channel(http.HTTPChannel):
-    """One connection, with one request."""
+    """One connection, with one request.
 
-    requestFactory = _Request
+    A subclass, since what it refuses never becomes a request that a resource could refuse.
+    """
+
     maxHeaders = 100
     totalHeadersSize = 16384
-    factory: StatusSite
+    site: StatusSite
     transport: Any
     _end: IDelayedCall
 
     def connectionMade(self) -> None:
         """Begin to count the time."""
         super().connectionMade()
-        self.factory.opened(self)
+        self.site.opened(self)
         self._end = self.callLater(_TIME_LIMIT, self.transport.abortConnection)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget it."""
         if self._end.active():
             self._end.cancel()
-        self.factory.closed(self)
+        self.site.closed(self)
         super().connectionLost(reason)
 
     def lineReceived(self, line: bytes) -> None:
@@ -177,7 +204,7 @@ class _Channel(http.HTTPChannel):
         self._refuse(http.REQUEST_URI_TOO_LONG)
 
     def headerReceived(self, line: bytes) -> bool:
-        """Refuse a body, whichever way it is announced."""
+        """Refuse a body, in whichever way it is announced."""
         name, _, value = line.lower().partition(b":")
         value = value.strip(b" \t")
         if name == b"transfer-encoding":
@@ -200,8 +227,8 @@ class _Channel(http.HTTPChannel):
 
 
 @implementer(IProtocolNegotiationFactory)
-class StatusSite(http.HTTPFactory):
-    """Makes the connections of the status port, and bounds how many there are."""
+class StatusSite(Site):
+    """The site of a service's status; it bounds how many connections there are."""
 
     noisy = False
     # Twisted wraps its own, to switch to HTTP/2, and has no name for both.
@@ -210,31 +237,17 @@ class StatusSite(http.HTTPFactory):
     def __init__(self, collector: Collector, reactor: Any) -> None:
         """Make a site without connections.
 
-        :param collector: gathers what there is to tell.
+        :param collector: gathers what there is to show.
         :param reactor: counts the time.
         """
         # A connection counts its own time, from its begin and not from the last byte.
-        super().__init__(timeout=None, reactor=reactor)  # type: ignore[arg-type]
-        self._collector = collector
-        self._page = _page()
-        # In the order in which they came.
+        super().__init__(_pages(collector), _Request, timeout=None, reactor=reactor)
+        # In the order in which they were opened.
         self._channels: dict[_Channel, None] = {}
 
-    def answer(self, path: bytes) -> Deferred[Answer]:
-        """Return what a path says.
-
-        :param path: as it was sent, without the query.
-        """
-        if path in self._page:
-            return succeed(self._page[path])
-        if path in _TOLD:
-            collected = maybeDeferred(self._collector.collect, sources=path == b"/status.json")
-            return collected.addCallback(_TOLD[path])
-        return succeed(Answer(b"no such page\n", code=http.NOT_FOUND))
-
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Make room for one more, and make it."""
-        if len(self._channels) >= _MOST_CONNECTIONS:
+        """Make room for one more connection, and make it."""
+        if len(self._channels) >= _MAX_CONNECTIONS:
             oldest = next(iter(self._channels))
             # It is closed in the reactor's next turn, before which more may come.
             self.closed(oldest)
@@ -242,23 +255,23 @@ class StatusSite(http.HTTPFactory):
         return super().buildProtocol(addr)
 
     def opened(self, channel: _Channel) -> None:
-        """Know a connection."""
+        """Add a connection."""
         self._channels[channel] = None
 
     def closed(self, channel: _Channel) -> None:
-        """Know it no more."""
+        """Remove a connection."""
         self._channels.pop(channel, None)
 
     def close(self) -> None:
-        """End what connections there are, once what was answered is sent."""
+        """End all connections, once what was answered is sent."""
         for channel in tuple(self._channels):
             channel.loseConnection()
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return what a TLS client may choose.
 
-        Without a word of this Twisted ends the handshake with every client that
-        offers a choice (ALPN), as browsers do.
+        Without an answer Twisted ends the handshake with every client that offers a
+        choice (ALPN), as browsers do.
         """
         return [b"http/1.1"]
 
