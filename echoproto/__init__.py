@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from echoproto.core.connection_log import LogDetail as LogDetail
     from echoproto.core.factory import EchoFactory as EchoFactory
     from echoproto.core.protocol import Echo as Echo
+    from echoproto.core.stats import Stats as Stats
     from echoproto.limits.limits import Limits as Limits
     from echoproto.net.listen_queue import AcceptQueue as AcceptQueue
     from echoproto.net.listen_queue import ListenQueueLimits as ListenQueueLimits
     from echoproto.net.listen_queue import accept_queue as accept_queue
     from echoproto.net.listen_queue import clamp_backlog as clamp_backlog
     from echoproto.net.listen_queue import read_limits as read_limits
+    from echoproto.net.string_endpoint import StringEndpoint as StringEndpoint
     from echoproto.net.tcp_endpoint import TCPEndpoint as TCPEndpoint
     from echoproto.proxy_protocol.gate import ProxyHeaders as ProxyHeaders
     from echoproto.proxy_protocol.gate import ProxyMode as ProxyMode
@@ -41,6 +43,8 @@ _HOMES = {
     "LogDetail": "core.connection_log",
     "ProxyHeaders": "proxy_protocol.gate",
     "ProxyMode": "proxy_protocol.gate",
+    "Stats": "core.stats",
+    "StringEndpoint": "net.string_endpoint",
     "TCPEndpoint": "net.tcp_endpoint",
     "WorkersService": "workers.parent",
     "accept_queue": "net.listen_queue",

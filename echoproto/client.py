@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
@@ -25,14 +25,18 @@ _CHUNK = 64 * 1024
 
 
 class EchoError(Exception):
-    """A connection ended before all came back.
+    """The payload did not come back whole; ``__cause__`` is the error behind it, if any.
 
     :ivar received: what did come back.
     """
 
-    def __init__(self, message: str, received: bytes) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, received: bytes = b"") -> None:
+        # Both are arguments of the exception, so that it can be pickled.
+        super().__init__(message, received)
         self.received = received
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class EchoTimeout(EchoError, TimeoutError):  # noqa: N818 (as in "timeout")
@@ -110,16 +114,15 @@ class _Speaker(Protocol):
             return
         received = b"".join(self._received)
         if self._unsent or len(received) < self._expected or not reason.check(ConnectionDone):
-            self.over.errback(self.incomplete(reason.getErrorMessage()))
+            self.over.errback(self.incomplete(reason.getErrorMessage(), reason.value))
         else:
             self.over.callback(received)
 
-    def incomplete(self, why: str) -> EchoError:
+    def incomplete(self, why: str, cause: BaseException | None = None) -> EchoError:
         received = b"".join(self._received)
-        return EchoError(
-            f"{len(received)} of {self._expected} bytes came back: {why}",
-            received,
-        )
+        error = EchoError(f"{len(received)} of {self._expected} bytes came back: {why}", received)
+        error.__cause__ = cause
+        return error
 
     def _abort(self, over: Deferred[bytes]) -> None:
         self.transport.abortConnection()
@@ -128,6 +131,7 @@ class _Speaker(Protocol):
 async def echo(
     endpoint: IStreamClientEndpoint,
     payload: bytes,
+    *,
     timeout: float | None = None,
     reactor: Any = None,
 ) -> bytes:
@@ -145,17 +149,20 @@ async def echo(
     :returns: what came back. It is as long as the payload or longer; that it is
         equal is for the caller to check.
     :raises EchoTimeout: when the time is over.
-    :raises EchoError: when the connection ended before all came back, or not cleanly.
-    :raises twisted.internet.error.ConnectError: when there is no connection.
+    :raises EchoError: when there is no connection, or it ended before all came back, or
+        not cleanly.
     """
     speaker = _Speaker(payload)
 
-    async def start_connection() -> bytes:
-        await endpoint.connect(Factory.forProtocol(lambda: speaker))
+    async def exchange() -> bytes:
+        try:
+            await endpoint.connect(Factory.forProtocol(lambda: speaker))
+        except (ConnectError, OSError) as error:
+            raise EchoError(f"cannot connect: {error}") from error
         return await speaker.over
 
     if timeout is None:
-        return await start_connection()
+        return await exchange()
     if reactor is None:
         from twisted.internet import reactor
 
@@ -163,4 +170,4 @@ async def echo(
         error = speaker.incomplete(f"no end within {seconds:g} s")
         raise EchoTimeout(str(error), error.received)
 
-    return await Deferred.fromCoroutine(start_connection()).addTimeout(timeout, reactor, timed_out)
+    return await Deferred.fromCoroutine(exchange()).addTimeout(timeout, reactor, timed_out)

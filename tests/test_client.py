@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -169,7 +170,7 @@ def test_a_timeout_while_it_connects() -> None:
             return Deferred()
 
     clock = Clock()
-    talk = Deferred.fromCoroutine(echo(Unreachable(), b"data", 5, clock))  # type: ignore[arg-type]
+    talk = Deferred.fromCoroutine(echo(Unreachable(), b"data", timeout=5, reactor=clock))  # type: ignore[arg-type]
     clock.advance(5)
     failure: list[Failure] = []
     talk.addErrback(failure.append)
@@ -194,10 +195,20 @@ def test_nobody_listens() -> None:
         port: Any = await TCPEndpoint(reactor, 0).listen(Factory.forProtocol(Echo))
         number = port.getHost().port
         await port.stopListening()
-        return await echo(TCP4ClientEndpoint(reactor, "127.0.0.1", number), b"data", 60, reactor)
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", number)
+        return await echo(endpoint, b"data", timeout=60, reactor=reactor)
 
-    with pytest.raises(Refused):
+    with pytest.raises(EchoError, match="cannot connect: Connection was refused") as caught:
         run(main)
+    assert isinstance(caught.value.__cause__, Refused)
+    assert caught.value.received == b""
+
+
+@pytest.mark.parametrize("kind", [EchoError, EchoTimeout])
+def test_an_error_can_be_pickled(kind: type[EchoError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("3 of 4 bytes came back: reset", b"dat")))
+    assert type(error) is kind
+    assert (str(error), error.received) == ("3 of 4 bytes came back: reset", b"dat")
 
 
 def test_it_can_be_called_off() -> None:

@@ -1,4 +1,4 @@
-"""Say something to an echo service: ``python ask.py tcp:127.0.0.1:9999 'Hello, echo'``."""
+"""Send a text to an echo service: ``python ask.py tcp:127.0.0.1:9999 'Hello, echo'``."""
 
 import sys
 from typing import Any

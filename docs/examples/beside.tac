@@ -1,24 +1,28 @@
 """The echo, on two endpoints, beside another service: ``twistd -ny beside.tac``.
 
-The other one logs every ten seconds what the echo has carried.
+The other service logs every ten seconds what the echo has returned.
 """
+
+from typing import Any
 
 from twisted.application.internet import TimerService
 from twisted.application.service import Application, MultiService
-from twisted.internet import reactor
+from twisted.internet import reactor as global_reactor
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
 from echoproto import EchoFactory, EchoService, TCPEndpoint
 
+reactor: Any = global_reactor
 log = Logger("totals")
 factory = EchoFactory(log="connections")
 
 
-def tell_totals() -> None:
+def log_totals() -> None:
     log.info(
-        "{factory.live} live of {factory.accepted}, {factory.bytes_echoed} bytes echoed",
-        factory=factory,
+        "{live} of {stats.accepted} connections open, {stats.bytes_echoed} bytes echoed",
+        live=factory.live,
+        stats=factory.stats,
     )
 
 
@@ -30,7 +34,7 @@ EchoService(
     ],
     factory,
 ).setServiceParent(both)
-TimerService(10, tell_totals).setServiceParent(both)
+TimerService(10, log_totals).setServiceParent(both)
 
 application = Application("echo-and-totals")
 both.setServiceParent(application)

@@ -1,4 +1,4 @@
-"""The service of the command line, inside a program that runs its own reactor."""
+"""The service that the command line makes, in a program that runs its own reactor."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ async def main(reactor: Any) -> None:
     service = makeService(options, reactor)
     service.startService()
 
-    port = service.ports[0].getHost().port
-    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+    address: Any = service.ports[0].getHost()
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", address.port)
     print(await echo(endpoint, b"data", timeout=5, reactor=reactor))
 
     await service.stopService()

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.system.conftest import Serve
 from tests.system.server import BIN, PATIENCE, Server, running, say
 from tests.system.test_connections import needs_ipv6
@@ -35,7 +37,15 @@ def run(*command: str) -> str:
 
 def test_each_example_is_here() -> None:
     names = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".tac")}
-    assert names == {"echo.tac", "beside.tac", "embedded.py", "ask.py"}
+    assert names == {
+        "ask.py",
+        "beside.tac",
+        "echo.tac",
+        "embedded.py",
+        "from_asyncio.py",
+        "shared.py",
+        "shout.tac",
+    }
 
 
 def test_echo_tac(tmp_path: Path) -> None:
@@ -54,12 +64,25 @@ def test_beside_tac(tmp_path: Path) -> None:
             client.connect(str(tmp_path / "echo.sock"))
             assert say(client, b"more") == b"more"
         # The other service tells its totals at the start, and every ten seconds.
-        server.wait_for("0 live of 0, 0 bytes echoed")
+        server.wait_for("0 of 0 connections open, 0 bytes echoed")
         server.wait_for("closed unix:: 4 bytes")
 
 
-def test_embedded() -> None:
-    assert run(sys.executable, str(EXAMPLES / "embedded.py")) == "b'data'\n"
+def test_shout_tac(tmp_path: Path) -> None:
+    with tac("shout.tac", tmp_path) as server, server.connect() as client:
+        assert say(client, b"data") == b"DATA"
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("embedded.py", "b'data'\n"),
+        ("from_asyncio.py", "b'data'\n"),
+        ("shared.py", "3 connections, 12 bytes echoed\n"),
+    ],
+)
+def test_programs(name: str, printed: str) -> None:
+    assert run(sys.executable, str(EXAMPLES / name)) == printed
 
 
 def test_ask(serve: Serve) -> None:

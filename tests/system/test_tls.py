@@ -62,7 +62,7 @@ def test_all_comes_back(certificate: bytes, monkeypatch: pytest.MonkeyPatch, siz
     async def main(reactor: Any) -> bytes:
         service, endpoint = serving(reactor, certificate, monkeypatch)
         try:
-            return await echo(endpoint, payload, 60, reactor)
+            return await echo(endpoint, payload, timeout=60, reactor=reactor)
         finally:
             await service.stopService()
 
@@ -93,13 +93,13 @@ def test_a_drain_flushes_and_closes_cleanly(
     async def main(reactor: Any) -> tuple[bytes, Any, int]:
         service, endpoint = serving(reactor, certificate, monkeypatch)
         client: Any = await endpoint.connect(Factory.forProtocol(Client))
-        while service.factory.bytes_echoed < MIB:
+        while service.factory.stats.bytes_echoed < MIB:
             turn: Deferred[None] = Deferred()
             reactor.callLater(0, turn.callback, None)
             await turn
         await service.stopService()
         (reason,) = await client.over
-        return client.back, reason.type, service.factory.failed
+        return client.back, reason.type, service.factory.stats.failed
 
     back, reason, failed = run(main)
     assert back == b"x" * MIB
@@ -146,7 +146,7 @@ def test_idle_ones_end_before_and_after_the_handshake(
             silent = await where.connect(Factory.forProtocol(Silent))
             await silent.lost  # type: ignore[attr-defined]
         await service.stopService()
-        return service.factory.ended
+        return service.factory.stats.ended
 
     assert run(main) == {"idle": 2}
 
@@ -163,9 +163,9 @@ def test_a_source_that_has_enough_is_closed_at_once(
         with pytest.raises(Exception, match=r"lost|closed|reset"):
             await echo(endpoint, b"data", reactor=reactor)
         first.transport.abortConnection()  # type: ignore[attr-defined]
-        await service.factory.when_empty()
+        await service.connections.when_empty()
         assert await echo(endpoint, b"data", reactor=reactor) == b"data"
         await service.stopService()
-        return service.factory.refused
+        return service.factory.stats.refused
 
     assert run(main) == {"source": 1}
