@@ -23,7 +23,7 @@ from echoproto.core.service import EchoService
 from echoproto.limits.per_source import Limits
 from echoproto.net.tcp_endpoint import TCPEndpoint
 from echoproto.workers.parent import WorkersService
-from tests.bindings import binding
+from tests.twisted_versions import binding
 
 
 def parsed(*arguments: str) -> Options:

@@ -21,8 +21,8 @@ from zope.interface.verify import verifyObject
 
 from echoproto.net import string_endpoint as listen
 from echoproto.net.string_endpoint import ListenError, StringEndpoint, names_backlog
-from tests.bindings import HAS_BINDINGS, binding
 from tests.reactors import run
+from tests.twisted_versions import HAS_BINDINGS, HAS_TLS_ENDPOINT, binding
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_wrong_string_is_refused_in_one_line(description: str) -> None:
 @pytest.mark.parametrize(
     ("description", "reason", "allowed"),
     [
-        ("", "no such kind of endpoint", "ssl:, systemd:, tcp:, tcp6:, tls:, unix:"),
+        ("", "no such kind of endpoint", "ssl:, systemd:, tcp:, tcp6:, "),
         ("tcpx:7", "no such kind of endpoint", "ssl:, "),
         ("tcp", "without port", "tcp:PORT["),
         ("tcp:", "not a number: ''", "tcp:PORT["),
@@ -138,9 +138,22 @@ def test_the_names_of_inherited_sockets_are_told(monkeypatch: pytest.MonkeyPatch
         StringEndpoint(MemoryReactorClock(), "systemd:domain=INET:name=other")
 
 
+def test_the_kinds_that_this_twisted_has() -> None:
+    with pytest.raises(ListenError) as caught:
+        StringEndpoint(MemoryReactorClock(), "")
+    tls = "tls:, " if HAS_TLS_ENDPOINT else ""
+    assert caught.value.allowed == f"ssl:, systemd:, tcp:, tcp6:, {tls}unix:"
+
+
+def test_a_twisted_without_the_kind_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "getPlugins", lambda _: [])
+    with pytest.raises(ListenError, match="no such kind of endpoint"):
+        StringEndpoint(MemoryReactorClock(), "tls:dir:7")
+
+
 def test_tls_without_pyopenssl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "_has_tls", lambda: False)
-    for description in ("ssl:7", "tls:dir"):
+    for description in ("ssl:7", "tls:dir")[: 1 + HAS_TLS_ENDPOINT]:
         with pytest.raises(ListenError, match=r"needs pyOpenSSL; .*pip install 'echoproto\[tls\]'"):
             StringEndpoint(MemoryReactorClock(), description)
 
@@ -154,6 +167,9 @@ def test_files_that_tls_needs(tmp_path: Path) -> None:
         (f"tls:{tmp_path}", r"no \*.pem file in it"),
         (f"ssl:7:privateKey={junk}", "no private key and certificate in PEM form"),
     ):
+        if description.startswith("tls:") and not HAS_TLS_ENDPOINT:
+            junk.write_text("junk")
+            continue
         with pytest.raises(ListenError, match=why):
             StringEndpoint(MemoryReactorClock(), description)
         if description.endswith(str(tmp_path)):
