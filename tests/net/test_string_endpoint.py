@@ -1,4 +1,4 @@
-"""What an endpoint string becomes, with reactors that are played."""
+"""What an endpoint string opens, with fake reactors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_its_interface(reactor: MemoryReactorClock) -> None:
         ("tcp:7", 9, "0.0.0.0"),
         ("tcp:7:interface=127.0.0.1", 9, "127.0.0.1"),
         ("tcp:7:backlog=5", 5, "0.0.0.0"),
-        # Twisted's default, but somebody has said so.
+        # Twisted's default, but named.
         ("tcp:7:backlog=50", 50, "0.0.0.0"),
         ("tcp:7:127.0.0.1:50", 50, "127.0.0.1"),
         ("tcp6:7", 9, "::"),
@@ -83,18 +83,18 @@ def test_tcp(reactor: MemoryReactorClock, description: str, backlog: int, interf
         ("plugin:backlog=5", True),
     ],
 )
-def test_who_names_a_backlog(description: str, named: bool) -> None:
+def test_whether_a_string_names_a_backlog(description: str, named: bool) -> None:
     assert names_backlog(description) is named
 
 
 @given(st.text(alphabet=r"tcp6unixsly:=\0759 backlog/", max_size=40))
 def test_a_wrong_string_is_refused_in_one_line(description: str) -> None:
-    told: list[ListenError] = []
+    errors: list[ListenError] = []
     try:
         StringEndpoint(MemoryReactorClock(), description)
     except ListenError as error:
-        told.append(error)
-    for each in told:
+        errors.append(error)
+    for each in errors:
         assert each.description == description
         assert each.reason
         assert "\n" not in each.reason + each.allowed
@@ -125,14 +125,14 @@ def test_a_wrong_string_is_refused_in_one_line(description: str) -> None:
         ("systemd:domain=INET:name=x", "no socket was inherited", "systemd:domain=INET"),
     ],
 )
-def test_what_is_wrong_is_told(description: str, reason: str, allowed: str) -> None:
+def test_the_message_says_what_is_wrong(description: str, reason: str, allowed: str) -> None:
     with pytest.raises(ListenError) as caught:
         StringEndpoint(MemoryReactorClock(), description)
     assert caught.value.reason.startswith(reason)
     assert caught.value.allowed.startswith(allowed)
 
 
-def test_the_names_of_inherited_sockets_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_names_the_inherited_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDNAMES", "web:echo")
     with pytest.raises(ListenError, match="LISTEN_FDNAMES: web:echo"):
         StringEndpoint(MemoryReactorClock(), "systemd:domain=INET:name=other")
@@ -222,7 +222,7 @@ def test_an_interface_that_does_not_resolve(reactor: MemoryReactorClock) -> None
 
 
 class FakePlugin:
-    """Endpoints of somebody else's making."""
+    """A plug-in with endpoints of its own."""
 
     prefix = "played"
 

@@ -1,4 +1,4 @@
-"""Our TCP endpoint: names, families, clamp, SO_REUSEADDR."""
+"""The TCP endpoint: names, families, clamp, socket options."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def reactor() -> MemoryReactorClock:
 
 
 def listening(endpoint: TCPEndpoint) -> IListeningPort:
-    """The port, which is there at once."""
+    """Listen; return the port, which is there at once."""
     ports: list[Any] = []
     endpoint.listen(EchoFactory()).addBoth(ports.append)
     (port,) = ports
@@ -63,11 +63,11 @@ def test_the_defaults(reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPat
         (-3, 128, 0, True),
         (10**30, 128, 128, True),
         (1024, None, 1024, False),
-        # listen(2) takes an int, whatever is known of the limit.
+        # listen(2) takes an int, even if no limit is known.
         (10**30, None, INT_MAX, False),
     ],
 )
-def test_the_backlog_is_clamped_in_the_open(
+def test_a_clamped_backlog_is_logged(
     reactor: MemoryReactorClock,
     monkeypatch: pytest.MonkeyPatch,
     asked: int,
@@ -147,7 +147,7 @@ _getaddrinfo = socket.getaddrinfo
 
 
 @pytest.mark.parametrize("interface", ["", "\0", "a" * 70, "a..b", "\udcff", "x" * 100_000])
-def test_what_does_not_resolve(reactor: MemoryReactorClock, interface: str) -> None:
+def test_names_that_do_not_resolve(reactor: MemoryReactorClock, interface: str) -> None:
     with pytest.raises(CannotListenError) as caught:
         listening(TCPEndpoint(reactor, 7, interface))
     assert isinstance(caught.value.socketError, (socket.gaierror, ValueError))
@@ -155,7 +155,9 @@ def test_what_does_not_resolve(reactor: MemoryReactorClock, interface: str) -> N
 
 
 @pytest.mark.parametrize("interface", ["224.0.0.1", "255.255.255.255", "ff02::1"])
-def test_an_address_that_nobody_can_connect_to(reactor: MemoryReactorClock, interface: str) -> None:
+def test_an_address_that_no_client_can_connect_to(
+    reactor: MemoryReactorClock, interface: str
+) -> None:
     with pytest.raises(CannotListenError) as caught:
         listening(TCPEndpoint(reactor, 7, interface))
     assert caught.value.socketError.errno == errno.EADDRNOTAVAIL
