@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 
+import pytest
 from hypothesis import settings
+
+from tests.twisted_versions import HAS_BINDINGS
 
 # A shell that starts the tests in the background has them ignore SIGINT, and
 # every process that they start would inherit that.
@@ -14,3 +17,13 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # How long an example takes says more of what else the machine does than of us.
 settings.register_profile("echoproto", deadline=None)
 settings.load_profile("echoproto")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Bear with what an older Twisted does."""
+    if not HAS_BINDINGS:
+        # It leaves a socket that cannot be bound to the garbage collector.
+        config.addinivalue_line(
+            "filterwarnings",
+            "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
+        )

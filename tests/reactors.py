@@ -1,4 +1,4 @@
-"""Real reactors for tests, one each, never installed."""
+"""Real reactors for tests, one for each run, never installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ T = TypeVar("T")
 
 
 def run(main: Callable[[Any], Coroutine[Any, Any, T]], reactor: Any = None) -> T:
-    """Run a coroutine function, which is given the reactor, to its end; return its result."""
+    """Run a coroutine function with a reactor to its end.
+
+    :param main: called with the reactor.
+    :param reactor: a new one if none is given.
+    :returns: the result of the coroutine.
+    """
     if reactor is None:
         reactor = SelectReactor()
     outcome: list[Any] = []

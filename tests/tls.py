@@ -1,4 +1,4 @@
-"""A TLS client on buffers, which can close one side and go on reading.
+"""A TLS client on buffers that can close its sending side and go on reading.
 
 ``SSLSocket.unwrap`` closes both.
 """
@@ -22,7 +22,7 @@ class End(enum.Enum):
 
 
 class TLSClient:
-    """The client's end of a TLS session: bytes in, bytes out, no socket."""
+    """The client's end of a TLS session, without a socket."""
 
     def __init__(self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -35,7 +35,7 @@ class TLSClient:
         self.end: End | None = None
 
     def handshake(self) -> bool:
-        """Go on with the handshake; whether it is done."""
+        """Continue the handshake; return whether it is finished."""
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -49,17 +49,17 @@ class TLSClient:
             view = view[self._tls.write(view) :]
 
     def close_notify(self) -> None:
-        """Say that this side has said all."""
-        # It goes out at once; what is waited for then is the other side's.
+        """Close the sending side."""
+        # close_notify is written at once; the error is the missing one of the other side.
         with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
 
     def to_send(self) -> bytes:
-        """What is to go to the server now."""
+        """Return the bytes to send to the server now."""
         return self._outgoing.read()
 
     def receive(self, wire: bytes) -> None:
-        """Take what the server sent; nothing is the end of the TCP connection."""
+        """Decrypt what the server sent; no bytes mean the end of the TCP connection."""
         if wire:
             self._incoming.write(wire)
         else:

@@ -1,4 +1,4 @@
-"""Transports that a test plays by hand."""
+"""Fake transports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 @implementer(ITCPTransport)
 class TCPLikeTransport(StringTransport):
-    """A StringTransport with half-close and options, which notes what is called."""
+    """A StringTransport with half-close and options, which records what is called."""
 
     def __init__(self) -> None:
         # As with a real one, reading may be resumed while it closes.
@@ -24,13 +24,13 @@ class TCPLikeTransport(StringTransport):
         return bool(self.no_delay)
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Is not used."""
+        """Not used."""
 
     def getTcpKeepAlive(self) -> bool:
         return False
 
     def unregisterProducer(self) -> None:
-        # A real one takes this any number of times.
+        # A real one may be called any number of times.
         self.calls.append("unregisterProducer")
         self.producer = None
 
@@ -60,10 +60,10 @@ class TLSLikeTransport(TCPLikeTransport):
 
 @implementer(IUNIXTransport)
 class UNIXLikeTransport(TCPLikeTransport):
-    """Twisted's UNIX transport is a TCP transport, in its interfaces too."""
+    """Twisted's UNIX transport has the interfaces of a TCP transport too."""
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         raise OSError("Operation not supported")
 
     def sendFileDescriptor(self, descriptor: int) -> None:
-        """Is not used."""
+        """Not used."""

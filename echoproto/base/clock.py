@@ -1,4 +1,4 @@
-"""What counts the time: not the clock on the wall, which may be set."""
+"""The clock of a reactor: not the system time, which may be set."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 
 def use_monotonic_clock(reactor: Any) -> None:
-    """Let a reactor count its delayed calls by the monotonic clock.
+    """Let a reactor time its delayed calls by the monotonic clock.
 
-    Twisted's reactors count by ``time.time``: a clock that is set back an hour
-    holds every deadline up for an hour, and one that is set forward lets all
-    pass at once. Both happen to machines: a virtual one that was paused, a first
-    answer of NTP, an administrator.
+    Twisted's reactors use ``time.time``. If that clock is set back by an hour, every
+    deadline is an hour late; if it is set forward, all deadlines pass at once. Both
+    happen: when a virtual machine was paused, with the first answer of NTP, by an
+    administrator.
 
-    Nothing is done where a call is already being delayed: its time was counted
-    by the other clock.
+    A reactor that has delayed calls already is left alone: their times are those of the
+    other clock.
 
-    :param reactor: an ``IReactorTime``, whose ``seconds`` is replaced.
-        What the program itself runs; an application's own is not ours to change.
+    :param reactor: an ``IReactorTime`` that the program itself runs; its ``seconds`` is
+        replaced. The reactor of an application must not be changed.
     """
     if not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic

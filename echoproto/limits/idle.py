@@ -7,24 +7,13 @@ time, and compared with what they were before.
 from __future__ import annotations
 
 import itertools
-import socket
-import struct
-import sys
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
 from echoproto.core.connection import Connection
 from echoproto.core.factory import Clock
-from echoproto.net.transports import bytes_queued
-
-try:
-    import fcntl
-    import termios
-except ImportError:
-    # A platform without them, where a socket does not tell either.
-    fcntl = termios = None  # type: ignore[assignment]
+from echoproto.net.wire_counters import unreturned, wire_counters
 
 # Looks per timeout. A byte may move right after one, so that the next one notices it,
 # and the timeout may end right after one: 2/16 too late. Over TLS a close that is not
@@ -34,11 +23,6 @@ _LOOKS = 16
 # Connections looked at in one turn of the reactor: about a millisecond, for which all
 # others wait.
 _BATCH = 200
-
-# struct tcp_info of linux/tcp.h: __u64 tcpi_bytes_acked and tcpi_bytes_received
-# (Linux 4.1). They count what the other side has taken, and what it has sent.
-_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
-_WIRE = struct.Struct("=120x2Q")
 
 
 class IdleSweep:
@@ -117,62 +101,9 @@ class IdleSweep:
             # It was told to close, and waits for the client.
             connection.abort()
         elif now - before[1] >= self._timeout:
-            queued, unread, sent = _owed(connection.transport)
+            queued, unread, sent = unreturned(connection.transport)
             if unread and not queued:
                 # The server has not read yet: it was stopped, or is late.
                 return moved, now
             connection.end("idle", queued + unread + sent)
         return before
-
-
-def _socket(transport: Any) -> socket.socket | None:
-    # A layer, as TLS, passes on what the transport below it has.
-    found = getattr(transport, "socket", None)
-    return found if isinstance(found, socket.socket) else None
-
-
-def wire_counters(transport: Any) -> tuple[int, ...]:
-    """Return numbers that change whenever a byte moves to or from the other side.
-
-    :param transport: a connection's, of either lane, with or without TLS. Nothing is
-        known of one without a socket.
-    """
-    sock = _socket(transport)
-    if sock is None:
-        return ()
-    if _TCP_INFO is not None and sock.family != socket.AF_UNIX:
-        try:
-            return _WIRE.unpack(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _WIRE.size))
-        except (OSError, struct.error):
-            # Not TCP, or a kernel that tells less.
-            return (bytes_queued(transport),)
-    # What waits in the kernel for the other side, which a UNIX socket tells too.
-    return (bytes_queued(transport), _asked_of(sock, "TIOCOUTQ"))
-
-
-def _owed(transport: Any) -> tuple[int, int, int]:
-    """Return how many bytes the other side has sent and not taken back, as far as is known.
-
-    :returns: those that the server has, those that the kernel has and the server has
-        not read, and those that the server has handed to the kernel.
-    """
-    queued = bytes_queued(transport)
-    sock = _socket(transport)
-    if sock is None:
-        return queued, 0, 0
-    # What was written to a UNIX socket is the other side's already.
-    sent = 0 if sock.family == socket.AF_UNIX else _asked_of(sock, "TIOCOUTQ")
-    return queued, _asked_of(sock, "FIONREAD"), sent
-
-
-def _asked_of(sock: socket.socket, question: str) -> int:
-    """Return how many bytes are in a queue of a socket; 0 where it does not tell."""
-    number = getattr(termios, question, None)
-    if number is None:
-        return 0
-    answer = bytearray(4)
-    try:
-        fcntl.ioctl(sock, number, answer)
-    except OSError:
-        return 0
-    return int.from_bytes(answer, sys.byteorder, signed=True)

@@ -15,17 +15,17 @@ PerSourceLimit: ``listen(2)``, ``tcp(7)``, Documentation/networking/ip-sysctl.rs
 from __future__ import annotations
 
 import re
-import socket
 import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from echoproto.base.tcp_info import read_tcp_info
+
 # listen(2) takes an int, and so do the three sysctls.
 INT_MAX = 2**31 - 1
 
-# From linux/tcp.h and net/tcp_states.h; Python knows TCP_INFO on Linux only.
-_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
+# From net/tcp_states.h.
 _TCP_LISTEN = 10
 # struct tcp_info: eight one-byte fields, then __u32 rto, ato, snd_mss,
 # rcv_mss, unacked, sacked. For a listening socket the last two are the length
@@ -148,13 +148,10 @@ def accept_queue(port: object) -> AcceptQueue | None:
         a UNIX socket, or for a port that is closed.
     """
     sock = getattr(port, "socket", None)
-    if _TCP_INFO is None or sock is None:
+    info = None if sock is None else read_tcp_info(sock, _LISTEN_INFO)
+    if info is None:
         return None
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _LISTEN_INFO.size)
-    except OSError:
-        return None
-    state, queued, limit = _LISTEN_INFO.unpack(info)
+    state, queued, limit = info
     return AcceptQueue(queued, limit) if state == _TCP_LISTEN else None
 
 

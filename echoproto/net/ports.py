@@ -32,7 +32,31 @@ _log = Logger(namespace="echoproto")
 _make_binding: Any = getattr(tcp, "makeBinding", None)
 
 
-class TCPPort(tcp.Port):
+class _ClosesOnFailure:
+    """Mixed into a port: closes the socket if it cannot be bound, which Twisted may not do."""
+
+    _created: socket.socket | None = None
+
+    def createInternetSocket(self) -> socket.socket:  # noqa: N802
+        """Create the socket, and remember it."""
+        self._created = super().createInternetSocket()  # type: ignore[misc]
+        assert self._created is not None
+        return self._created
+
+    def startListening(self) -> None:
+        """Listen.
+
+        :raises twisted.internet.error.CannotListenError: if that fails.
+        """
+        try:
+            super().startListening()  # type: ignore[misc]
+        except CannotListenError:
+            if self._created is not None:
+                self._created.close()
+            raise
+
+
+class TCPPort(_ClosesOnFailure, tcp.Port):
     """A TCP port with a choice of socket options, for a Twisted without ``makeBinding``.
 
     That function came with Twisted 26.10.
@@ -59,7 +83,7 @@ class TCPPort(tcp.Port):
 
     def createInternetSocket(self) -> socket.socket:  # noqa: N802
         """Create the socket, and set the options, which count when it is bound."""
-        sock: socket.socket = super().createInternetSocket()
+        sock = super().createInternetSocket()
         # Twisted sets this one itself.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, self._reuse_address_wanted)
         if self._reuse_port_wanted:
@@ -67,19 +91,13 @@ class TCPPort(tcp.Port):
         return sock
 
 
-class UNIXPort(unix.Port):
+class UNIXPort(_ClosesOnFailure, unix.Port):
     """A UNIX port that removes its lock when it fails, and closes even if its file stays."""
 
     def __init__(self, path: str, *args: Any, **named: Any) -> None:
         """Describe a port; the arguments are those of ``unix.Port``."""
         super().__init__(path, *args, **named)  # type: ignore[arg-type]
         self._path = path
-        self._made: socket.socket | None = None
-
-    def createInternetSocket(self) -> socket.socket:  # noqa: N802
-        """Create the socket, and remember it: Twisted does not close it if bind(2) fails."""
-        self._made = super().createInternetSocket()
-        return self._made
 
     def startListening(self) -> None:
         """Listen at the path, after removing a socket that a killed server left there.
@@ -91,8 +109,6 @@ class UNIXPort(unix.Port):
         try:
             super().startListening()
         except CannotListenError:
-            if self._made is not None:
-                self._made.close()
             if self.lockFile is not None and self.lockFile.locked:
                 self.lockFile.unlock()
             raise
@@ -134,7 +150,7 @@ class InheritedUNIXPort(unix.Port):
         """Accept from the socket as it is."""
         # Twisted's spare descriptor, with which it accepts and closes connections when no
         # other is left. Only its own startListening reserves it; it has no public name.
-        tcp._reservedFD.reserve()
+        tcp._reservedFD.reserve()  # noqa: SLF001
         # No shutdown(2) before close(2), as in share_socket.
         self._shouldShutdown = False
         self.factory.doStart()  # type: ignore[union-attr]
@@ -256,7 +272,7 @@ def share_socket(port: IListeningPort) -> None:
     shared.stopReading()
     # Twisted calls shutdown(2) before it closes a socket, unless it has adopted it. That
     # ends the socket for all processes. There is no public name for it.
-    shared._shouldShutdown = False
+    shared._shouldShutdown = False  # noqa: SLF001
 
 
 def _remove_own_stale_lock(path: str) -> None:

@@ -47,6 +47,8 @@ _REFUSED = {
 }
 _COLON = r" (a colon that is part of one is written \:)"
 _NEEDS_TLS = ("ssl", "tls")
+# Kinds that an older Twisted lacks; they are plug-ins of its own.
+_SINCE_26_4 = {"tls"}
 
 # The number of values without a name up to the backlog, by kind; and the backlog that
 # Twisted passes on if the string has none.
@@ -286,7 +288,8 @@ def _parse(reactor: Any, description: str) -> Any:
     if kind in _REFUSED:
         instead = "--proxy-protocol with any other" if kind == "haproxy" else ", ".join(_FORMS)
         raise ListenError(description, f"{kind}: {_REFUSED[kind]}", instead)
-    known = sorted({*_FORMS, *_plugins()} - set(_REFUSED))
+    plugins = _plugins()
+    known = sorted({*_FORMS, *plugins} - set(_REFUSED) - (_SINCE_26_4 - plugins))
     if kind not in known:
         kinds = ", ".join(f"{each}:" for each in known)
         raise ListenError(description, "no such kind of endpoint", kinds)

@@ -1,8 +1,8 @@
-"""Half-close for what a port accepts over TLS.
+"""Half-close for the connections of a port that carries TLS.
 
-Nothing here imports what TLS needs (the extra ``tls``) unless a port carries it:
-the server serves TCP without. What half-close over TLS is, and how it is had,
-see :mod:`echoproto.net.tls_layer`.
+Nothing here imports what TLS needs (the extra ``tls``) unless a port carries it: TCP is
+served without. :mod:`echoproto.net.tls_layer` says what half-close over TLS is, and how
+it works.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from twisted.internet.interfaces import IListeningPort
 
 
 def tls_factory(port: IListeningPort) -> Any:
-    """Find the factory that adds TLS to what a port accepts.
+    """Return the factory that adds TLS to the connections of a port.
 
-    :param port: what an endpoint's ``listen`` gave.
-    :returns: a ``TLSMemoryBIOFactory``, or None if the port carries no TLS. It may
-        be wrapped in others, in Twisted's way (``WrappingFactory``).
+    :param port: a result of an endpoint's ``listen``.
+    :returns: a ``TLSMemoryBIOFactory``, or ``None`` if the port carries no TLS. It is
+        found below other factories too, if they wrap it in Twisted's way
+        (``WrappingFactory``).
     """
-    # A port that carries TLS has imported this.
+    # A port that carries TLS has imported this module.
     tls: Any = sys.modules.get("twisted.protocols.tls")
     if tls is None:
         return None
@@ -31,14 +32,14 @@ def tls_factory(port: IListeningPort) -> Any:
 
 
 def let_half_close(port: IListeningPort) -> None:
-    """Teach half-close to the TLS layers of all that a port will accept.
+    """Add half-close to the TLS layers of all connections that a port will accept.
 
     It works for every endpoint that adds TLS in Twisted's way: ``ssl:``, ``tls:``,
-    ``SSL4ServerEndpoint``, ``wrapServerTLS``. :class:`echoproto.EchoService` does
-    it for its own ports.
+    ``SSL4ServerEndpoint``, ``wrapServerTLS``. :class:`echoproto.EchoService` does it for
+    its own ports.
 
-    :param port: what an endpoint's ``listen`` gave. One without TLS, and one
-        whose TLS layer is not Twisted's own, is left as it is.
+    :param port: a result of an endpoint's ``listen``. One without TLS, and one whose TLS
+        layer is not Twisted's own, is left unchanged.
     """
     factory = tls_factory(port)
     if factory is None:
@@ -47,6 +48,6 @@ def let_half_close(port: IListeningPort) -> None:
 
     from echoproto.net.tls_layer import HalfCloseTLS
 
-    # The very class: one that differs may have its reasons.
+    # The exact class: a derived one may rely on what this replaces.
     if factory.protocol is BufferingTLSTransport:
         factory.protocol = HalfCloseTLS

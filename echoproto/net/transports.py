@@ -198,7 +198,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         protocol = getattr(self, "protocol", None)
         name = type(protocol).__name__ if protocol else "closed"
         # Twisted has no public name for the number of a port that may be closed already.
-        number = self.server._realPortNumber
+        number = self.server._realPortNumber  # noqa: SLF001
         return f"<{name} #{self.sessionno} on {number}>"
 
     def getHost(self) -> Any:

@@ -17,13 +17,16 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from echoproto.core.stats import DURATION_BOUNDS, Stats
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Listener, Process, Snapshot
+
+# Of the text format that generate_latest writes. The library has no constant for it that
+# all its versions share.
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 __all__ = ["CONTENT_TYPE", "exposition"]
 

@@ -1,4 +1,4 @@
-"""The clock that delayed calls are counted by."""
+"""The clock of delayed calls."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WallClock:
 
 @pytest.fixture
 def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
-    """What a reactor counts by, if nobody says otherwise."""
+    """The clock that a reactor uses by default."""
     clock = WallClock()
     monkeypatch.setattr(ReactorBase, "seconds", staticmethod(clock))
     return clock
@@ -50,9 +50,9 @@ def reactor(request: pytest.FixtureRequest, wall: WallClock) -> Iterator[Any]:
         made._asyncioEventloop.close()
 
 
-# A delay that the jump reaches would last half a minute, or nothing.
+# A delay that the jump affects would last half a minute, or no time at all.
 @pytest.mark.parametrize("jump", [-30.0, 30.0])
-def test_a_delay_lasts_as_long_though_the_wall_clock_is_set(
+def test_a_delay_keeps_its_length_when_the_wall_clock_is_set(
     reactor: Any, wall: WallClock, jump: float
 ) -> None:
     async def main(reactor: Any) -> float:
@@ -66,7 +66,7 @@ def test_a_delay_lasts_as_long_though_the_wall_clock_is_set(
     assert 0.1 <= run(main, reactor) < 20.0
 
 
-def test_a_call_that_is_being_delayed_keeps_its_clock() -> None:
+def test_a_reactor_with_delayed_calls_keeps_its_clock() -> None:
     reactor = MemoryReactorClock()
     reactor.callLater(1, lambda: None)
     use_monotonic_clock(reactor)

@@ -22,7 +22,7 @@ from echoproto.command.tap import makeService
 from echoproto.limits.limits import Limits
 from echoproto.service import EchoService
 from echoproto.workers.parent import WorkersService
-from tests.bindings import binding
+from tests.twisted_versions import binding
 
 
 def parsed(*arguments: str) -> Options:

@@ -1,4 +1,4 @@
-"""Who waits for a place, with ports that are played, and with real ones."""
+"""Connection slots, with fake ports and with real ones."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from echoproto import EchoService, TCPEndpoint
 from echoproto.core.factory import EchoFactory
 from echoproto.limits.per_source import Limits
+from echoproto.limits.slots import ConnectionSlots, SlotsExtension
 from tests.ports import FakePort, turn
 from tests.reactors import run
 
@@ -25,7 +26,7 @@ from tests.reactors import run
     st.integers(1, 3),
     st.lists(st.tuples(st.integers(0, 2), st.integers(-3, 8)), max_size=30),
 )
-def test_there_are_never_more_and_nobody_waits_in_vain(
+def test_the_limit_is_never_exceeded_and_every_free_slot_is_used(
     most: int, count: int, events: list[tuple[int, int]]
 ) -> None:
     factory = EchoFactory(limits=Limits(max_connections=most))
@@ -67,8 +68,64 @@ def test_without_a_limit_a_port_is_left_alone() -> None:
     assert "doRead" not in vars(port)
 
 
+def test_all_slots_are_filled_at_once_each_port_in_turn() -> None:
+    live = 0
+    slots = ConnectionSlots(3, lambda: live + factory.live)
+    factory = EchoFactory()
+    ports: list[Any] = [FakePort(factory) for _ in range(3)]
+    for port in ports:
+        slots.guard(port)
+        port.queued = 2
+    live = 3
+    turn(ports)
+    assert len(slots.waiting_ports) == 3
+    assert not any(port.reading for port in ports)
+    live = 0
+    slots.fill()
+    assert [port.queued for port in ports] == [0, 1, 2]
+    # The last one had no turn, and goes on waiting.
+    assert [port.reading for port in ports] == [True, True, False]
+    assert len(slots.waiting_ports) == 1
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_extension(ours: bool) -> None:
+    """Clients are parked only if the socket ends with the port."""
+    factory = EchoFactory()
+    slots = ConnectionSlots(1, lambda: 1)
+    extension = SlotsExtension(slots)
+    port: Any = ParkingPort(factory)
+    extension.starting(None)
+    extension.port_opened(port)
+    extension.started()
+    extension.port_closing(port, ours)
+    port.doRead()
+    assert slots.waiting == ours
+    assert port.reading is ours
+    extension.port_closed(port)
+    port.doRead()
+    assert slots.waiting == 1 + ours
+    extension.stopped()
+    assert slots.drop_waiting() == 1 + ours
+    assert slots.waiting == 0
+    assert [sock.fileno() for sock in port.accepted] == [-1] * (1 + ours)
+
+
+class ParkingPort(FakePort):
+    """A port at which a client always waits."""
+
+    def __init__(self, factory: EchoFactory) -> None:
+        super().__init__(factory)
+        self.socket = self
+        self.accepted: list[socket.socket] = []
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.accepted.append(socket.socket())
+        return self.accepted[-1], ("192.0.2.1", 7)
+
+
 @pytest.mark.parametrize("fast_lane", [True, False])
-def test_a_drain_hears_those_who_wait(fast_lane: bool) -> None:
+def test_a_drain_serves_the_clients_that_wait(fast_lane: bool) -> None:
     async def main(reactor: Any) -> None:
         factory = EchoFactory(clock=reactor, limits=Limits(max_connections=2))
         endpoint = TCPEndpoint(reactor, 0)
@@ -105,7 +162,7 @@ def test_a_drain_hears_those_who_wait(fast_lane: bool) -> None:
 
 
 @pytest.mark.parametrize("fast_lane", [True, False])
-def test_those_who_wait_in_vain_are_closed(fast_lane: bool) -> None:
+def test_parked_connections_are_closed_at_the_end_of_a_drain(fast_lane: bool) -> None:
     async def main(reactor: Any) -> None:
         factory = EchoFactory(clock=reactor, limits=Limits(max_connections=1))
         service = EchoService(TCPEndpoint(reactor, 0), factory, 0.1, reactor, fast_lane)

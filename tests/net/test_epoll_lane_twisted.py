@@ -1,7 +1,7 @@
 """Twisted's own reactor tests, run against servers in the lane.
 
-Each reactor here has a lane below it, and each port that it opens is taken
-into that lane; to a test the two look like one reactor.
+Each reactor here has a lane below it, which adopts each port that the reactor opens; to a
+test the two look like one reactor.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from echoproto.net.epoll_lane import EpollLane
 
 pytestmark = [
     pytest.mark.skipif(not EpollLane.available(), reason="needs select.epoll"),
-    # Twisted's tests hand pyOpenSSL's own objects to pyOpenSSL,
+    # Twisted's tests pass pyOpenSSL's own objects to pyOpenSSL,
     pytest.mark.filterwarnings("ignore:Passing pyOpenSSL .* objects is deprecated"),
-    # and a context factory of a kind it will not take for ever,
+    # and a context factory of a deprecated kind,
     pytest.mark.filterwarnings("ignore:.*BrokenContextFactory object"),
     # and leave sockets, where a start has failed, to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
@@ -54,7 +54,7 @@ SUITES: list[type[ReactorBuilder]] = [
     test_unix.UnixClientTestsBuilder,
 ]
 
-# What the lane does otherwise, by test; each of these must fail.
+# What the lane does differently, by test; each of these must fail.
 EXCEPTIONS = {
     "test_logPrefix": (
         "the lane opens no log context for an event, and so the legacy twisted.python.log "
@@ -62,37 +62,37 @@ EXCEPTIONS = {
     ),
 }
 
-# What cannot even be tried, since it would be waited for in vain.
+# What cannot even be tried, since the test would wait for it without end.
 LEFT_OUT = {
     "test_closePeerOnEMFILE": (
-        "who comes when no descriptor is left is not closed in the lane, but waits in the "
-        "accept queue; tests/test_reactor.py shows it"
+        "when no descriptor is left, new clients are not closed in the lane, but wait in the "
+        "accept queue; tests/net/test_epoll_lane.py tests it"
     ),
 }
 
 
 class _InLane:
-    """Mixed into a reactor: what listens is in a lane."""
+    """Mixed into a reactor: its ports are in a lane."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.lane = EpollLane(self)
-        # No test has added it; like the waker, it is not to be found by one.
+        # No test has added it; like the waker, it must not appear among the readers.
         self._internalReaders: Any
         self._internalReaders.add(self.lane)
 
-    def _taken(self, port: Any) -> Any:
+    def _adopted(self, port: Any) -> Any:
         assert self.lane.adopt(port)
         return port
 
     def listenTCP(self, *args: Any, **options: Any) -> Any:
-        return self._taken(super().listenTCP(*args, **options))  # type: ignore[misc]
+        return self._adopted(super().listenTCP(*args, **options))  # type: ignore[misc]
 
     def listenUNIX(self, *args: Any, **options: Any) -> Any:
-        return self._taken(super().listenUNIX(*args, **options))  # type: ignore[misc]
+        return self._adopted(super().listenUNIX(*args, **options))  # type: ignore[misc]
 
     def adoptStreamPort(self, *args: Any) -> Any:
-        return self._taken(super().adoptStreamPort(*args))  # type: ignore[misc]
+        return self._adopted(super().adoptStreamPort(*args))  # type: ignore[misc]
 
     def getReaders(self) -> list[Any]:
         return [*super().getReaders(), *self.lane.getReaders()]  # type: ignore[misc]

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from echoproto.net import listen_queue
+from echoproto.base import tcp_info
 from echoproto.net.listen_queue import (
     INT_MAX,
     AcceptQueue,
@@ -333,5 +333,5 @@ def test_there_is_no_accept_queue_where_nothing_listens(
 def test_there_is_no_accept_queue_to_read_outside_linux(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listen_queue, "_TCP_INFO", None)
+    monkeypatch.setattr(tcp_info, "_TCP_INFO", None)
     assert accept_queue(SimpleNamespace(socket=listener)) is None

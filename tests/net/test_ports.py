@@ -1,4 +1,4 @@
-"""Ports whose socket, or whose file, is not only theirs; on real sockets."""
+"""Ports that share their socket or their file, on real sockets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def inherited(path: Path) -> Iterator[socket.socket]:
-    """A listening UNIX socket with a mode and a queue that somebody chose."""
+    """A listening UNIX socket of another process, with its own mode and queue."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
         path.chmod(0o600)
@@ -54,7 +54,7 @@ def test_an_inherited_unix_socket_is_left_as_it_is(path: Path, inherited: socket
     async def main(reactor: Any) -> None:
         port: Any = adopt(reactor, os.dup(inherited.fileno()), ServerFactory())
         assert port.backlog is None
-        # For the moment when no descriptor is left.
+        # The spare descriptor for when no other is left.
         assert tcp._reservedFD.available()
         assert port.getHost().name == os.fsencode(path)
         await port.stopListening()
@@ -63,7 +63,7 @@ def test_an_inherited_unix_socket_is_left_as_it_is(path: Path, inherited: socket
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
     try:
-        # It still listens, and for no more than before: backlog + 1.
+        # It still listens, and its queue is as long as before: backlog + 1.
         for client in clients[:2]:
             client.connect(str(path))
         clients[2].setblocking(False)
@@ -89,7 +89,7 @@ def test_what_is_no_listening_stream_socket_is_refused_and_closed() -> None:
     run(main)
 
 
-def test_the_lock_of_a_server_that_had_our_number(path: Path) -> None:
+def test_a_stale_lock_with_our_process_id_is_removed(path: Path) -> None:
     async def main(reactor: Any) -> None:
         left = socket.socket(socket.AF_UNIX)
         left.bind(str(path))
@@ -125,7 +125,7 @@ def test_a_stale_lock_beside_a_file_that_is_no_socket(path: Path) -> None:
     assert not os.path.lexists(f"{path}.lock")
 
 
-def test_a_port_whose_file_is_gone_closes_all_the_same(path: Path) -> None:
+def test_a_port_whose_file_is_gone_still_closes(path: Path) -> None:
     async def main(reactor: Any) -> UNIXPort:
         port = unix_port(reactor, path)
         path.unlink()

@@ -1,4 +1,4 @@
-"""What an endpoint string becomes, with reactors that are played."""
+"""What an endpoint string opens, with fake reactors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from zope.interface.verify import verifyObject
 
 from echoproto.net import string_endpoint as listen
 from echoproto.net.string_endpoint import ListenError, StringEndpoint, names_backlog
-from tests.bindings import HAS_BINDINGS, binding
 from tests.reactors import run
+from tests.twisted_versions import HAS_BINDINGS, HAS_TLS_ENDPOINT, binding
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_its_interface(reactor: MemoryReactorClock) -> None:
         ("tcp:7", 9, "0.0.0.0"),
         ("tcp:7:interface=127.0.0.1", 9, "127.0.0.1"),
         ("tcp:7:backlog=5", 5, "0.0.0.0"),
-        # Twisted's default, but somebody has said so.
+        # Twisted's default, but named.
         ("tcp:7:backlog=50", 50, "0.0.0.0"),
         ("tcp:7:127.0.0.1:50", 50, "127.0.0.1"),
         ("tcp6:7", 9, "::"),
@@ -83,18 +83,18 @@ def test_tcp(reactor: MemoryReactorClock, description: str, backlog: int, interf
         ("plugin:backlog=5", True),
     ],
 )
-def test_who_names_a_backlog(description: str, named: bool) -> None:
+def test_whether_a_string_names_a_backlog(description: str, named: bool) -> None:
     assert names_backlog(description) is named
 
 
 @given(st.text(alphabet=r"tcp6unixsly:=\0759 backlog/", max_size=40))
 def test_a_wrong_string_is_refused_in_one_line(description: str) -> None:
-    told: list[ListenError] = []
+    errors: list[ListenError] = []
     try:
         StringEndpoint(MemoryReactorClock(), description)
     except ListenError as error:
-        told.append(error)
-    for each in told:
+        errors.append(error)
+    for each in errors:
         assert each.description == description
         assert each.reason
         assert "\n" not in each.reason + each.allowed
@@ -103,7 +103,7 @@ def test_a_wrong_string_is_refused_in_one_line(description: str) -> None:
 @pytest.mark.parametrize(
     ("description", "reason", "allowed"),
     [
-        ("", "no such kind of endpoint", "ssl:, systemd:, tcp:, tcp6:, tls:, unix:"),
+        ("", "no such kind of endpoint", "ssl:, systemd:, tcp:, tcp6:, "),
         ("tcpx:7", "no such kind of endpoint", "ssl:, "),
         ("tcp", "without port", "tcp:PORT["),
         ("tcp:", "not a number: ''", "tcp:PORT["),
@@ -125,22 +125,35 @@ def test_a_wrong_string_is_refused_in_one_line(description: str) -> None:
         ("systemd:domain=INET:name=x", "no socket was inherited", "systemd:domain=INET"),
     ],
 )
-def test_what_is_wrong_is_told(description: str, reason: str, allowed: str) -> None:
+def test_the_message_says_what_is_wrong(description: str, reason: str, allowed: str) -> None:
     with pytest.raises(ListenError) as caught:
         StringEndpoint(MemoryReactorClock(), description)
     assert caught.value.reason.startswith(reason)
     assert caught.value.allowed.startswith(allowed)
 
 
-def test_the_names_of_inherited_sockets_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_names_the_inherited_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_FDNAMES", "web:echo")
     with pytest.raises(ListenError, match="LISTEN_FDNAMES: web:echo"):
         StringEndpoint(MemoryReactorClock(), "systemd:domain=INET:name=other")
 
 
+def test_the_kinds_that_this_twisted_has() -> None:
+    with pytest.raises(ListenError) as caught:
+        StringEndpoint(MemoryReactorClock(), "")
+    tls = "tls:, " if HAS_TLS_ENDPOINT else ""
+    assert caught.value.allowed == f"ssl:, systemd:, tcp:, tcp6:, {tls}unix:"
+
+
+def test_a_twisted_without_the_kind_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "getPlugins", lambda _: [])
+    with pytest.raises(ListenError, match="no such kind of endpoint"):
+        StringEndpoint(MemoryReactorClock(), "tls:dir:7")
+
+
 def test_tls_without_pyopenssl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "_has_tls", lambda: False)
-    for description in ("ssl:7", "tls:dir"):
+    for description in ("ssl:7", "tls:dir")[: 1 + HAS_TLS_ENDPOINT]:
         with pytest.raises(ListenError, match=r"needs pyOpenSSL; .*pip install 'echoproto\[tls\]'"):
             StringEndpoint(MemoryReactorClock(), description)
 
@@ -154,6 +167,9 @@ def test_files_that_tls_needs(tmp_path: Path) -> None:
         (f"tls:{tmp_path}", r"no \*.pem file in it"),
         (f"ssl:7:privateKey={junk}", "no private key and certificate in PEM form"),
     ):
+        if description.startswith("tls:") and not HAS_TLS_ENDPOINT:
+            junk.write_text("junk")
+            continue
         with pytest.raises(ListenError, match=why):
             StringEndpoint(MemoryReactorClock(), description)
         if description.endswith(str(tmp_path)):
@@ -206,7 +222,7 @@ def test_an_interface_that_does_not_resolve(reactor: MemoryReactorClock) -> None
 
 
 class FakePlugin:
-    """Endpoints of somebody else's making."""
+    """A plug-in with endpoints of its own."""
 
     prefix = "played"
 

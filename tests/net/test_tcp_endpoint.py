@@ -1,4 +1,4 @@
-"""Our TCP endpoint: names, families, clamp, SO_REUSEADDR."""
+"""The TCP endpoint: names, families, clamp, socket options."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from echoproto import EchoFactory, TCPEndpoint
-from echoproto.net import listen_queue
+from echoproto.net import listen_queue, ports
+from echoproto.net.epoll_lane import EpollLane
+from echoproto.net.extensions import Lane
 from echoproto.net.listen_queue import INT_MAX, ListenQueueLimits
 from tests.logs import logged
 from tests.reactors import run
+from tests.twisted_versions import HAS_BINDINGS
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def reactor() -> MemoryReactorClock:
 
 
 def listening(endpoint: TCPEndpoint) -> IListeningPort:
-    """The port, which is there at once."""
+    """Listen; return the port, which is there at once."""
     ports: list[Any] = []
     endpoint.listen(EchoFactory()).addBoth(ports.append)
     (port,) = ports
@@ -58,11 +62,11 @@ def test_the_defaults(reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPat
         (-3, 128, 0, True),
         (10**30, 128, 128, True),
         (1024, None, 1024, False),
-        # listen(2) takes an int, whatever is known of the limit.
+        # listen(2) takes an int, even if no limit is known.
         (10**30, None, INT_MAX, False),
     ],
 )
-def test_the_backlog_is_clamped_in_the_open(
+def test_a_clamped_backlog_is_logged(
     reactor: MemoryReactorClock,
     monkeypatch: pytest.MonkeyPatch,
     asked: int,
@@ -142,7 +146,7 @@ _getaddrinfo = socket.getaddrinfo
 
 
 @pytest.mark.parametrize("interface", ["", "\0", "a" * 70, "a..b", "\udcff", "x" * 100_000])
-def test_what_does_not_resolve(reactor: MemoryReactorClock, interface: str) -> None:
+def test_names_that_do_not_resolve(reactor: MemoryReactorClock, interface: str) -> None:
     with pytest.raises(CannotListenError) as caught:
         listening(TCPEndpoint(reactor, 7, interface))
     assert isinstance(caught.value.socketError, (socket.gaierror, ValueError))
@@ -150,7 +154,9 @@ def test_what_does_not_resolve(reactor: MemoryReactorClock, interface: str) -> N
 
 
 @pytest.mark.parametrize("interface", ["224.0.0.1", "255.255.255.255", "ff02::1"])
-def test_an_address_that_nobody_can_connect_to(reactor: MemoryReactorClock, interface: str) -> None:
+def test_an_address_that_no_client_can_connect_to(
+    reactor: MemoryReactorClock, interface: str
+) -> None:
     with pytest.raises(CannotListenError) as caught:
         listening(TCPEndpoint(reactor, 7, interface))
     assert caught.value.socketError.errno == errno.EADDRNOTAVAIL
@@ -160,21 +166,78 @@ def test_an_address_that_nobody_can_connect_to(reactor: MemoryReactorClock, inte
 # With real sockets.
 
 
-def options(reuse_address: bool) -> int:
-    async def main(reactor: Any) -> int:
-        port: Any = await TCPEndpoint(reactor, 0, reuse_address=reuse_address).listen(EchoFactory())
+@pytest.fixture(params=["with makeBinding", "without makeBinding"])
+def _each_way_of_binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twisted has ``tcp.makeBinding`` from 26.10 on."""
+    if request.param == "without makeBinding":
+        monkeypatch.setattr(ports, "_make_binding", None)
+    elif not HAS_BINDINGS:
+        pytest.skip("this Twisted has no makeBinding")
+
+
+@pytest.mark.usefixtures("_each_way_of_binding")
+@pytest.mark.parametrize("interface", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("reuse_address", [True, False])
+@pytest.mark.parametrize("reuse_port", [True, False])
+def test_the_socket_options(reuse_address: bool, reuse_port: bool, interface: str) -> None:
+    """All these ports serve in the lane."""
+
+    async def main(reactor: Any) -> tuple[bool, bool]:
+        endpoint = TCPEndpoint(reactor, 0, interface, 5, reuse_address, reuse_port)
+        port: Any = await endpoint.listen(EchoFactory())
+        lane = Lane(fast=True)
+        lane.starting(reactor)
+        lane.port_opened(port, None)
         try:
-            value: int = port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
-            return value
+            assert isinstance(port.reactor, EpollLane) or not EpollLane.available()
+            assert port.getHost().host == interface
+            queue = listen_queue.accept_queue(port)
+            assert queue is None or queue.limit == 5
+            with socket.create_connection((interface, port.getHost().port)) as client:
+                client.sendall(b"data")
+                client.setblocking(False)
+                while True:
+                    try:
+                        assert client.recv(10) == b"data"
+                        break
+                    except BlockingIOError:
+                        await deferLater(reactor, 0.001)
+            names = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+            address, port_shared = (
+                bool(port.socket.getsockopt(socket.SOL_SOCKET, name)) for name in names
+            )
+            return address, port_shared
         finally:
             await port.stopListening()
+            lane.stopped()
 
-    return run(main)
+    assert run(main) == (reuse_address, reuse_port)
 
 
-def test_reuse_address() -> None:
-    assert options(reuse_address=True) == 1
-    assert options(reuse_address=False) == 0
+@pytest.mark.usefixtures("_each_way_of_binding")
+def test_several_sockets_on_one_port() -> None:
+    async def main(reactor: Any) -> None:
+        opened: list[Any] = TCPEndpoint(reactor, 0).listen_many(EchoFactory(), 3)
+        assert len({port.getHost().port for port in opened}) == 1
+        for port in opened:
+            await port.stopListening()
+
+    run(main)
+
+
+@pytest.mark.usefixtures("_each_way_of_binding")
+@pytest.mark.parametrize("reuse_port", [True, False])
+def test_a_port_in_use_is_refused_either_way(reuse_port: bool) -> None:
+    """The other process does not share it."""
+
+    async def main(reactor: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            number = other.getsockname()[1]
+            await TCPEndpoint(reactor, number, reuse_port=reuse_port).listen(EchoFactory())
+
+    with pytest.raises(CannotListenError) as caught:
+        run(main)
+    assert caught.value.socketError.errno == errno.EADDRINUSE
 
 
 def test_a_port_in_use() -> None:

@@ -1,4 +1,4 @@
-"""Which ports carry TLS, and what is done to them."""
+"""Which ports carry TLS, and what is changed in them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from twisted.internet.testing import MemoryReactorClock
 
 from echoproto.net.tls import let_half_close, tls_factory
 
-# A port is anything that has its factory; so is a test's.
-
 
 class Port:
+    """What is used of a port."""
+
     def __init__(self, factory: Any) -> None:
         self.factory = factory
 
@@ -31,7 +31,7 @@ def tls() -> Any:
 def over_tls(tls: Any, **attributes: Any) -> Any:
     class Creator:
         def getContext(self) -> None:
-            """Is not used."""
+            """Not used."""
 
     from twisted.internet.interfaces import IOpenSSLContextFactory
     from zope.interface import directlyProvides
@@ -80,7 +80,7 @@ def test_tls_below_another_layer(tls: Any) -> None:
 
 def test_a_layer_that_is_not_twisteds_own_is_left_as_it_is(tls: Any) -> None:
     class Own(tls.BufferingTLSTransport):  # type: ignore[misc]
-        """Has its reasons."""
+        """May rely on its own methods."""
 
     port: Any = Port(over_tls(tls, protocol=Own))
     assert tls_factory(port) is port.factory

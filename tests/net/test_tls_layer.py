@@ -1,4 +1,4 @@
-"""The TLS layer, between a client on buffers and a TCP transport played by hand."""
+"""The TLS layer, between a client on buffers and a fake TCP transport."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.tls import VERSIONS, End, TLSClient, make_certificate
 from tests.transports import TCPLikeTransport
 
 pytest.importorskip("OpenSSL", reason="needs Twisted[tls]")
-# Twisted hands pyOpenSSL what newer versions of that no longer want.
+# Twisted passes objects to pyOpenSSL that newer versions deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
 
@@ -34,7 +34,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 class Session:
-    """A client and a server that are connected by what a test passes on."""
+    """A client and a server; a test passes the bytes between them."""
 
     def __init__(
         self,
@@ -77,11 +77,11 @@ class Session:
             self.client.receive(wire)
 
     def fin(self) -> None:
-        """The client's FIN, as a TCP transport passes it on."""
+        """Pass on the client's FIN, as a TCP transport does."""
         IHalfCloseableProtocol(self.layer).readConnectionLost()
 
     def close(self, reason: type[Exception] = ConnectionDone) -> None:
-        """The TCP transport has flushed, and closed."""
+        """Close the TCP transport after it has flushed."""
         assert self.transport.producer is None, "it would never close"
         assert self.transport.disconnecting
         self.to_client()
@@ -140,7 +140,7 @@ def test_its_interfaces(options: Any) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_without_close_notify_all_comes_back_and_it_is_an_error(
+def test_without_close_notify_all_data_is_returned_and_the_end_is_an_error(
     options: Any, version: ssl.TLSVersion
 ) -> None:
     session = Session(options, version)
@@ -153,54 +153,54 @@ def test_without_close_notify_all_comes_back_and_it_is_an_error(
     assert session.factory.stats.failed == 1
 
 
-class Told(Protocol):
-    """Says what it was told."""
+class EventProtocol(Protocol):
+    """Records its events."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.events: list[str] = []
         self.reason: Any = None
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self.transport, True)  # type: ignore[union-attr]
 
     def readConnectionLost(self) -> None:
-        self.told.append("end of input")
+        self.events.append("end of input")
 
     def writeConnectionLost(self) -> None:
-        self.told.append("end of output")
+        self.events.append("end of output")
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        self.told.append("over")
+        self.events.append("over")
         self.reason = reason.value
 
 
-def told_session(options: Any, half_close: bool = True, **more: Any) -> tuple[Told, Session]:
+def recorded(options: Any, half_close: bool = True, **more: Any) -> tuple[EventProtocol, Session]:
     from zope.interface import directlyProvides
 
     class Made(Factory):
-        def buildProtocol(self, addr: object) -> Told:
+        def buildProtocol(self, addr: object) -> EventProtocol:
             if half_close:
-                directlyProvides(told, IHalfCloseableProtocol)
-            return told
+                directlyProvides(protocol, IHalfCloseableProtocol)
+            return protocol
 
-    told = Told()
-    return told, Session(options, factory=Made(), **more)
+    protocol = EventProtocol()
+    return protocol, Session(options, factory=Made(), **more)
 
 
-def test_the_protocol_is_told_once(options: Any) -> None:
-    told, session = told_session(options)
+def test_the_protocol_learns_of_the_end_once(options: Any) -> None:
+    protocol, session = recorded(options)
     session.client.close_notify()
     session.to_server(session.client.to_send())
     session.fin()
     session.layer.writeConnectionLost()
     session.close()
-    assert told.told == ["end of input", "over"]
-    assert type(told.reason) is ConnectionDone
+    assert protocol.events == ["end of input", "over"]
+    assert type(protocol.reason) is ConnectionDone
 
 
 @pytest.mark.parametrize("how", ["close_notify", "fin"])
 def test_a_protocol_without_half_close_is_closed_all_the_same(options: Any, how: str) -> None:
-    told, session = told_session(options, half_close=False)
+    protocol, session = recorded(options, half_close=False)
     session.layer.write(b"answer")
     session.transport.pauseProducing()
     if how == "fin":
@@ -209,47 +209,47 @@ def test_a_protocol_without_half_close_is_closed_all_the_same(options: Any, how:
         session.client.close_notify()
         session.to_server(session.client.to_send())
     session.close()
-    assert told.told == ["over"]
+    assert protocol.events == ["over"]
     assert session.client.back == b"answer"
 
 
 @pytest.mark.parametrize("hello", [b"", b"\x16\x03\x01"])
 def test_an_end_before_the_handshake_is_not_the_end_of_input(options: Any, hello: bytes) -> None:
-    told, session = told_session(options, shaken=False)
+    protocol, session = recorded(options, shaken=False)
     session.to_server(hello)
     session.fin()
     assert "abortConnection" not in session.transport.calls
     session.close()
-    assert told.told == ["over"]
+    assert protocol.events == ["over"]
 
 
 @pytest.mark.parametrize("shaken", [False, True])
-def test_what_is_no_tls_closes_the_connection(options: Any, shaken: bool) -> None:
-    told, session = told_session(options, shaken=shaken)
+def test_input_that_is_not_tls_closes_the_connection(options: Any, shaken: bool) -> None:
+    protocol, session = recorded(options, shaken=shaken)
     # A producer that is paused would keep the transport from closing.
     session.transport.pauseProducing()
     session.layer.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
-    # OpenSSL answers only who has spoken TLS before.
+    # OpenSSL sends an alert only after a handshake.
     assert bool(session.transport.value()) is shaken
     assert session.transport.producer is None
     assert session.transport.disconnecting
     session.layer.connectionLost(Failure(ConnectionDone()))
-    assert told.told[-1] == "over"
-    assert not isinstance(told.reason, ConnectionDone)
+    assert protocol.events[-1] == "over"
+    assert not isinstance(protocol.reason, ConnectionDone)
 
 
 def test_a_reset(options: Any) -> None:
-    told, session = told_session(options)
+    protocol, session = recorded(options)
     session.layer.connectionLost(Failure(ConnectionLost()))
-    assert told.told == ["over"]
-    assert type(told.reason) is ConnectionLost
+    assert protocol.events == ["over"]
+    assert type(protocol.reason) is ConnectionLost
 
 
-def test_what_is_read_after_an_abort_is_not_looked_at(options: Any) -> None:
-    told, session = told_session(options)
+def test_input_after_an_abort_is_ignored(options: Any) -> None:
+    protocol, session = recorded(options)
     session.layer.abortConnection()
     session.layer.connectionLost(Failure(ConnectionLost()))
-    assert told.told == ["over"]
+    assert protocol.events == ["over"]
 
 
 def test_after_finish_the_other_sides_close_notify_ends_it(options: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the lane's transports do with what is written, without a lane."""
+"""The lane's transports without a lane."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from echoproto.net.transports import TLSTransport, bytes_queued
 
 
 class Reactor(MemoryReactorClock):
-    """A reactor in which nothing is ready of itself."""
+    """A reactor in which a test decides what is ready."""
 
     def write_soon(self, transport: Any) -> None:
         transport.doWrite()
 
 
 class Records(Protocol):
-    """Writes each byte by itself, as a TLS layer does each record."""
+    """Writes each byte separately, as a TLS layer does with records."""
 
     transport: Any
 
@@ -49,7 +49,7 @@ def ends() -> Iterator[tuple[socket.socket, TLSTransport]]:
         yield client, transport
 
 
-def test_what_is_written_during_a_read_goes_out_in_one_piece(
+def test_writes_during_a_read_are_sent_in_one_piece(
     ends: tuple[socket.socket, TLSTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, transport = ends
@@ -66,13 +66,13 @@ def test_what_is_written_during_a_read_goes_out_in_one_piece(
     monkeypatch.undo()
     assert written == [b"bytesend"]
     assert client.recv(100) == b"bytesend"
-    # Later, each by itself.
+    # Later, each separately.
     transport.write(b"a")
     transport.writeSequence([b"b", b"c"])
     assert client.recv(100) == b"abc"
 
 
-def test_what_was_written_before_an_error_goes_out_too(
+def test_writes_before_an_error_are_sent_too(
     ends: tuple[socket.socket, TLSTransport],
 ) -> None:
     client, transport = ends
@@ -82,7 +82,7 @@ def test_what_was_written_before_an_error_goes_out_too(
     assert client.recv(100) == b"failend"
 
 
-def test_what_it_is_called(ends: tuple[socket.socket, TLSTransport]) -> None:
+def test_its_names(ends: tuple[socket.socket, TLSTransport]) -> None:
     _, transport = ends
     port: Any = tcp.Port(0, ServerFactory(), reactor=MemoryReactorClock())
     # These are names that Twisted does not promise.
@@ -93,7 +93,7 @@ def test_what_it_is_called(ends: tuple[socket.socket, TLSTransport]) -> None:
     assert transport.logstr == "Records,0,127.0.0.1"
 
 
-def test_what_twisted_keeps_is_counted() -> None:
+def test_the_bytes_that_twisted_queues_are_counted() -> None:
     # These are names that Twisted does not promise.
     descriptor = FileDescriptor(Reactor())
     descriptor.connected = 1

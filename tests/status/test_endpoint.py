@@ -7,7 +7,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from echoproto.net.string_endpoint import ListenError
 from echoproto.status.endpoint import on_loopback, status_endpoint
-from tests.bindings import binding
+from tests.twisted_versions import binding
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,13 @@ from tests.system.test_endpoints import exchange
 from tests.system.test_listening import needs_root, needs_ss, send_q
 from tests.system.test_pressure import KIB, needs_proc
 from tests.tls import make_certificate
+from tests.twisted_versions import HAS_TLS_ENDPOINT
 
 MIB = 1 << 20
 
 HAS_TLS = importlib.util.find_spec("OpenSSL") is not None
 needs_tls = pytest.mark.skipif(not HAS_TLS, reason="needs the extra tls (pyOpenSSL)")
+needs_tls_endpoint = pytest.mark.skipif(not HAS_TLS_ENDPOINT, reason="needs Twisted 26.4")
 over_tls = ("ssl", "tls")
 # As options: one process in each lane, and several.
 MODES = {
@@ -55,6 +57,7 @@ def kinds_and_modes(
                 mode,
                 marks=[
                     *([needs_tls] if kind in over_tls else []),
+                    *([needs_tls_endpoint] if kind == "tls" else []),
                     *([] if (kind, mode) in quick else [slow]),
                 ],
             )
@@ -353,7 +356,7 @@ def test_a_worker_that_cannot_read_the_key_says_so(tmp_path: Path) -> None:
 def test_tls_without_pyopenssl(tmp_path: Path) -> None:
     hidden = tmp_path / "OpenSSL.py"
     hidden.write_text("raise ImportError('hidden')")
-    for kind in ("ssl:0", "tls:."):
+    for kind in ("ssl:0", "tls:.")[: 1 + HAS_TLS_ENDPOINT]:
         refused(
             ["--listen", kind],
             f"--listen {kind}: needs pyOpenSSL; allowed: .*pip install 'echoproto\\[tls\\]'",

@@ -24,6 +24,7 @@ from tests.system.server import BIN, PATIENCE, Server, eventually, running
 from tests.system.test_endpoints import TAC
 from tests.system.test_pressure import KIB, needs_proc
 from tests.tls import VERSIONS, End, TLSClient, make_certificate
+from tests.twisted_versions import HAS_TLS_ENDPOINT
 
 pytest.importorskip("OpenSSL", reason="needs Twisted[tls]")
 pytestmark = in_both_lanes
@@ -222,6 +223,7 @@ def test_strangers_and_failures_leave_no_line(server: Server) -> None:
     assert server.log == before
 
 
+@pytest.mark.skipif(not HAS_TLS_ENDPOINT, reason="needs Twisted 26.4")
 def test_the_tls_endpoint(lane: str, tmp_path: Path) -> None:
     """Twisted's ``tls:``, which takes a directory of certificates and no other way in."""
     pems = tmp_path / "pems"

@@ -1,13 +1,20 @@
-"""What a reactor is asked to bind, with and without Twisted's ``makeBinding``."""
+"""What not every version of Twisted has that this package works with."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.interfaces import IStreamServerEndpointStringParser
+from twisted.plugin import getPlugins
 
-# Twisted has it from 26.10 on.
+# tcp.makeBinding: from 26.10 on.
 HAS_BINDINGS = hasattr(tcp, "makeBinding")
+
+# The endpoint string "tls:": from 26.4 on.
+HAS_TLS_ENDPOINT = "tls" in {
+    plugin.prefix for plugin in getPlugins(IStreamServerEndpointStringParser)
+}
 
 
 def binding(interface: str, port: int, reuse_address: bool = True, reuse_port: bool = False) -> Any:
