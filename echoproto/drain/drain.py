@@ -87,6 +87,7 @@ class Drain:
         self._over: Deferred[None] = Deferred()
         self._timer: IDelayedCall | None = None
         self._draining = False
+        self._aborted = False
 
     def run(self, close_ports: Callable[[], Deferred[Any]]) -> Deferred[None]:
         """Run it.
@@ -109,7 +110,9 @@ class Drain:
         if live:
             _log.warn("aborting {live} connections", live=live)
             self._connections.abort_all()
-        if self._draining and not self._over.called:
+        if self._draining and not self._over.called and not self._aborted:
+            # Once: further signals must not put the end off.
+            self._aborted = True
             self._progress.stop()
             self._set_timer(LAST_TIME, self._give_up)
         self._delay.skip()

@@ -1,11 +1,11 @@
-"""The service with ports and reactors that are played, and with real ones."""
+"""The service, with fake ports and reactors, and with real ones."""
 
 from __future__ import annotations
 
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -26,8 +26,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from echoproto import EchoService, TCPEndpoint, echo
+from echoproto import EchoFactory, EchoService, TCPEndpoint, echo
+from echoproto.base.lifecycle import CLOSE_TIMEOUT
+from echoproto.core.connection import Connection
 from echoproto.core.protocol import Echo
+from echoproto.drain.drain import FLUSH_TIME, LAST_TIME
 from tests.descriptors import no_descriptor_left
 from tests.logs import logged
 from tests.reactors import run
@@ -104,7 +107,7 @@ def test_it_serves_and_stops_and_serves_again(clock: MemoryReactorClock) -> None
         service.startService()
         assert service.ports == [port]
         assert service.running
-        assert endpoint.factory is service.factory
+        assert endpoint.factory is service.connections
         over = service.stopService()
         assert not service.running
         assert service.ports == []
@@ -260,7 +263,7 @@ def test_connections_drain(clock: MemoryReactorClock) -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_for_the_delay_it_still_takes_connections(clock: MemoryReactorClock) -> None:
+def test_for_the_delay_it_still_accepts_connections(clock: MemoryReactorClock) -> None:
     port = FakePort(clock)
     endpoint = FakeEndpoint(succeed(port))
     service = EchoService(endpoint, drain_timeout=3, drain_delay=5, reactor=clock)
@@ -288,7 +291,7 @@ def test_for_the_delay_it_still_takes_connections(clock: MemoryReactorClock) -> 
     assert clock.getDelayedCalls() == []
 
 
-def test_a_cut_ends_the_delay_too(clock: MemoryReactorClock) -> None:
+def test_an_abort_ends_the_delay_too(clock: MemoryReactorClock) -> None:
     port = FakePort(clock)
     endpoint = FakeEndpoint(succeed(port))
     service = EchoService(endpoint, drain_timeout=60, drain_delay=60, reactor=clock)
@@ -296,7 +299,7 @@ def test_a_cut_ends_the_delay_too(clock: MemoryReactorClock) -> None:
     transport = endpoint.accept()
     (connection,) = service.factory.connections
     over = service.stopService()
-    service.cut()
+    service.abort()
     assert "abortConnection" in transport.calls
     connection.connectionLost(Failure(ConnectionAborted()))
     clock.advance(0)
@@ -333,6 +336,111 @@ def test_it_does_not_start_while_it_drains(clock: MemoryReactorClock) -> None:
     connection.connectionLost(Failure(ConnectionAborted()))
     service.startService()
     assert service.running
+
+
+class RaisingAtItsEnd(Echo):
+    def connectionLost(self, reason: Any = None) -> None:
+        raise ValueError("of the user's")
+
+
+def lose(service: EchoService) -> None:
+    """Report the end of each connection, as a reactor does after an abort."""
+    for connection in tuple(service.connections.connections):
+        with suppress(ValueError):
+            connection.connectionLost(Failure(ConnectionAborted()))
+
+
+@pytest.mark.parametrize("reported", [True, False])
+@pytest.mark.parametrize("protocol", [Echo, RaisingAtItsEnd])
+@pytest.mark.parametrize("drain_timeout", [0, 3])
+def test_a_stop_always_ends(
+    clock: MemoryReactorClock, protocol: type[Echo], reported: bool, drain_timeout: float
+) -> None:
+    endpoint = FakeEndpoint(succeed(FakePort(clock)))
+    factory = EchoFactory(protocol=protocol, reactor=clock)
+    service = EchoService(endpoint, factory, drain_timeout=drain_timeout, reactor=clock)
+    service.startService()
+    transports = [endpoint.accept() for _ in range(2)]
+    left = tuple(service.connections.connections)
+    with logged() as log:
+        over = service.stopService()
+        clock.advance(0)
+        if drain_timeout:
+            clock.advance(drain_timeout)
+            clock.advance(FLUSH_TIME)
+        assert all("abortConnection" in each.calls for each in transports)
+        if reported:
+            lose(service)
+        clock.advance(LAST_TIME)
+    assert is_over(over)
+    assert clock.getDelayedCalls() == []
+    gave_up = "gave up on 2 connections that did not close"
+    assert (gave_up in log.lines_of("error")) == (not reported)
+    assert factory.stats.dropped == (0 if reported else 2)
+    assert factory.live == 0
+    # An end that is reported later changes nothing.
+    counted = factory.stats
+    for connection in left:
+        with suppress(ValueError):
+            connection.connectionLost(Failure(ConnectionAborted()))
+    assert factory.stats == counted
+    assert not service.draining
+
+
+class StuckPort(FakePort):
+    """A port that never reports that it is closed."""
+
+    def stopListening(self) -> Deferred[None]:
+        return Deferred()
+
+
+class RaisingPort(FakePort):
+    """A port that cannot be closed."""
+
+    def stopListening(self) -> Deferred[None]:
+        raise ValueError("of the endpoint's")
+
+
+@pytest.mark.parametrize("kind", [StuckPort, RaisingPort])
+def test_a_stop_ends_whatever_a_port_does(clock: MemoryReactorClock, kind: type[FakePort]) -> None:
+    service = EchoService(FakeEndpoint(succeed(kind(clock))), reactor=clock)
+    service.startService()
+    with logged() as log:
+        over = service.stopService()
+        clock.advance(0)
+        clock.advance(CLOSE_TIMEOUT)
+    assert is_over(over)
+    assert [line.partition(":")[0] for line in log.lines_of("error")] == ["a port did not close"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_drain_leaves_the_connections_of_another_service_alone(
+    clock: MemoryReactorClock,
+) -> None:
+    factory = EchoFactory(reactor=clock)
+    endpoints = [FakeEndpoint(succeed(FakePort(clock))) for _ in range(2)]
+    first, second = (
+        EchoService(endpoint, factory, drain_timeout=1, reactor=clock) for endpoint in endpoints
+    )
+    for service in (first, second):
+        service.startService()
+    ended, kept = (endpoint.accept() for endpoint in endpoints)
+    over = first.stopService()
+    clock.advance(0)
+    clock.advance(1)
+    clock.advance(FLUSH_TIME)
+    assert "abortConnection" in ended.calls
+    lose(first)
+    assert is_over(over)
+    assert kept.calls == []
+    assert (first.live, second.live, factory.live) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["drain_timeout", "drain_delay"])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+def test_times_are_validated(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name}=.*; allowed: a number of seconds, 0 or more"):
+        EchoService([], **{name: value})  # type: ignore[arg-type]
 
 
 class StoppingReactor(MemoryReactorClock):
@@ -390,7 +498,7 @@ def test_a_stopped_service_leaves_no_trigger(reactor: StoppingReactor) -> None:
 
 
 @pytest.mark.parametrize("shutdown_comes", ["first", "amid the drain"])
-def test_two_services_drain_at_once_and_a_signal_cuts_both(
+def test_two_services_drain_at_once_and_a_signal_aborts_both(
     reactor: StoppingReactor, shutdown_comes: str
 ) -> None:
     endpoints = [FakeEndpoint(succeed(FakePort(reactor))) for _ in range(2)]
@@ -400,7 +508,7 @@ def test_two_services_drain_at_once_and_a_signal_cuts_both(
     parent.privilegedStartService()
     parent.startService()
     transports = [endpoint.accept() for endpoint in endpoints]
-    connections: list[Echo] = [
+    connections: list[Connection] = [
         each for endpoint in endpoints for each in endpoint.factory.connections
     ]
     if shutdown_comes == "first":
@@ -480,7 +588,7 @@ def test_the_length_of_an_inherited_queue_is_not_what_twisted_would_have_asked()
     assert "(inherited, net.core.somaxconn" in line
 
 
-def test_those_who_wait_to_be_accepted_are_let_in_before_the_port_closes() -> None:
+def test_clients_in_the_accept_queue_are_accepted_before_the_port_closes() -> None:
     async def main(reactor: Any) -> tuple[list[bytes], int]:
         service = EchoService(TCPEndpoint(reactor, 0), reactor=reactor)
         service.startService()
@@ -492,7 +600,7 @@ def test_those_who_wait_to_be_accepted_are_let_in_before_the_port_closes() -> No
                 client.shutdown(socket.SHUT_WR)
             # The reactor has had no turn to accept any of them.
             await service.stopService()
-            return [client.recv(100) for client in clients], service.factory.accepted
+            return [client.recv(100) for client in clients], service.factory.stats.accepted
         finally:
             for client in clients:
                 client.close()
@@ -500,7 +608,7 @@ def test_those_who_wait_to_be_accepted_are_let_in_before_the_port_closes() -> No
     assert run(main) == ([b"data"] * 30, 30)
 
 
-def test_those_who_cannot_be_let_in_are_told_of() -> None:
+def test_clients_that_cannot_be_accepted_are_logged() -> None:
     async def main(reactor: Any) -> int:
         service = EchoService(TCPEndpoint(reactor, 0), reactor=reactor)
         service.startService()
@@ -515,5 +623,5 @@ def test_those_who_cannot_be_let_in_are_told_of() -> None:
     with logged() as log:
         port = run(main)
     assert log.lines_of("warn")[-1] == (
-        f"127.0.0.1:{port} closes while 3 clients still wait to be accepted"
+        f"closing 127.0.0.1:{port} with 3 clients still in the accept queue"
     )
