@@ -262,6 +262,8 @@ class Connection(Echo):
 
     def readConnectionLost(self) -> None:
         self._input_ended = True
+        if self._pacer is not None:
+            self._pacer.close()
         if self._gate is not None:
             self._gate.input_ended()
         elif self._finishing or not self._admitted:

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 
 from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
-from echoproto.limits.idle import IdleSweep, wire_counters
-from echoproto.limits.per_source import Limits
+from echoproto.limits.limits import Limits
+from echoproto.net.wire_counters import wire_counters
 from tests.logs import logged
 from tests.system.server import eventually
 from tests.transports import TCPLikeTransport, TLSLikeTransport
@@ -26,14 +26,14 @@ from tests.transports import TCPLikeTransport, TLSLikeTransport
 CLIENT = IPv4Address("TCP", "192.0.2.1", 7)
 
 
-class House:
-    """A factory whose connections are looked after, in time that is played."""
+class Watched:
+    """A factory with an idle timeout, and a clock that the test advances."""
 
     def __init__(self, timeout: float = 16.0, **limits: Any) -> None:
         self.clock = Clock()
-        self.factory = EchoFactory(clock=self.clock, limits=Limits(idle_timeout=timeout, **limits))
-        self.sweep = IdleSweep(self.factory, self.clock, timeout)
-        self.sweep.start()
+        self.factory = EchoFactory(
+            reactor=self.clock, limits=Limits(idle_timeout=timeout, **limits)
+        )
         self.ended: list[float] = []
 
     def enter(self, transport: TCPLikeTransport | None = None) -> Connection:
@@ -58,28 +58,28 @@ class House:
 
 @given(st.lists(st.floats(0, 15.9), max_size=8), st.floats(0, 5))
 def test_it_ends_within_the_time_and_a_quarter_more(pauses: list[float], before: float) -> None:
-    house = House()
-    house.clock.advance(before)
-    connection = house.enter()
+    watched = Watched()
+    watched.clock.advance(before)
+    connection = watched.enter()
     for pause in pauses:
-        house.clock.pump([pause / 64] * 64)
+        watched.clock.pump([pause / 64] * 64)
         connection.dataReceived(b"x")
-    assert house.factory.live
-    last = house.clock.seconds()
-    house.wait(21)
-    (ended,) = house.ended
+    assert watched.factory.live
+    last = watched.clock.seconds()
+    watched.wait(21)
+    (ended,) = watched.ended
     assert ended - last + 0.125 >= 16
     assert ended - last <= 16 * 1.25
-    assert house.factory.ended == {"idle": 1}
-    assert house.factory.failed == 0
+    assert watched.factory.stats.ended == {"idle": 1}
+    assert watched.factory.stats.failed == 0
 
 
 def test_over_tls_an_end_that_is_not_answered_is_enforced() -> None:
-    house = House()
+    watched = Watched()
     transport = TLSLikeTransport()
-    house.enter(transport)
-    house.wait(20)
-    (ended,) = house.ended
+    watched.enter(transport)
+    watched.wait(20)
+    (ended,) = watched.ended
     assert 16 <= ended <= 20
     # The last one is the played transport's own.
     assert transport.calls == [
@@ -90,45 +90,51 @@ def test_over_tls_an_end_that_is_not_answered_is_enforced() -> None:
     ]
 
 
-def test_what_is_stuck_is_told() -> None:
-    house = House()
-    connection = house.enter()
+def test_what_is_not_returned_is_logged() -> None:
+    watched = Watched()
+    connection = watched.enter()
     connection.transport.dataBuffer = bytes(1000)
     connection.transport.offset = 1
     with logged() as log:
-        house.wait(20)
+        watched.wait(20)
     assert log.lines == [
-        "aborted 192.0.2.1:7, which takes nothing back: 999 bytes not returned, 999 so far"
+        "aborted idle connection from 192.0.2.1:7: 999 bytes not returned because the client "
+        "does not read (999 in total)"
     ]
     assert connection.transport.calls[0] == "abortConnection"
-    assert house.factory.bytes_unreturned == 999
+    assert watched.factory.stats.bytes_unreturned == 999
 
 
 def test_a_throttled_one_is_not_idle() -> None:
-    house = House(max_bytes_per_second=1)
-    connection = house.enter()
+    watched = Watched(max_bytes_per_second=1)
+    connection = watched.enter()
     connection.dataReceived(bytes(100))
-    house.wait(99)
-    assert house.factory.live
-    house.wait(22)
-    assert not house.factory.live
+    watched.wait(99)
+    assert watched.factory.live
+    watched.wait(22)
+    assert not watched.factory.live
 
 
 def test_many_are_looked_at_in_several_turns() -> None:
-    house = House()
+    watched = Watched()
     for _ in range(1700):
-        house.enter()
-    house.wait(20)
-    assert house.factory.ended == {"idle": 1700}
+        watched.enter()
+    watched.wait(20)
+    assert watched.factory.stats.ended == {"idle": 1700}
 
 
-def test_it_looks_no_more_when_it_is_stopped() -> None:
-    house = House()
-    house.enter()
-    house.clock.advance(1)
-    house.sweep.stop()
-    assert not house.clock.getDelayedCalls()
-    house.sweep.stop()
+def test_it_looks_only_while_there_are_connections() -> None:
+    watched = Watched()
+    assert not watched.clock.getDelayedCalls()
+    first, second = watched.enter(), watched.enter()
+    watched.clock.advance(1)
+    assert len(watched.clock.getDelayedCalls()) == 1
+    for connection in (first, second):
+        connection.connectionLost(Failure(ConnectionDone()))
+    assert not watched.clock.getDelayedCalls()
+    watched.enter()
+    watched.wait(20)
+    assert watched.factory.stats.ended == {"idle": 1}
 
 
 class SocketTransport(TCPLikeTransport):
@@ -158,10 +164,10 @@ needs_wire = pytest.mark.skipif(
 @needs_wire
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_a_slow_reader_is_not_idle_and_one_that_is_stuck_is(family: str) -> None:
-    house = House()
+    watched = Watched()
     served, client = pair(family)
     with served, client:
-        connection = house.enter(SocketTransport(served))
+        connection = watched.enter(SocketTransport(served))
         served.setblocking(False)
         sent = 0
         try:
@@ -182,49 +188,49 @@ def test_a_slow_reader_is_not_idle_and_one_that_is_stuck_is(family: str) -> None
 
         # It reads, although the server has nothing more to say.
         for _ in range(4):
-            house.wait(15)
-            assert house.factory.live
+            watched.wait(15)
+            assert watched.factory.live
             before = wire_counters(connection.transport)
             assert eventually(functools.partial(takes_until_it_moves, before))
         with logged() as log:
-            house.wait(20)
-    assert not house.factory.live
+            watched.wait(20)
+    assert not watched.factory.live
     (line,) = log.lines
-    stuck = house.factory.bytes_unreturned
+    stuck = watched.factory.stats.bytes_unreturned
     assert f"{stuck} bytes not returned" in line
     assert 4 <= stuck <= sent - taken + 4
 
 
 @needs_wire
 def test_what_was_not_read_is_told_too() -> None:
-    house = House()
+    watched = Watched()
     served, client = pair("tcp")
     with served, client:
-        connection = house.enter(SocketTransport(served))
+        connection = watched.enter(SocketTransport(served))
         connection.transport.dataBuffer = b"rest"
         client.sendall(b"unread")
         with logged() as log:
-            house.wait(20)
+            watched.wait(20)
     assert "10 bytes not returned" in log.lines[0]
 
 
 @needs_wire
 def test_a_server_that_was_stopped_does_not_blame_the_client() -> None:
-    house = House()
+    watched = Watched()
     served, client = pair("tcp")
     with served, client:
-        connection = house.enter(SocketTransport(served))
-        house.wait(2)
+        connection = watched.enter(SocketTransport(served))
+        watched.wait(2)
         client.sendall(b"data")
         assert served.recv(4, socket.MSG_PEEK) == b"data"
-        house.wait(2)
+        watched.wait(2)
         # When it goes on, the time is over, and it has not read yet.
-        house.clock.advance(100)
-        house.wait(1)
-        assert house.factory.live
+        watched.clock.advance(100)
+        watched.wait(1)
+        assert watched.factory.live
         assert served.recv(4) == b"data"
         connection.dataReceived(b"data")
-        house.wait(15)
-        assert house.factory.live
-        house.wait(6)
-        assert not house.factory.live
+        watched.wait(15)
+        assert watched.factory.live
+        watched.wait(6)
+        assert not watched.factory.live

@@ -1,4 +1,4 @@
-"""What one server gives at the most: sources, and how limits become connections."""
+"""How many connections each source may have."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from twisted.python.failure import Failure
 
 from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
-from echoproto.limits.per_source import Limits, PerSourceLimit
-from echoproto.proxy_protocol.parser import ProxyHeaders, ProxyMode
+from echoproto.limits.limits import Limits
+from echoproto.limits.per_source import PerSourceLimit
+from echoproto.proxy_protocol.gate import ProxyHeaders, ProxyMode
 from tests.logs import logged
 from tests.transports import TCPLikeTransport, TLSLikeTransport
 
 
 def make(limits: Limits, headers: ProxyHeaders | None = None) -> EchoFactory:
-    return EchoFactory("connections", headers, Clock(), limits)
+    return EchoFactory(log="connections", proxy_headers=headers, reactor=Clock(), limits=limits)
 
 
 def enter(
@@ -53,10 +54,14 @@ def test_a_source_has_no_more_connections_than_it_may() -> None:
     with logged() as log:
         third = enter(factory, ipv4("192.0.2.1", 4242))
     assert log.lines == [
-        "refused 192.0.2.1:4242: 192.0.2.1 has 2 connections, and may have no more"
+        "refused 192.0.2.1:4242: 192.0.2.1 is at its limit of 2 connections (--max-per-source)"
     ]
     assert factory.connections == {first, second}
-    assert (factory.refused, factory.failed, factory.silent) == ({"source": 1}, 0, 0)
+    assert (factory.stats.refused, factory.stats.failed, factory.stats.silent) == (
+        {"source": 1},
+        0,
+        0,
+    )
     assert third.refused == "source"
     # Others are not concerned, and one that leaves makes room for one.
     enter(factory, ipv4("192.0.2.2"))
@@ -116,15 +121,15 @@ def test_an_attack_is_a_line_a_second() -> None:
         clock.advance(1)
     assert len(log.lines) == 2
     assert "996 more" in log.lines[1]
-    assert "499 of 192.0.2.2, 498 of 192.0.2.1" in log.lines[1]
-    assert factory.refused["source"] == 998
+    assert "499 from 192.0.2.2, 498 from 192.0.2.1" in log.lines[1]
+    assert factory.stats.refused["source"] == 998
 
 
 def test_a_factory_alone_keeps_to_the_limit_too() -> None:
     factory = make(Limits(max_connections=2))
     first = enter(factory, ipv4("192.0.2.1"))
     enter(factory, ipv4("192.0.2.2"))
-    assert enter(factory, ipv4("192.0.2.3")).refused == "places"
+    assert enter(factory, ipv4("192.0.2.3")).refused == "slots"
     assert factory.live == 2
     leave(first)
     assert enter(factory, ipv4("192.0.2.3")).refused is None
@@ -136,10 +141,10 @@ def test_sources_count_right(most: int, events: list[tuple[str, bool]]) -> None:
     live: Counter[str] = Counter()
     for name, enters in events:
         if enters:
-            assert sources.enter(name) is (live[name] < most)
+            assert sources.acquire(name) is (live[name] < most)
             live[name] += live[name] < most
         elif live[name]:
-            sources.leave(name)
+            sources.release(name)
             live[name] -= 1
-    # What nobody has is not kept.
+    # A source without connections is not kept.
     assert len(sources) == sum(number > 0 for number in live.values())

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from echoproto.core.factory import EchoFactory
-from echoproto.limits.per_source import Limits
+from echoproto.limits.limits import Limits
 from tests.transports import TCPLikeTransport
 
 CLIENT = IPv4Address("TCP", "192.0.2.1", 7)
@@ -26,7 +26,7 @@ class Path:
 
     def __init__(self, rate: int, log: str = "listening") -> None:
         self.clock = Clock()
-        factory = EchoFactory(log, clock=self.clock, limits=Limits(max_bytes_per_second=rate))
+        factory = EchoFactory(log=log, reactor=self.clock, limits=Limits(max_bytes_per_second=rate))
         self.connection: Any = factory.buildProtocol(CLIENT)
         self.transport = TCPLikeTransport()
         self.transport.bufferSize = 65536  # type: ignore[attr-defined]

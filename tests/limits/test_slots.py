@@ -15,10 +15,15 @@ from twisted.python.failure import Failure
 
 from echoproto import EchoService, TCPEndpoint
 from echoproto.core.factory import EchoFactory
-from echoproto.limits.per_source import Limits
+from echoproto.limits.limits import Limits
 from echoproto.limits.slots import ConnectionSlots, SlotsExtension
 from tests.ports import FakePort, turn
 from tests.reactors import run
+
+
+def guard(factory: EchoFactory, port: FakePort) -> None:
+    slots: Any = factory.slots
+    slots.guard(port)
 
 
 @given(
@@ -32,7 +37,7 @@ def test_the_limit_is_never_exceeded_and_every_free_slot_is_used(
     factory = EchoFactory(limits=Limits(max_connections=most))
     ports = [FakePort(factory) for _ in range(count)]
     for port in ports:
-        factory.places.guard(port)  # type: ignore[arg-type]
+        guard(factory, port)
     for which, number in events:
         port = ports[which % count]
         if number > 0:
@@ -44,14 +49,14 @@ def test_the_limit_is_never_exceeded_and_every_free_slot_is_used(
         turn(ports)
         assert factory.live <= most
         assert factory.live == most or not any(each.queued for each in ports)
-    assert not factory.refused
+    assert not factory.stats.refused
 
 
 def test_ports_take_turns() -> None:
     factory = EchoFactory(limits=Limits(max_connections=1))
     ports = [FakePort(factory) for _ in range(3)]
     for port in ports:
-        factory.places.guard(port)  # type: ignore[arg-type]
+        guard(factory, port)
         port.queued = 10
     turn(ports)
     for _ in range(9):
@@ -61,11 +66,8 @@ def test_ports_take_turns() -> None:
     assert {port.queued for port in ports} <= {6, 7}
 
 
-def test_without_a_limit_a_port_is_left_alone() -> None:
-    factory = EchoFactory()
-    port = FakePort(factory)
-    factory.places.guard(port)  # type: ignore[arg-type]
-    assert "doRead" not in vars(port)
+def test_without_a_limit_there_are_no_slots() -> None:
+    assert EchoFactory(limits=Limits()).slots is None
 
 
 def test_all_slots_are_filled_at_once_each_port_in_turn() -> None:
@@ -96,9 +98,9 @@ def test_the_extension(ours: bool) -> None:
     extension = SlotsExtension(slots)
     port: Any = ParkingPort(factory)
     extension.starting(None)
-    extension.port_opened(port)
+    extension.port_opened(port, 50 if ours else None)
     extension.started()
-    extension.port_closing(port, ours)
+    extension.port_closing(port)
     port.doRead()
     assert slots.waiting == ours
     assert port.reading is ours
@@ -127,9 +129,9 @@ class ParkingPort(FakePort):
 @pytest.mark.parametrize("fast_lane", [True, False])
 def test_a_drain_serves_the_clients_that_wait(fast_lane: bool) -> None:
     async def main(reactor: Any) -> None:
-        factory = EchoFactory(clock=reactor, limits=Limits(max_connections=2))
+        factory = EchoFactory(reactor=reactor, limits=Limits(max_connections=2))
         endpoint = TCPEndpoint(reactor, 0)
-        service = EchoService(endpoint, factory, 10.0, reactor, fast_lane)
+        service = EchoService(endpoint, factory, reactor=reactor, fast_lane=fast_lane)
         service.startService()
         where = ("127.0.0.1", service.ports[0].getHost().port)  # type: ignore[attr-defined]
         with ExitStack() as stack:
@@ -139,7 +141,7 @@ def test_a_drain_serves_the_clients_that_wait(fast_lane: bool) -> None:
                 client.setblocking(False)
             await until(reactor, lambda: factory.live == 2)
             over = service.stopService()
-            await until(reactor, lambda: factory.places.waiting == 3)
+            await until(reactor, lambda: factory.slots.waiting == 3)
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(where)
             answered = 0
@@ -156,7 +158,7 @@ def test_a_drain_serves_the_clients_that_wait(fast_lane: bool) -> None:
                     break
                 await deferLater(reactor, 0)
             await over
-        assert (factory.accepted, factory.live, factory.places.waiting) == (5, 0, 0)
+        assert (factory.stats.accepted, factory.live, factory.slots.waiting) == (5, 0, 0)
 
     run(main)
 
@@ -164,22 +166,28 @@ def test_a_drain_serves_the_clients_that_wait(fast_lane: bool) -> None:
 @pytest.mark.parametrize("fast_lane", [True, False])
 def test_parked_connections_are_closed_at_the_end_of_a_drain(fast_lane: bool) -> None:
     async def main(reactor: Any) -> None:
-        factory = EchoFactory(clock=reactor, limits=Limits(max_connections=1))
-        service = EchoService(TCPEndpoint(reactor, 0), factory, 0.1, reactor, fast_lane)
+        factory = EchoFactory(reactor=reactor, limits=Limits(max_connections=1))
+        service = EchoService(
+            TCPEndpoint(reactor, 0),
+            factory,
+            drain_timeout=0.1,
+            reactor=reactor,
+            fast_lane=fast_lane,
+        )
         service.startService()
         where = ("127.0.0.1", service.ports[0].getHost().port)  # type: ignore[attr-defined]
         with ExitStack() as stack:
             first, other = (stack.enter_context(socket.create_connection(where)) for _ in range(2))
             await until(reactor, lambda: factory.live == 1)
             over = service.stopService()
-            await until(reactor, lambda: factory.places.waiting == 1)
+            await until(reactor, lambda: factory.slots.waiting == 1)
             other.setblocking(False)
-            await until(reactor, lambda: factory.places.waiting == 0)
+            await until(reactor, lambda: factory.slots.waiting == 0)
             other.settimeout(10)
             assert other.recv(1) == b""
             first.close()
             await over
-        assert factory.accepted == 1
+        assert factory.stats.accepted == 1
 
     run(main)
 
