@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from echoproto.probe.script.conversation import Await, Conversation, Send, Session, Step
-from echoproto.probe.script.strategies import BOUNDARIES, TOKENS, fill
+from echoproto.probe.script.vocabulary import BOUNDARIES, TOKENS, fill
 
 __all__ = ["Case", "catalogue"]
 

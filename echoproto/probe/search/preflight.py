@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,10 +10,11 @@ from echoproto.probe.script.conversation import Await, Conversation, HalfClose, 
 from echoproto.probe.search.result import Preflight
 from echoproto.probe.wire.channel import Connector, connect, place
 from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.wire.statistics import percentile
 from echoproto.probe.wire.target import Target, TargetError
 from echoproto.probe.wire.verdict import Action, Kind, Outcome
 
-__all__ = ["FIRST_STALLS", "NotAnEchoError", "check_echo", "percentile", "preflight"]
+__all__ = ["FIRST_STALLS", "NotAnEchoError", "check_echo", "preflight"]
 
 # The shortest time after which silence is called a stall, whatever the round trip: a busy
 # machine keeps a process waiting for some tens of milliseconds now and then.
@@ -66,11 +66,6 @@ def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Pre
         half_close=half_close,
         tls_version=connector.tls_version,
     )
-
-
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile of an ordered, non-empty sequence."""
-    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
 
 def check_echo(connector: Connector) -> None:

@@ -28,7 +28,7 @@ from echoproto.probe.script.conversation import (
     SlowRead,
     Step,
 )
-from echoproto.probe.script.strategies import BOUNDARIES
+from echoproto.probe.script.vocabulary import BOUNDARIES
 
 __all__ = ["contains", "length", "shrink"]
 

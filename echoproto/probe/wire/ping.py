@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from echoproto.probe.script.strategies import fill
-from echoproto.probe.search.preflight import percentile
+from echoproto.probe.script.vocabulary import fill
 from echoproto.probe.wire.channel import Channel, Connector, reason
 from echoproto.probe.wire.exchange import tls_reason
+from echoproto.probe.wire.statistics import percentile
 from echoproto.probe.wire.verdict import Kind
 
 __all__ = ["Reply", "Statistics", "pings"]

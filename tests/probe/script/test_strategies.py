@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 from echoproto.probe.script.conversation import Conversation, HalfClose, Send, Session, SlowRead
-from echoproto.probe.script.strategies import TOKENS, conversations, cut, payloads, sessions
+from echoproto.probe.script.strategies import conversations, cut, payloads, sessions
+from echoproto.probe.script.vocabulary import TOKENS
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from echoproto.probe.search.preflight import NotAnEchoError, percentile, preflight
+from echoproto.probe.search.preflight import NotAnEchoError, preflight
 from echoproto.probe.search.result import Preflight
 from echoproto.probe.wire.target import Target
 from tests.probe.conftest import Certificates, Handler, echo, serving
@@ -148,9 +148,3 @@ def test_a_broken_echo_is_still_an_echo(name: str, half_close: bool) -> None:
         _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
     assert known.half_close is half_close
     assert known.timeout < 1
-
-
-def test_percentile() -> None:
-    assert percentile([1.0], 50) == 1
-    assert percentile([float(i) for i in range(1, 101)], 99) == 99
-    assert percentile([1, 2, 3, 4], 50) == 2
