@@ -33,18 +33,18 @@ from echoproto.probe.search.preflight import check_echo, preflight
 from echoproto.probe.search.result import Observer, Settings
 from echoproto.probe.wire.channel import LocalError, connect, place
 from echoproto.probe.wire.ping import Reply, Statistics, pings
-from echoproto.probe.wire.run import run as hold
+from echoproto.probe.wire.run import run as run_session
 from echoproto.probe.wire.target import Target, TargetError
-from echoproto.probe.wire.verdict import Kind
+from echoproto.probe.wire.verdict import Fault
 
-__all__ = ["cli", "run"]
+__all__ = ["cli", "main"]
 
 INTERRUPTED = 130
 
 Command = Callable[..., Any]
 
 
-def run(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None) -> int:
     """Run a command line and say what went wrong in one line.
 
     Args:
@@ -111,7 +111,7 @@ def _cases(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tu
     return tuple(value.upper() for value in values)
 
 
-_KINDS = [str(kind) for kind in Kind if kind is not Kind.OK]
+_KINDS = [str(kind) for kind in Fault if kind is not Fault.NONE]
 
 
 def _target_options(command: Command) -> Command:
@@ -264,7 +264,7 @@ def fuzz(
         retries=retries,
         rate=rate,
         parallel=parallel,
-        exclude=frozenset(map(Kind, exclude)),
+        exclude=frozenset(map(Fault, exclude)),
         tokens=token,
         sizes=size,
         cases=case,
@@ -370,11 +370,11 @@ def list_catalogue(target: str | None, options: dict[str, Any], case: tuple[str,
 
 
 def _case_lines(case: Case, whole: bool) -> list[str]:
-    said = str(case.session)
+    script = str(case.session)
     return [
         f"{case.number}  {case.name}",
         f"       {case.why}",
-        f"       {said if whole else shorten(said, 90)}",
+        f"       {script if whole else shorten(script, 90)}",
     ]
 
 
@@ -413,10 +413,10 @@ def replay(target: str, options: dict[str, Any], conversation: str | None, retri
             saved = store.get(conversation)
     session = saved.session if saved is not None else Session.parse(conversation or "")
     connector, known = preflight(place_)
-    outcome = hold(session, connector, limits(known, known.patience))
+    outcome = run_session(session, connector, limits(known, known.patience))
     number = 1
     while outcome.ok and number < retries:
-        outcome = hold(session, connector, limits(known, known.patience))
+        outcome = run_session(session, connector, limits(known, known.patience))
         number += 1
     print(f"{place_}: {shorten(str(session), 400)}")
     for line in describe(outcome):
@@ -484,7 +484,7 @@ def ping(
     try:
         for reply in pings(connector, count, 0.0 if flood else interval, size):
             statistics.add(reply)
-            if not flood or reply.kind is not Kind.OK:
+            if not flood or reply.kind is not Fault.NONE:
                 print(_reply_json(reply) if as_json else _reply(reply, address, size), flush=True)
     except KeyboardInterrupt:
         interrupted = True
@@ -496,7 +496,7 @@ def ping(
 
 
 def _reply(reply: Reply, address: str, size: int) -> str:
-    if reply.kind is Kind.OK:
+    if reply.kind is Fault.NONE:
         return f"{size} bytes from {address}: seq={reply.number} time={_ms(reply.seconds)} ms"
     return f"from {address}: seq={reply.number} {reply.kind}: {reply.message}"
 

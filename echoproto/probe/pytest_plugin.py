@@ -81,11 +81,11 @@ class EchoTarget:
     def __repr__(self) -> str:
         return f"<EchoTarget {self.target}>"
 
-    def check(self, said: Conversation | Session | str) -> None:
+    def check(self, script: Conversation | Session | str) -> None:
         """Hold a conversation, and fail unless all that was sent comes back.
 
         Args:
-            said: a conversation or session, or the text of one: ``"send 0d ff; fin"``.
+            script: a conversation or session, or the text of one: ``"send 0d ff; fin"``.
 
         Raises:
             AssertionError: if anything else came back, with what was sent and received.
@@ -95,7 +95,7 @@ class EchoTarget:
         from echoproto.probe.script.conversation import Session
         from echoproto.probe.wire.run import Limits, run
 
-        session = Session.parse(said) if isinstance(said, str) else Session.of(said)
+        session = Session.parse(script) if isinstance(script, str) else Session.of(script)
         # Patient until something is wrong, so that a busy machine is not taken for a fault;
         # then quick, because Hypothesis shrinks.
         known = self._preflight
@@ -157,8 +157,8 @@ def _own_server() -> Iterator[str]:
         try:
             heard.wait(START_TIMEOUT)
             if not found:
-                said = " / ".join(log) or "it said nothing"
-                pytest.fail(f"our own echo server did not start: {said}", pytrace=False)
+                output = " / ".join(log) or "it printed nothing"
+                pytest.fail(f"our own echo server did not start: {output}", pytrace=False)
             yield found[0]
         finally:
             process.kill()

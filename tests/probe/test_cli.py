@@ -44,7 +44,7 @@ def nobody() -> Iterator[str]:
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
-    code = cli.run(args)
+    code = cli.main(args)
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -98,8 +98,8 @@ def test_an_empty_token(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", [["fuzz"], ["ping", "-c", "1"], ["replay"], ["catalogue"]])
 def test_nobody_there(command: list[str], nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
-    said = ["send 00"] if command == ["replay"] else []
-    code, out, err = run(capsys, *command, nobody, *said)
+    script = ["send 00"] if command == ["replay"] else []
+    code, out, err = run(capsys, *command, nobody, *script)
     assert code == 2
     assert "connection refused" in out + err
     assert "Traceback" not in out + err
@@ -238,25 +238,25 @@ def interrupted(*args: str, after: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT, env=None,
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        said = ""
-        while after not in said:
+        output = ""
+        while after not in output:
             line = process.stdout.readline()
-            assert line, said
-            said += line
+            assert line, output
+            output += line
         process.send_signal(signal.SIGINT)
-        said += process.stdout.read()
-    return process.returncode, said
+        output += process.stdout.read()
+    return process.returncode, output
 
 
 def test_ctrl_c(whole: str) -> None:
-    code, said = interrupted("ping", whole, "-i", "0.01", after="seq=2 ")
+    code, output = interrupted("ping", whole, "-i", "0.01", after="seq=2 ")
     assert code == 130
-    assert "rtt min/avg" in said
-    assert "Traceback" not in said
-    code, said = interrupted("fuzz", whole, "-n", "1000000", after="fuzz")
+    assert "rtt min/avg" in output
+    assert "Traceback" not in output
+    code, output = interrupted("fuzz", whole, "-n", "1000000", after="fuzz")
     assert code == 130
-    assert "interrupted; no failure so far" in said
-    assert "Traceback" not in said
+    assert "interrupted; no failure so far" in output
+    assert "Traceback" not in output
 
 
 def test_a_reader_that_goes_away(whole: str) -> None:

@@ -17,7 +17,7 @@ from echoproto.probe.search.campaign import Campaign
 from echoproto.probe.search.failures import SavedFailures
 from echoproto.probe.search.result import Failure, Observer, Settings
 from echoproto.probe.wire.target import Target
-from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Fault, Path
+from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, FaultyPath, Path
 
 SEEDS = range(5)
 CONVERSATIONS = 1000
@@ -39,7 +39,7 @@ def size(session: Session) -> tuple[int, int]:
     return len(steps), sum(len(step.payload) for step in steps if isinstance(step, Send))
 
 
-def shows(fault: Fault, failure: Failure) -> bool:
+def shows(fault: FaultyPath, failure: Failure) -> bool:
     """Whether the failure names the fault, with a session as short as can be."""
     as_short = size(failure.session) <= size(Session.parse(fault.shortest))
     return as_short and failure.reproduced > 0 and str(failure.kind) in fault.verdicts
@@ -48,8 +48,8 @@ def shows(fault: Fault, failure: Failure) -> bool:
 class UntilFound(Observer):
     """Interrupts a campaign once it has found the fault and shrunk it."""
 
-    def __init__(self, fault: Fault) -> None:
-        self._fault: Fault | None = fault
+    def __init__(self, fault: FaultyPath) -> None:
+        self._fault: FaultyPath | None = fault
 
     def failure(self, failure: Failure) -> None:
         if self._fault is not None and shows(self._fault, failure):
@@ -57,7 +57,7 @@ class UntilFound(Observer):
             raise KeyboardInterrupt
 
 
-def find(fault: Fault, folder: File, seed: int) -> Failure:
+def find(fault: FaultyPath, folder: File, seed: int) -> Failure:
     """What a campaign with this seed finds first of the fault, with no failure saved before.
 
     Within ``CONVERSATIONS``, those of the catalogue included.
@@ -78,7 +78,7 @@ def find(fault: Fault, folder: File, seed: int) -> Failure:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name in QUICK], ids=str)
-def test_a_fault_is_found_and_shrunk(fault: Fault, tmp_path: File) -> None:
+def test_a_fault_is_found_and_shrunk(fault: FaultyPath, tmp_path: File) -> None:
     find(fault, tmp_path, seed=0)
 
 
@@ -115,7 +115,7 @@ def missed() -> Iterator[list[str]]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_every_fault_is_found_and_shrunk_with_each_seed(
-    fault: Fault, tmp_path: File, shrink_seconds: list[float], missed: list[str]
+    fault: FaultyPath, tmp_path: File, shrink_seconds: list[float], missed: list[str]
 ) -> None:
     for seed in SEEDS:
         # Where a fault begins at a time or at the size of a kernel's buffer, a

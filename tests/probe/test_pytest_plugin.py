@@ -67,10 +67,10 @@ def test_a_right_path_passes_whatever_is_said(right: str) -> None:
     @settings(deadline=None, max_examples=50, database=None)
     @example(Conversation())
     @given(conversations())
-    def said(conversation: Conversation) -> None:
+    def passes(conversation: Conversation) -> None:
         target.check(conversation)
 
-    said()
+    passes()
     target.check("send 0d ff; await; send 00*4097; fin")
     target.check("send 41 | send 42")
 

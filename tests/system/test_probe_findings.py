@@ -20,7 +20,7 @@ from echoproto.probe.search.campaign import Campaign
 from echoproto.probe.search.failures import SavedFailures
 from echoproto.probe.search.result import CampaignResult, Settings
 from echoproto.probe.wire.target import Target
-from echoproto.probe.wire.verdict import Kind
+from echoproto.probe.wire.verdict import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -136,7 +136,7 @@ def test_stock_wire_echo_loses_what_a_fin_follows(tmp_path: File) -> None:
     with started(sys.executable, "-c", WIRE_ECHO, str(port), port=port):
         result = campaign(port, tmp_path)
     found = {str(failure.session): failure.kind for failure in result.failures}
-    assert found["send 00; fin"] is Kind.TRUNCATED
+    assert found["send 00; fin"] is Fault.TRUNCATED
 
 
 def test_socat(tmp_path: File) -> None:

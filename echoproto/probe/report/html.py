@@ -19,7 +19,7 @@ from echoproto.probe.report.describe import event_text, hex_rows, one_line, plur
 from echoproto.probe.report.terminal import settings_json, verdict_line
 from echoproto.probe.script.conversation import Conversation, format_payload
 from echoproto.probe.search.result import CampaignResult, CaseRecord, Failure, Phase
-from echoproto.probe.wire.verdict import Action, Event, Kind, Verdict
+from echoproto.probe.wire.verdict import Action, Event, Fault, Verdict
 
 __all__ = ["html_page", "write_html"]
 
@@ -147,7 +147,7 @@ def _failure(number: int, failure: Failure) -> ET.Element:
             _tag("strong", failure.outcome.verdict.message),
         ),
         _tag("h3", "Shortest conversation"),
-        _tag("pre", str(failure.session), cls="said"),
+        _tag("pre", str(failure.session), cls="script"),
         _tag("p", _reproduced(failure), cls="soft"),
         cls=f"card failure kind-{failure.kind}",
         id=f"failure-{number}",
@@ -162,8 +162,8 @@ def _failure(number: int, failure: Failure) -> ET.Element:
         verdict, events = failure.outcome.verdicts[index], failure.outcome.timelines[index]
         if len(conversations) > 1:
             heading = f"Conversation {index + 1} of {len(conversations)}: "
-            said = _tag("code", shorten(str(conversation)))
-            card.append(_tag("p", heading, said, " ", _badge(verdict.kind)))
+            script = _tag("code", shorten(str(conversation)))
+            card.append(_tag("p", heading, script, " ", _badge(verdict.kind)))
         card.extend(_time_line(events, conversation))
     card.append(_tag("h3", "Say it again"))
     card.append(_tag("pre", failure.replay, cls="replay"))
@@ -248,12 +248,12 @@ def _matrix(result: CampaignResult) -> ET.Element:
     head = _tag("tr", _tag("th", "case"))
     head.extend(
         _tag("th", _tag("span", str(kind)), cls="kind", scope="col", title=str(kind))
-        for kind in Kind
+        for kind in Fault
     )
     head.append(_tag("th", "conversation"))
     body = _tag("tbody")
     listed = [r for r in result.records if r.phase in (Phase.SAVED, Phase.CATALOGUE)]
-    fuzzed = [r for r in result.records if r.phase is Phase.FUZZ and r.kind is not Kind.OK]
+    fuzzed = [r for r in result.records if r.phase is Phase.FUZZ and r.kind is not Fault.NONE]
     body.extend(_record_row(record, result) for record in listed)
     if result.counts[Phase.FUZZ]:
         body.append(_fuzz_row(result.counts[Phase.FUZZ], fuzzed))
@@ -262,14 +262,14 @@ def _matrix(result: CampaignResult) -> ET.Element:
 
 
 def _record_row(record: CaseRecord, result: CampaignResult) -> ET.Element:
-    row = _tag("tr", cls="passed" if record.kind is Kind.OK else "failed")
+    row = _tag("tr", cls="passed" if record.kind is Fault.NONE else "failed")
     row.append(_tag("th", record.name, scope="row", cls="number"))
-    marks = {record.kind: "\N{CHECK MARK}" if record.kind is Kind.OK else "\N{BALLOT X}"}
+    marks = {record.kind: "\N{CHECK MARK}" if record.kind is Fault.NONE else "\N{BALLOT X}"}
     row.extend(_cells(marks))
-    said = _tag("code", shorten(record.said, 160))
+    script = _tag("code", shorten(record.script, 160))
     case = _tag("td", cls="case")
-    case.append(_tag("details", _tag("summary", record.title), said) if record.title else said)
-    if record.kind is not Kind.OK:
+    case.append(_tag("details", _tag("summary", record.title), script) if record.title else script)
+    if record.kind is not Fault.NONE:
         message = _tag("div", f"{record.message} ")
         if record.explained_by is not None:
             number = record.explained_by + 1
@@ -279,17 +279,17 @@ def _record_row(record: CaseRecord, result: CampaignResult) -> ET.Element:
     return row
 
 
-def _fuzz_row(held: int, failing: Sequence[CaseRecord]) -> ET.Element:
+def _fuzz_row(count: int, failing: Sequence[CaseRecord]) -> ET.Element:
     counts = Counter(record.kind for record in failing)
-    counts[Kind.OK] = held - len(failing)
+    counts[Fault.NONE] = count - len(failing)
     row = _tag("tr", _tag("th", "fuzz", scope="row", cls="number"), id="fuzz")
     row.extend(_cells({kind: f"{count}" for kind, count in counts.items() if count}))
-    row.append(_tag("td", f"{plural(held, 'conversation')} drawn", cls="case"))
+    row.append(_tag("td", f"{plural(count, 'conversation')} drawn", cls="case"))
     return row
 
 
-def _cells(marks: dict[Kind, str]) -> Iterable[ET.Element]:
-    for kind in Kind:
+def _cells(marks: dict[Fault, str]) -> Iterable[ET.Element]:
+    for kind in Fault:
         if kind in marks:
             mark = _tag("span", marks[kind], cls="hit", title=str(kind))
         else:
@@ -388,8 +388,8 @@ def _settings(result: CampaignResult) -> ET.Element:
     for phase, count in result.counts.items():
         seconds = result.phase_seconds.get(phase)
         pair(str(phase), f"{count} held" + (f" in {seconds:.1f} s" if seconds is not None else ""))
-    if result.hiccups:
-        pair("pauses that did not come again", result.hiccups)
+    if result.transients:
+        pair("pauses that did not come again", result.transients)
     if result.passing:
         pair("saved failures that pass now", ", ".join(result.passing))
     return pairs
@@ -398,7 +398,7 @@ def _settings(result: CampaignResult) -> ET.Element:
 # ------------------------------------------------------------------------ words
 
 
-def _badge(kind: Kind) -> ET.Element:
+def _badge(kind: Fault) -> ET.Element:
     return _tag("span", str(kind), cls=f"badge kind-{kind}")
 
 

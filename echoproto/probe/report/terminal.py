@@ -28,7 +28,7 @@ from echoproto.probe.search.result import (
     Phase,
     Settings,
 )
-from echoproto.probe.wire.verdict import Kind
+from echoproto.probe.wire.verdict import Fault
 
 __all__ = ["JsonLines", "Observers", "Terminal", "write_junit"]
 
@@ -77,7 +77,7 @@ class Terminal(Observer):
         )
         self._task: TaskID | None = None
         self._phase: Phase | None = None
-        self._held = 0
+        self._done = 0
         self._found = 0
 
     def __enter__(self) -> Terminal:
@@ -95,13 +95,13 @@ class Terminal(Observer):
 
     def phase(self, phase: Phase, total: int | None) -> None:
         self._end_phase()
-        self._phase, self._held = phase, 0
+        self._phase, self._done = phase, 0
         self._task = self._progress.add_task(str(phase), total=total, found="")
         if not self._console.is_terminal and total:
             self.line(f"{phase}: {plural(total, 'conversation')} to hold")
 
     def record(self, record: CaseRecord) -> None:
-        self._held += 1
+        self._done += 1
         if self._task is not None:
             self._progress.advance(self._task)
 
@@ -137,10 +137,10 @@ class Terminal(Observer):
     def _end_phase(self) -> None:
         if self._task is not None:
             # A phase that did not know its total, or stopped early, is done all the same.
-            self._progress.update(self._task, total=self._held, completed=self._held)
+            self._progress.update(self._task, total=self._done, completed=self._done)
             self._progress.stop_task(self._task)
         if self._phase is not None and not self._console.is_terminal:
-            self.line(f"{self._phase}: {f'{self._held} held' if self._held else 'done'}")
+            self.line(f"{self._phase}: {f'{self._done} held' if self._done else 'done'}")
         self._phase = None
 
 
@@ -168,13 +168,13 @@ def summary_lines(result: CampaignResult) -> list[tuple[str, str]]:
     """The last lines of a campaign, each with its style."""
     if result.error is not None:
         return [(f"could not test: {one_line(result.error)}", "bold red")]
-    held = ", ".join(f"{phase} {count}" for phase, count in result.counts.items() if count)
-    lines = [(f"{sum(result.counts.values())} conversations ({held})", "")]
-    faults = [f"{kind} {count}" for kind, count in result.kinds.items() if kind is not Kind.OK]
+    phases = ", ".join(f"{phase} {count}" for phase, count in result.counts.items() if count)
+    lines = [(f"{sum(result.counts.values())} conversations ({phases})", "")]
+    faults = [f"{kind} {count}" for kind, count in result.kinds.items() if kind is not Fault.NONE]
     if faults:
-        lines.append((f"verdicts: ok {result.kinds[Kind.OK]}, {', '.join(faults)}", ""))
-    if result.hiccups:
-        pauses = plural(result.hiccups, "pause")
+        lines.append((f"verdicts: ok {result.kinds[Fault.NONE]}, {', '.join(faults)}", ""))
+    if result.transients:
+        pauses = plural(result.transients, "pause")
         lines.append((f"{pauses} that did not come again: not counted as failures", ""))
     if result.passing:
         lines.append((f"saved failures that pass now: {', '.join(result.passing)}", "green"))
@@ -231,7 +231,7 @@ class JsonLines(Observer):
         self._write(
             "failure",
             kind=failure.kind,
-            said=str(failure.session),
+            script=str(failure.session),
             message=verdict.message,
             offset=verdict.offset,
             expected=verdict.expected.hex(" "),
@@ -344,8 +344,8 @@ def _case(record: CaseRecord, result: CampaignResult) -> ET.Element:
         name=one_line(name),
         time=f"{record.seconds:.3f}",
     )
-    if record.kind is not Kind.OK and record.kind not in result.settings.exclude:
-        lines = [f"said: {record.said}", record.message]
+    if record.kind is not Fault.NONE and record.kind not in result.settings.exclude:
+        lines = [f"conversation: {record.script}", record.message]
         if record.explained_by is not None:
             lines += ["", *_block(result.failures[record.explained_by])]
         _add_failure(case, record.kind, record.message, lines)
@@ -360,7 +360,7 @@ def _fuzz_case(failure: Failure) -> ET.Element:
     return case
 
 
-def _add_failure(case: ET.Element, kind: Kind, message: str, lines: list[str]) -> None:
+def _add_failure(case: ET.Element, kind: Fault, message: str, lines: list[str]) -> None:
     element = ET.SubElement(case, "failure", type=str(kind), message=one_line(message))
     element.text = "\n".join(map(one_line, lines))
 

@@ -41,8 +41,8 @@ class Case:
 def catalogue() -> tuple[Case, ...]:
     """All cases, by number."""
     cases = []
-    for index, (name, said, why) in enumerate(_CASES, 1):
-        session = _COMPUTED[said]() if said in _COMPUTED else Session.parse(said)
+    for index, (name, script, why) in enumerate(_CASES, 1):
+        session = _COMPUTED[script]() if script in _COMPUTED else Session.parse(script)
         cases.append(Case(f"E-{index:03}", name, why, session))
     return tuple(cases)
 

@@ -190,9 +190,9 @@ class Session:
             object.__setattr__(self, "sequential", False)
 
     @classmethod
-    def of(cls, said: Conversation | Session) -> Session:
-        """``said`` itself if it is a session, else the session of this one conversation."""
-        return said if isinstance(said, Session) else cls((said,))
+    def of(cls, script: Conversation | Session) -> Session:
+        """``script`` itself if it is a session, else the session of this one conversation."""
+        return script if isinstance(script, Session) else cls((script,))
 
     @classmethod
     def parse(cls, text: str) -> Session:

@@ -276,21 +276,21 @@ def sessions(
         shape, count = draw(outline)
         match shape:
             case "one":
-                said = [draw(one)]
+                chosen = [draw(one)]
             case "at once" | "in turn":
-                said = [_short(draw(one)) for _ in range(count)]
+                chosen = [_short(draw(one)) for _ in range(count)]
             case "marked":  # the same length, other bytes: whoever mixes them up shows it
                 size, wait = len(draw(small)), draw(_WAIT)
-                said = [
+                chosen = [
                     Conversation((Send(fill(size, bytes([0x41 + i]))), *wait)) for i in range(count)
                 ]
             case "crowd":
-                said = [Conversation((Send(draw(small)),))] * count
+                chosen = [Conversation((Send(draw(small)),))] * count
             case _:  # one goes away, or does not read: what do the others see?
                 ms = draw(_MS)
                 victim = Conversation((Pause(min(ms, 10)), Send(draw(small)), Await()))
-                said = [draw(_BULLY), *[victim] * (count - 1)]
-        return Session(tuple(said), sequential=shape == "in turn")
+                chosen = [draw(_BULLY), *[victim] * (count - 1)]
+        return Session(tuple(chosen), sequential=shape == "in turn")
 
     return session()
 

@@ -37,7 +37,7 @@ from echoproto.probe.search.shrink import contains, length
 from echoproto.probe.wire.channel import Connector, LocalError
 from echoproto.probe.wire.run import Limits, run
 from echoproto.probe.wire.target import Target, TargetError
-from echoproto.probe.wire.verdict import Kind, Outcome
+from echoproto.probe.wire.verdict import Fault, Outcome
 
 __all__ = ["Campaign", "limits", "preflight"]
 
@@ -122,7 +122,7 @@ class Campaign:
         """All phases. Whatever happens is in the result; also when the user interrupts it."""
         result = self.result
         try:
-            self._run()
+            self._run_phases()
         except KeyboardInterrupt:
             result.interrupted = True
             for pending in self._pending:
@@ -137,7 +137,7 @@ class Campaign:
             result.rate = result.counts[Phase.FUZZ] / spent
         return result
 
-    def _run(self) -> None:
+    def _run_phases(self) -> None:
         self._enter(Phase.PREFLIGHT, None)
         self._connector, self._known = preflight(self._target, self._settings.rate)
         self.result.preflight = self._known
@@ -169,7 +169,7 @@ class Campaign:
             # As often as it takes to see one in ten: a flaky failure that passes once is not
             # mended.
             for _ in range(min(_SAVED_TRIES, self._settings.retries) + 1):
-                outcome = self._hold(failure.session)
+                outcome = self._run_session(failure.session)
                 if failed := self._failed(outcome):
                     break
             index = self._record(failure.id, failure.comment, outcome)
@@ -199,7 +199,7 @@ class Campaign:
             if self._out_of_time():
                 return
             history = tuple(self._history)
-            outcome = self._hold(case.session)
+            outcome = self._run_session(case.session)
             index = self._record(case.number, case.name, outcome)
             in_a_row = in_a_row + 1 if (failed := self._failed(outcome)) else 0
             if failed:
@@ -249,7 +249,7 @@ class Campaign:
         if self._out_of_time():
             return False
         history = tuple(self._history)
-        outcome = self._hold(session)
+        outcome = self._run_session(session)
         index = self._record(str(self.result.counts[Phase.FUZZ]), "", outcome)
         if not self._failed(outcome):
             return True
@@ -287,7 +287,7 @@ class Campaign:
         began = time.monotonic()
         found = reproduce(
             pending.outcome,
-            self._hold_candidate,
+            self._run_candidate,
             history=pending.history,
             shrinking=self._settings.shrink and not pending.saved,
             retries=self._settings.retries,
@@ -295,7 +295,7 @@ class Campaign:
             deadline=self._deadline,
         )
         if found is None:
-            self._hiccup(pending.outcome)
+            self._ignore_transient(pending.outcome)
         elif (same := self._index(found.session)) is not None:
             self._set_explained(pending.record, same)
         else:
@@ -360,39 +360,39 @@ class Campaign:
         excluded = self._settings.exclude
         return any(not v.ok and v.kind not in excluded for v in outcome.verdicts)
 
-    def _hiccup(self, outcome: Outcome) -> None:
-        self.result.hiccups += 1
+    def _ignore_transient(self, outcome: Outcome) -> None:
+        self.result.transients += 1
         self._observer.note(
             f"one pause that did not come again is not counted: {outcome.verdict.message}"
         )
 
     # Holding one.
 
-    def _hold(self, session: Session) -> Outcome:
+    def _run_session(self, session: Session) -> Outcome:
         """Hold a session of a phase.
 
         A busy machine, here or there, looks like a stall; so the first one must come again,
         with more patience.
         """
         before = tuple(self._history)
-        outcome = self._exchange(session)
+        outcome = self._run_once(session)
         if self._stall_confirmed or outcome.kind not in TIMED or not self._failed(outcome):
             self._history.append(session)
             return self._count(outcome)
-        if not comes_again(outcome, self._hold_candidate, before, self._settings.retries):
-            self._hiccup(outcome)
-            outcome = self._exchange(session)
+        if not comes_again(outcome, self._run_candidate, before, self._settings.retries):
+            self._ignore_transient(outcome)
+            outcome = self._run_once(session)
         else:
             self._stall_confirmed = True
         self._history.append(session)
         return self._count(outcome)
 
-    def _exchange(self, session: Session) -> Outcome:
+    def _run_once(self, session: Session) -> Outcome:
         timeouts = 2 if self._stall_confirmed else FIRST_STALLS
         stall = timeouts * self._known.timeout
         return run(session, self._connector, limits(self._known, stall))
 
-    def _hold_candidate(self, session: Session, patient: bool) -> Outcome:
+    def _run_candidate(self, session: Session, patient: bool) -> Outcome:
         """Hold a session in order to reproduce or shrink; excluded kinds are no failure."""
         stall = self._known.patience if patient else self._known.timeout
         outcome = run(session, self._connector, limits(self._known, stall))
@@ -404,7 +404,7 @@ class Campaign:
         if not any(verdict.kind in excluded for verdict in outcome.verdicts):
             return outcome
         verdicts = (
-            dataclasses.replace(v, kind=Kind.OK) if v.kind in excluded else v
+            dataclasses.replace(v, kind=Fault.NONE) if v.kind in excluded else v
             for v in outcome.verdicts
         )
         return dataclasses.replace(outcome, verdicts=tuple(verdicts))
@@ -432,7 +432,7 @@ class Campaign:
             phase=self._phase,
             name=name,
             title=title,
-            said=str(outcome.session),
+            script=str(outcome.session),
             kind=outcome.kind,
             message=outcome.verdict.message,
             seconds=outcome.seconds,

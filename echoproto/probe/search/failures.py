@@ -149,13 +149,13 @@ class SavedFailures:
         except UnicodeDecodeError:
             raise SavedFailuresError(f"{path}: not a text file") from None
         comments = [line.strip() for line in lines if line.lstrip().startswith("#")]
-        said = [
+        script = [
             line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")
         ]
-        if len(said) != 1:
-            raise SavedFailuresError(f"{path}: {len(said)} conversations; allowed is one line")
+        if len(script) != 1:
+            raise SavedFailuresError(f"{path}: {len(script)} conversations; allowed is one line")
         try:
-            session = Session.parse(said[0])
+            session = Session.parse(script[0])
         except ConversationError as error:
             raise SavedFailuresError(f"{path}: {error}") from None
         targets = [c.removeprefix(_TARGET) for c in comments if c.startswith(_TARGET)]

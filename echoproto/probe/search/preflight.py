@@ -12,7 +12,7 @@ from echoproto.probe.wire.channel import Connector, connect, place
 from echoproto.probe.wire.run import Limits, run
 from echoproto.probe.wire.statistics import percentile
 from echoproto.probe.wire.target import Target, TargetError
-from echoproto.probe.wire.verdict import Action, Kind, Outcome
+from echoproto.probe.wire.verdict import Action, Fault, Outcome
 
 __all__ = ["FIRST_STALLS", "NotAnEchoError", "check_echo", "preflight"]
 
@@ -85,14 +85,14 @@ def check_echo(connector: Connector) -> None:
         silence = Pause(_BANNER_WAIT)
         conversation = Conversation((silence, Send(payload), *(end or (Await(),))))
         outcome = run(conversation, connector, limits)
-        if outcome.ok or outcome.kind is Kind.NEVER_CLOSED:
+        if outcome.ok or outcome.kind is Fault.NEVER_CLOSED:
             return
         outcomes.append(outcome)
-        if outcome.kind is Kind.REFUSED and "TLS" in outcome.verdict.message:
+        if outcome.kind is Fault.REFUSED and "TLS" in outcome.verdict.message:
             raise NotAnEchoError(outcome.verdict.message)
-        if outcome.verdict.received > 0 and outcome.kind in (Kind.TRUNCATED, Kind.STALLED):
+        if outcome.verdict.received > 0 and outcome.kind in (Fault.TRUNCATED, Fault.STALLED):
             return  # part of it came back right
-        if outcome.kind is Kind.CORRUPT and _resembles(outcome, payload):
+        if outcome.kind is Fault.CORRUPT and _resembles(outcome, payload):
             return
         if time.monotonic() - began > 2 * wait:
             break
@@ -108,25 +108,25 @@ def _resembles(outcome: Outcome, payload: bytes) -> bool:
 def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
     verdict = outcomes[0].verdict
     unasked = [outcome for outcome in outcomes if outcome.ok is False and not outcome.verdict.sent]
-    if any(outcome.kind is Kind.EXTRA for outcome in unasked):
+    if any(outcome.kind is Fault.EXTRA for outcome in unasked):
         size, data = _answer(unasked[0])
         if size >= _FLOOD:
             return f"not an echo: it floods, {size} bytes came that were never sent (extra)"
         return f"not an echo: it sent a banner, {_text(data)}"
     match verdict.kind:
-        case Kind.REFUSED:
+        case Fault.REFUSED:
             return verdict.message
-        case Kind.CORRUPT | Kind.EXTRA:
+        case Fault.CORRUPT | Fault.EXTRA:
             data = _answer(outcomes[0])[1]
             if data.startswith(_TLS_ALERT):
                 return f"not an echo: it answered with a TLS alert{_tls_hint(connector)}"
             return f"not an echo: it answered {_text(data)}"
-        case Kind.STALLED:
+        case Fault.STALLED:
             return (
                 f"not an echo: it took {verdict.sent} bytes and sent nothing back in "
                 f"{outcomes[0].seconds:.3g} s (stalled){_tls_hint(connector)}"
             )
-        case Kind.RESET:
+        case Fault.RESET:
             return f"not an echo: it reset the connection at the first bytes{_tls_hint(connector)}"
     return f"not an echo: it closed the connection without an answer{_tls_hint(connector)}"
 
@@ -153,7 +153,7 @@ def _tls_hint(connector: Connector) -> str:
         replace(target, scheme="tls", insecure=True), (connector.family, connector.where)
     )
     outcome = run(Conversation(), secure, Limits(stall=1.0, half_close=False, connect=1.0))
-    return "" if outcome.kind is Kind.REFUSED else f" (it expects TLS: try tls:{target})"
+    return "" if outcome.kind is Fault.REFUSED else f" (it expects TLS: try tls:{target})"
 
 
 def _round_trips(connector: Connector) -> list[float]:
@@ -178,9 +178,9 @@ def _half_close(connector: Connector, stall: float) -> bool:
     for size in (1, 100, 5000, 1, 50_000, 1):
         payload = Send(b"e" * size)
         outcome = run(Conversation((payload, HalfClose())), connector, limits)
-        if outcome.kind in (Kind.STALLED, Kind.NEVER_CLOSED, Kind.REFUSED):
+        if outcome.kind in (Fault.STALLED, Fault.NEVER_CLOSED, Fault.REFUSED):
             return False
         # Bytes that are lost without a FIN too are a fault, but not one of closing.
-        if outcome.kind in (Kind.TRUNCATED, Kind.RESET):
+        if outcome.kind in (Fault.TRUNCATED, Fault.RESET):
             return not run(Conversation((payload, Await())), connector, limits).ok
     return True

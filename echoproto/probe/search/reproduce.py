@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Reset, Session
 from echoproto.probe.search.shrink import shrink
-from echoproto.probe.wire.verdict import Kind, Outcome
+from echoproto.probe.wire.verdict import Fault, Outcome
 
 __all__ = ["TIMED", "Reproduced", "reproduce"]
 
-TIMED = frozenset({Kind.STALLED, Kind.NEVER_CLOSED})
+TIMED = frozenset({Fault.STALLED, Fault.NEVER_CLOSED})
 """Kinds judged by a timeout, which a busy machine can exceed too."""
 
-Hold = Callable[[Session, bool], Outcome]
-"""Holds a session, patiently or not, and gives its outcome; ``OK`` for an excluded kind."""
+Run = Callable[[Session, bool], Outcome]
+"""Holds a session, patiently or not, and gives its outcome; ``NONE`` for an excluded kind."""
 
 _FAILURES_TO_KNOW_THE_RATE = 5
 _TO_BE_SURE = 5
@@ -52,7 +52,7 @@ class Reproduced:
 
 def reproduce(
     outcome: Outcome,
-    hold: Hold,
+    run: Run,
     *,
     history: Sequence[Session] = (),
     shrinking: bool = True,
@@ -60,11 +60,11 @@ def reproduce(
     half_close: bool = True,
     deadline: float = math.inf,
 ) -> Reproduced | None:
-    """Hold a failing session again, and ever shorter ones.
+    """Run a failing session again, and ever shorter ones.
 
     Args:
         outcome: the failure, as it was first seen.
-        hold: holds a session.
+        run: holds a session.
         history: the sessions held just before it, latest last: a path may have kept something
             of them.
         shrinking: whether to look for a shorter one.
@@ -75,28 +75,28 @@ def reproduce(
     Returns:
         None for a pause that never came again: a busy machine, not a fault.
     """
-    return _Reproduction(hold, retries, deadline).run(outcome, history, shrinking, half_close)
+    return _Reproduction(run, retries, deadline).reproduce(outcome, history, shrinking, half_close)
 
 
-def comes_again(outcome: Outcome, hold: Hold, history: Sequence[Session], retries: int) -> bool:
+def comes_again(outcome: Outcome, run: Run, history: Sequence[Session], retries: int) -> bool:
     """Whether a failure is seen again, patiently: alone, or after what was held before it."""
     session = outcome.session
     until = time.monotonic() + _AGAIN_SECONDS
     for tried in range(retries):
-        if not hold(session, True).ok:
+        if not run(session, True).ok:
             return True
         if tried and time.monotonic() > until:
             break
     return any(
-        not hold(_in_turn([*history[-before:], session]), True).ok
+        not run(_in_turn([*history[-before:], session]), True).ok
         for before in (1, 3, len(history))
         if history
     )
 
 
 class _Reproduction:
-    def __init__(self, hold: Hold, retries: int, deadline: float) -> None:
-        self._hold_once = hold
+    def __init__(self, run: Run, retries: int, deadline: float) -> None:
+        self._run_once = run
         self._retries = retries
         self._deadline = deadline
         self._patient = False
@@ -106,7 +106,7 @@ class _Reproduction:
         self._needed = 2
         self._failed: dict[Session, Outcome] = {}
 
-    def run(
+    def reproduce(
         self, first: Outcome, history: Sequence[Session], shrinking: bool, half_close: bool
     ) -> Reproduced | None:
         session = first.session
@@ -162,7 +162,7 @@ class _Reproduction:
             if _is_slow_and_sure(failed, runs, began):
                 break
             runs += 1
-            failed += not self._hold(session).ok
+            failed += not self._run(session).ok
         return failed, runs
 
     def _never_again(self, first: Outcome) -> Reproduced | None:
@@ -170,9 +170,9 @@ class _Reproduction:
             return None
         return Reproduced(first.session, first, 0, self._runs, 0)
 
-    def _hold(self, session: Session) -> Outcome:
+    def _run(self, session: Session) -> Outcome:
         self._runs += 1
-        outcome = self._hold_once(session, self._patient)
+        outcome = self._run_once(session, self._patient)
         if not outcome.ok:
             self._failed[session] = outcome
         return outcome
@@ -186,7 +186,7 @@ class _Reproduction:
             if (runs and time.monotonic() > until) or _is_slow_and_sure(failed, runs, began):
                 break
             runs += 1
-            failed += not self._hold(session).ok
+            failed += not self._run(session).ok
         return failed / max(runs, 1)
 
     def _shrink(self, session: Session, rate: float) -> Session:
@@ -204,7 +204,7 @@ class _Reproduction:
     def _fails(self, session: Session) -> bool:
         failed = 0
         for left in reversed(range(self._tries)):
-            failed += not self._hold(session).ok
+            failed += not self._run(session).ok
             if failed == self._needed:
                 return True
             if failed + left < self._needed:
@@ -214,7 +214,7 @@ class _Reproduction:
     def _fails_patiently(self, session: Session) -> bool:
         self._patient = True
         try:
-            return any(not self._hold(session).ok for _ in range(self._tries))
+            return any(not self._run(session).ok for _ in range(self._tries))
         finally:
             self._patient = False
 
@@ -231,10 +231,10 @@ class _Reproduction:
         def ending(step: Await | HalfClose) -> Session:
             return Session((*others, Conversation((*last.steps, step))), session.sequential)
 
-        if any(not self._hold(ending(Await())).ok for _ in range(self._tries)):
+        if any(not self._run(ending(Await())).ok for _ in range(self._tries)):
             return session
-        said = ending(HalfClose())
-        return said if any(not self._hold(said).ok for _ in range(self._tries)) else session
+        script = ending(HalfClose())
+        return script if any(not self._run(script).ok for _ in range(self._tries)) else session
 
 
 def _is_slow_and_sure(failed: int, runs: int, began: float) -> bool:

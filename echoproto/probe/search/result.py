@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from echoproto.probe.script.conversation import Session
-from echoproto.probe.wire.verdict import Kind, Outcome
+from echoproto.probe.wire.verdict import Fault, Outcome
 
 __all__ = [
     "CampaignResult",
@@ -63,7 +63,7 @@ class Settings:
     retries: int = 100
     rate: float | None = None
     parallel: int = 32
-    exclude: frozenset[Kind] = frozenset()
+    exclude: frozenset[Fault] = frozenset()
     tokens: tuple[bytes, ...] = ()
     sizes: tuple[int, ...] = ()
     cases: tuple[str, ...] = ()
@@ -112,8 +112,8 @@ class CaseRecord:
         phase: in which it was held: saved failures, catalogue, fuzz or shrink.
         name: the number of the catalogue (``E-017``), the id of the saved failure, or a count.
         title: what the catalogue says about it, else empty.
-        said: the session's text form.
-        kind: of its verdict; ``Kind.OK`` if all is well.
+        script: the session's text form.
+        kind: of its verdict; ``Fault.NONE`` if all is well.
         message: of its verdict.
         seconds: how long it took.
         sent: bytes sent, over all conversations of the session.
@@ -125,8 +125,8 @@ class CaseRecord:
     phase: Phase
     name: str
     title: str
-    said: str
-    kind: Kind
+    script: str
+    kind: Fault
     message: str
     seconds: float
     sent: int
@@ -163,7 +163,7 @@ class Failure:
         target: the target as given, with its options, for the ``replay`` line.
     """
 
-    kind: Kind
+    kind: Fault
     session: Session
     outcome: Outcome
     found: Session
@@ -207,7 +207,7 @@ class CampaignResult:
         counts: sessions held, by phase.
         kinds: sessions held, by kind of verdict.
         known: how many failing sessions of the fuzz phase contained a failure already found.
-        hiccups: pauses long enough for a stall, that never came again: not failures.
+        transients: pauses long enough for a stall, that never came again: not failures.
         passing: ids of saved failures that pass now.
         bytes_sent: over all sessions.
         round_trips: payload size and seconds of waits that were met.
@@ -225,9 +225,9 @@ class CampaignResult:
     failures: list[Failure] = field(default_factory=list)
     records: list[CaseRecord] = field(default_factory=list)
     counts: Counter[Phase] = field(default_factory=Counter)
-    kinds: Counter[Kind] = field(default_factory=Counter)
+    kinds: Counter[Fault] = field(default_factory=Counter)
     known: int = 0
-    hiccups: int = 0
+    transients: int = 0
     passing: list[str] = field(default_factory=list)
     bytes_sent: int = 0
     round_trips: list[tuple[int, float]] = field(default_factory=list)

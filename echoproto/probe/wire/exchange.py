@@ -19,9 +19,9 @@ from echoproto.probe.script.conversation import (
     SlowRead,
 )
 from echoproto.probe.wire.channel import Channel, Connector, LocalError, reason
-from echoproto.probe.wire.verdict import Action, Kind, Verdict
+from echoproto.probe.wire.verdict import Action, Fault, Verdict
 
-__all__ = ["Limits", "Talk"]
+__all__ = ["Exchange", "Limits"]
 
 PREVIEW = 64
 MAX_EVENTS = 400
@@ -68,7 +68,7 @@ class _State(enum.IntEnum):
     DONE = 8
 
 
-class Talk:
+class Exchange:
     """One conversation, from connect to its verdict.
 
     The owner calls :meth:`start`, then, in a loop, waits for :meth:`mask` on :attr:`fd` or for
@@ -192,7 +192,7 @@ class Talk:
     def _refused(self, error: OSError, now: float) -> None:
         if error.errno in _LOCAL:
             raise LocalError(f"out of resources: {reason(error)}")
-        self._finish(Kind.REFUSED, f"no connection: {reason(error, self._limits.connect)}", now)
+        self._finish(Fault.REFUSED, f"no connection: {reason(error, self._limits.connect)}", now)
 
     def _connected(self, now: float) -> None:
         assert self._sock is not None
@@ -210,10 +210,10 @@ class Talk:
             if not self._channel.handshake():
                 return
         except ssl.SSLError as error:
-            self._finish(Kind.REFUSED, f"no TLS: {tls_reason(error)}", now)
+            self._finish(Fault.REFUSED, f"no TLS: {tls_reason(error)}", now)
             return
         except OSError as error:
-            self._finish(Kind.REFUSED, f"no TLS: {reason(error)}", now)
+            self._finish(Fault.REFUSED, f"no TLS: {reason(error)}", now)
             return
         self._log(Action.CONNECTED, now)
         self._state = _State.STEPS
@@ -299,9 +299,9 @@ class Talk:
             return False
         if self._state is _State.CLOSING and self._eof:
             if self._is_whole(now):
-                self._finish(Kind.OK, "all bytes came back", now)
+                self._finish(Fault.NONE, "all bytes came back", now)
         elif self._state is _State.GRACE and now >= self._pause_until:
-            self._finish(Kind.OK, "all bytes came back", now)
+            self._finish(Fault.NONE, "all bytes came back", now)
         return False
 
     def _next_step(self, now: float) -> bool:
@@ -334,7 +334,7 @@ class Talk:
                 self._read(now)
                 if not self.done:
                     self._log(Action.SENT_RESET, now, self._index)
-                    self._finish(Kind.OK, "what came back before the reset is right", now)
+                    self._finish(Fault.NONE, "what came back before the reset is right", now)
                 return False
         self._index += 1
         return True
@@ -459,10 +459,10 @@ class Talk:
         self.tail = data[same : same + PREVIEW]
         offset = start + same
         if offset >= self.sent:
-            kind = Kind.EXTRA
+            kind = Fault.EXTRA
             message = f"{end - offset} more bytes came back than the {self.sent} sent"
         else:
-            kind = Kind.CORRUPT
+            kind = Fault.CORRUPT
             message = (
                 f"byte {offset} came back as {data[same]:02x}, sent was {self.stream[offset]:02x}"
             )
@@ -484,7 +484,7 @@ class Talk:
     def _truncated(self, now: float) -> None:
         missing = self.sent - self.received
         self._finish(
-            Kind.TRUNCATED,
+            Fault.TRUNCATED,
             f"the path closed after {self.received} of {self.sent} bytes, {missing} are missing",
             now,
             self.received,
@@ -499,7 +499,7 @@ class Talk:
         else:
             state = f"all {self.sent} bytes were back"
         offset = self.received if self.received < self.sent else None
-        self._finish(Kind.RESET, f"the path aborted the connection {state}: {why}", now, offset)
+        self._finish(Fault.RESET, f"the path aborted the connection {state}: {why}", now, offset)
 
     def _give_up(self, now: float) -> None:
         if now < self._deadline and (
@@ -525,16 +525,16 @@ class Talk:
         self._log(Action.TIMED_OUT, now)
         if self.received < self.sent:
             message = f"{for_}, {self.received} of {self.sent} bytes are back"
-            self._finish(Kind.STALLED, message, now, self.received)
+            self._finish(Fault.STALLED, message, now, self.received)
         elif self._state is _State.CLOSING:
             message = f"all {self.sent} bytes are back, but no EOF: {for_}"
-            self._finish(Kind.NEVER_CLOSED, message, now)
+            self._finish(Fault.NEVER_CLOSED, message, now)
         else:
             message = f"{for_}, {len(self.stream) - self.sent} bytes could not be sent"
-            self._finish(Kind.STALLED, message, now, self.received)
+            self._finish(Fault.STALLED, message, now, self.received)
 
     def _finish(
-        self, kind: Kind, message: str, now: float, offset: int | None = None, got: bytes = b""
+        self, kind: Fault, message: str, now: float, offset: int | None = None, got: bytes = b""
     ) -> None:
         before = max(0, (offset or 0) - _BEFORE)
         expected = b"" if offset is None else self.stream[before : min(offset + _AFTER, self.sent)]
@@ -548,8 +548,8 @@ class Talk:
         if self._channel is None:
             assert self._sock is not None
             self._sock.close()
-        elif kind in (Kind.STALLED, Kind.NEVER_CLOSED) or (
-            kind is Kind.OK and self.steps and isinstance(self.steps[-1], Reset)
+        elif kind in (Fault.STALLED, Fault.NEVER_CLOSED) or (
+            kind is Fault.NONE and self.steps and isinstance(self.steps[-1], Reset)
         ):
             self._channel.abort()
         else:

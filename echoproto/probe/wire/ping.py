@@ -14,7 +14,7 @@ from echoproto.probe.script.vocabulary import fill
 from echoproto.probe.wire.channel import Channel, Connector, reason
 from echoproto.probe.wire.exchange import tls_reason
 from echoproto.probe.wire.statistics import percentile
-from echoproto.probe.wire.verdict import Kind
+from echoproto.probe.wire.verdict import Fault
 
 __all__ = ["Reply", "Statistics", "pings"]
 
@@ -27,13 +27,13 @@ class Reply:
 
     Attributes:
         number: from 1.
-        kind: ``Kind.OK``, or why it counts as lost.
+        kind: ``Fault.NONE``, or why it counts as lost.
         seconds: from sending to the last byte; until it was given up, for a lost one.
         message: in words; empty if all is well.
     """
 
     number: int
-    kind: Kind
+    kind: Fault
     seconds: float
     message: str = ""
 
@@ -48,7 +48,7 @@ class Statistics:
     def add(self, reply: Reply) -> None:
         """Count one reply."""
         self.sent += 1
-        if reply.kind is Kind.OK:
+        if reply.kind is Fault.NONE:
             self.seconds.append(reply.seconds)
 
     @property
@@ -98,7 +98,7 @@ def pings(
             began = sent = time.monotonic()
             number += 1
             payload = fill(size + number % 251, _COUNTING)[number % 251 :]
-            kind, message = Kind.OK, ""
+            kind, message = Fault.NONE, ""
             try:
                 if channel is None:
                     channel = _open(connector, timeout)
@@ -107,13 +107,13 @@ def pings(
             except _LostError as lost:
                 kind, message = lost.kind, str(lost)
             except ssl.SSLError as error:
-                kind = Kind.REFUSED if channel is None else Kind.RESET
+                kind = Fault.REFUSED if channel is None else Fault.RESET
                 message = f"TLS: {tls_reason(error)}"
             except OSError as error:
-                kind = Kind.REFUSED if channel is None else Kind.RESET
+                kind = Fault.REFUSED if channel is None else Fault.RESET
                 message = reason(error, timeout)
             now = time.monotonic()
-            if kind is not Kind.OK and channel is not None:
+            if kind is not Fault.NONE and channel is not None:
                 channel.abort()
                 channel = None
             yield Reply(number, kind, now - sent, message)
@@ -126,7 +126,7 @@ def pings(
 
 
 class _LostError(Exception):
-    def __init__(self, kind: Kind, message: str) -> None:
+    def __init__(self, kind: Fault, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
@@ -183,16 +183,18 @@ def _round_trip(channel: Channel, payload: bytes, timeout: float) -> None:
             pass
         else:
             if not data:
-                raise _LostError(Kind.TRUNCATED, f"closed after {received} of {len(payload)} bytes")
+                raise _LostError(
+                    Fault.TRUNCATED, f"closed after {received} of {len(payload)} bytes"
+                )
             moved = True
             end = received + len(data)
             if payload[received:end] != data:
                 extra = end > len(payload) and data.startswith(payload[received:])
                 if extra:
-                    raise _LostError(Kind.EXTRA, f"{end - len(payload)} bytes more than sent")
+                    raise _LostError(Fault.EXTRA, f"{end - len(payload)} bytes more than sent")
                 at = next(i for i, byte in enumerate(data) if payload[received + i] != byte)
                 raise _LostError(
-                    Kind.CORRUPT,
+                    Fault.CORRUPT,
                     f"byte {received + at} came back as {data[at]:02x}, "
                     f"sent was {payload[received + at]:02x}",
                 )
@@ -201,7 +203,7 @@ def _round_trip(channel: Channel, payload: bytes, timeout: float) -> None:
             deadline = time.monotonic() + timeout
         elif time.monotonic() >= deadline:
             raise _LostError(
-                Kind.STALLED,
+                Fault.STALLED,
                 f"nothing for {timeout:g} s, {received} of {len(payload)} bytes are back",
             )
         else:

@@ -24,100 +24,102 @@ from dataclasses import replace
 
 from echoproto.probe.script.conversation import Conversation, Session
 from echoproto.probe.wire.channel import Connector
-from echoproto.probe.wire.exchange import Limits, Talk
-from echoproto.probe.wire.verdict import Event, Kind, Outcome, Verdict
+from echoproto.probe.wire.exchange import Exchange, Limits
+from echoproto.probe.wire.verdict import Event, Fault, Outcome, Verdict
 
 __all__ = ["Limits", "run"]
 
-_TIMED_OUT = (Kind.STALLED, Kind.NEVER_CLOSED)
+_TIMED_OUT = (Fault.STALLED, Fault.NEVER_CLOSED)
 
 
-def run(said: Conversation | Session, connector: Connector, limits: Limits) -> Outcome:
+def run(script: Conversation | Session, connector: Connector, limits: Limits) -> Outcome:
     """Hold a session and judge it.
 
     Args:
-        said: the session, or its only conversation.
+        script: the session, or its only conversation.
         connector: where to.
         limits: how long to wait.
 
     Raises:
         LocalError: if this machine runs out of ports or descriptors.
     """
-    session = Session.of(said)
+    session = Session.of(script)
     began = time.monotonic()
     alone = session.sequential or len(session.conversations) == 1
-    talks = [Talk(c, connector, limits, began, alone) for c in session.conversations]
+    exchanges = [Exchange(c, connector, limits, began, alone) for c in session.conversations]
     if session.sequential:
-        for talk in talks:
-            _hold([talk])
-            if talk.verdict is not None and talk.verdict.kind in _TIMED_OUT:
+        for exchange in exchanges:
+            _run_at_once([exchange])
+            if exchange.verdict is not None and exchange.verdict.kind in _TIMED_OUT:
                 break  # a path that hangs would take a timeout for each of the others
     else:
-        _hold(talks)
+        _run_at_once(exchanges)
     return Outcome(
         session=session,
-        verdicts=tuple(_verdict(talk, talks) for talk in talks),
-        timelines=tuple(tuple(Event(*event) for event in talk.events) for talk in talks),
+        verdicts=tuple(_verdict(exchange, exchanges) for exchange in exchanges),
+        timelines=tuple(
+            tuple(Event(*event) for event in exchange.events) for exchange in exchanges
+        ),
         seconds=time.monotonic() - began,
-        round_trips=tuple(sample for talk in talks for sample in talk.round_trips),
+        round_trips=tuple(sample for exchange in exchanges for sample in exchange.round_trips),
     )
 
 
-def _hold(talks: Sequence[Talk]) -> None:
-    """Run talks at the same time until each has its verdict."""
+def _run_at_once(exchanges: Sequence[Exchange]) -> None:
+    """Run exchanges at the same time until each has its verdict."""
     poll = select.poll()
     masks: dict[int, int] = {}
-    by_fd: dict[int, Talk] = {}
+    by_fd: dict[int, Exchange] = {}
     started = 0
     try:
         while True:
             now = time.monotonic()
             # In order: each connects once the one before it is connected and has to wait.
-            while started < len(talks) and (started == 0 or talks[started - 1].under_way):
-                talks[started].start(now)
+            while started < len(exchanges) and (started == 0 or exchanges[started - 1].under_way):
+                exchanges[started].start(now)
                 started += 1
-            active = [talk for talk in talks[:started] if not talk.done]
-            if started == len(talks):
-                if active and all(talk.at_end for talk in active):
-                    for talk in active:
-                        talk.close_together(now)
-                    active = [talk for talk in active if not talk.done]
+            active = [exchange for exchange in exchanges[:started] if not exchange.done]
+            if started == len(exchanges):
+                if active and all(exchange.at_end for exchange in active):
+                    for exchange in active:
+                        exchange.close_together(now)
+                    active = [exchange for exchange in active if not exchange.done]
                 if not active:
                     return
             wanted: dict[int, int] = {}
-            for talk in active:
-                if mask := talk.mask():
-                    wanted[talk.fd] = mask
-                    by_fd[talk.fd] = talk
+            for exchange in active:
+                if mask := exchange.mask():
+                    wanted[exchange.fd] = mask
+                    by_fd[exchange.fd] = exchange
             for fd in masks.keys() - wanted.keys():
                 poll.unregister(fd)
             for fd, mask in wanted.items():
                 # Also when the mask is the same: the descriptor may be a new socket's.
                 poll.register(fd, mask)
             masks = wanted
-            wake = min(talk.wake() for talk in active) - time.monotonic()
+            wake = min(exchange.wake() for exchange in active) - time.monotonic()
             # Rounded up: waking early would spin until the moment comes.
             ready = poll.poll(max(0, int(wake * 1000) + 1))
             now = time.monotonic()
             for fd, events in ready:
                 by_fd[fd].on_ready(events, now)
-            for talk in active:
-                if not talk.done:
-                    talk.advance(now)
+            for exchange in active:
+                if not exchange.done:
+                    exchange.advance(now)
     finally:
-        for talk in talks:
-            talk.drop()
+        for exchange in exchanges:
+            exchange.drop()
 
 
-def _verdict(talk: Talk, talks: Sequence[Talk]) -> Verdict:
-    """The talk's verdict; cross-talk if its wrong bytes are another's, and not its own."""
-    if talk.verdict is None:
-        return Verdict(Kind.OK, "not held: the path hung in a conversation before it")
-    verdict, tail = talk.verdict, talk.tail
-    if verdict.kind not in (Kind.CORRUPT, Kind.EXTRA) or tail in talk.stream:
+def _verdict(exchange: Exchange, exchanges: Sequence[Exchange]) -> Verdict:
+    """The exchange's verdict; cross-talk if its wrong bytes are another's, and not its own."""
+    if exchange.verdict is None:
+        return Verdict(Fault.NONE, "not run: an earlier conversation of the session timed out")
+    verdict, tail = exchange.verdict, exchange.tail
+    if verdict.kind not in (Fault.CORRUPT, Fault.EXTRA) or tail in exchange.stream:
         return verdict
-    for number, other in enumerate(talks, 1):
-        if other is not talk and tail in other.stream:
+    for number, other in enumerate(exchanges, 1):
+        if other is not exchange and tail in other.stream:
             message = f"the bytes of conversation {number} came back: {verdict.message}"
-            return replace(verdict, kind=Kind.CROSS_TALK, message=message)
+            return replace(verdict, kind=Fault.CROSS_TALK, message=message)
     return verdict

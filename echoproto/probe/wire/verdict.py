@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from echoproto.probe.script.conversation import Session
 
-__all__ = ["Action", "Event", "Kind", "Outcome", "Verdict"]
+__all__ = ["Action", "Event", "Fault", "Outcome", "Verdict"]
 
 
-class Kind(str, enum.Enum):
-    """What a path did to a conversation. Only ``OK`` is no fault."""
+class Fault(str, enum.Enum):
+    """What a path did to a conversation. Only ``NONE`` is none."""
 
-    OK = "ok"
+    NONE = "ok"
     CORRUPT = "corrupt"
     """A byte came back different."""
     EXTRA = "extra"
@@ -81,7 +81,7 @@ class Verdict:
     """What one conversation of a session came to.
 
     Attributes:
-        kind: ``Kind.OK`` or the fault.
+        kind: ``Fault.NONE`` or the fault.
         message: one sentence for people.
         sent: bytes sent.
         received: bytes received.
@@ -92,7 +92,7 @@ class Verdict:
         got: what was received around ``offset``.
     """
 
-    kind: Kind
+    kind: Fault
     message: str
     sent: int = 0
     received: int = 0
@@ -104,7 +104,7 @@ class Verdict:
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
-        return self.kind is Kind.OK
+        return self.kind is Fault.NONE
 
 
 @dataclass(frozen=True)
@@ -138,25 +138,25 @@ class Outcome:
         return self.verdicts[self.index]
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Fault:
         """The kind of :attr:`verdict`."""
         return self.verdict.kind
 
     @property
     def ok(self) -> bool:
         """Whether every conversation came back whole."""
-        return self.kind is Kind.OK
+        return self.kind is Fault.NONE
 
 
 # One fault shows as several: cross-talk leaves a stall behind on the other side. Wrong bytes say
 # more than missing ones, missing ones more than a connection that did not end well.
 _TELLING = (
-    Kind.CROSS_TALK,
-    Kind.CORRUPT,
-    Kind.EXTRA,
-    Kind.RESET,
-    Kind.TRUNCATED,
-    Kind.REFUSED,
-    Kind.STALLED,
-    Kind.NEVER_CLOSED,
+    Fault.CROSS_TALK,
+    Fault.CORRUPT,
+    Fault.EXTRA,
+    Fault.RESET,
+    Fault.TRUNCATED,
+    Fault.REFUSED,
+    Fault.STALLED,
+    Fault.NEVER_CLOSED,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.probe.faulty_paths.faults import Fault, MakeRelay
+from tests.probe.faulty_paths.faults import FaultyPath, MakeRelay
 from tests.probe.faulty_paths.relay import Relay
 
 
@@ -90,7 +90,7 @@ def every_nth(nth: int, reaction: str) -> MakeRelay:
 
 
 BETWEEN_FAULTS = [
-    Fault(name, "between", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "between", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         (
             "answers-crossed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.probe.faulty_paths.faults import Fault, chunks
+from tests.probe.faulty_paths.faults import FaultyPath, chunks
 from tests.probe.faulty_paths.relay import Relay
 
 
@@ -95,7 +95,7 @@ def even_parity(data: bytes) -> bytes:
 
 
 BYTE_FAULTS = [
-    Fault(name, "byte", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "byte", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         (
             "iac-swallowed",

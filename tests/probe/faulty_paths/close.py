@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.probe.faulty_paths.faults import Fault
+from tests.probe.faulty_paths.faults import FaultyPath
 from tests.probe.faulty_paths.relay import Relay
 
 
@@ -112,7 +112,7 @@ class LingersAfterBulk(Relay):
 
 
 CLOSE_FAULTS = [
-    Fault(name, "close", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "close", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         ("end-not-passed-on", "fin", "never-closed", EndNotPassedOn),
         ("end-resets", "fin", "reset", EndResets),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.probe.faulty_paths.faults import Fault, MakeRelay
+from tests.probe.faulty_paths.faults import FaultyPath, MakeRelay
 from tests.probe.faulty_paths.relay import Relay
 
 
@@ -81,7 +81,7 @@ class CrashesOnBulk(Relay):
 
 
 DEATH_FAULTS = [
-    Fault(name, kind, shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, kind, shortest, relay, frozenset(verdicts.split()))
     for name, kind, shortest, verdicts, relay in [
         ("flood-after-ff", "flood", "send ff", "extra corrupt", Flooding),
         ("greeting-of-every-5th", "flood", "nothing", "extra corrupt", Greeting),

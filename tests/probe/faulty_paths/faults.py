@@ -17,7 +17,7 @@ MakeRelay = Callable[[Path, socket.socket, int], Relay]
 
 
 @dataclass(frozen=True)
-class Fault:
+class FaultyPath:
     """A way in which a path is wrong.
 
     :param name: how the tests call it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from tests.probe.faulty_paths.faults import Fault, MakeRelay, stream
+from tests.probe.faulty_paths.faults import FaultyPath, MakeRelay, stream
 from tests.probe.faulty_paths.relay import Path, Relay
 
 
@@ -104,7 +104,7 @@ def starts_with(prefix: bytes, reaction: str) -> MakeRelay:
 
 
 POSITION_FAULTS = [
-    Fault(name, "position", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "position", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         ("first-byte-flipped", "send 00", "corrupt", flipped_at(0)),
         (

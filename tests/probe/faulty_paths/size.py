@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.probe.faulty_paths.faults import Fault, chunks, stream
+from tests.probe.faulty_paths.faults import FaultyPath, chunks, stream
 from tests.probe.faulty_paths.relay import Relay
 
 
@@ -67,7 +67,7 @@ def run_length(data: bytes) -> bytes:
 
 
 SIZE_FAULTS = [
-    Fault(name, "size", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "size", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         (
             "segment-of-1460-short",

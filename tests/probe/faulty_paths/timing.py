@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 
-from tests.probe.faulty_paths.faults import Fault, MakeRelay
+from tests.probe.faulty_paths.faults import FaultyPath, MakeRelay
 from tests.probe.faulty_paths.relay import Relay
 
 
@@ -112,7 +112,7 @@ class Policer(Relay):
 
 
 TIMING_FAULTS = [
-    Fault(name, "timing", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "timing", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         (
             "mute-after-30-ms",

@@ -11,7 +11,7 @@ from echoproto.probe.report.describe import (
     time_line,
 )
 from echoproto.probe.script.conversation import Session
-from echoproto.probe.wire.verdict import Action, Event, Kind, Outcome, Verdict
+from echoproto.probe.wire.verdict import Action, Event, Fault, Outcome, Verdict
 from tests.probe.sample_result import CORRUPT, CROSS_TALK
 
 
@@ -38,7 +38,7 @@ def test_bytes_that_are_missing_on_one_side_are_dashes() -> None:
 
 
 def test_rows_begin_at_multiples_of_16_and_are_limited() -> None:
-    verdict = Verdict(Kind.CORRUPT, "", 100, 100, 20, 12, bytes(60), bytes([1]) * 60)
+    verdict = Verdict(Fault.CORRUPT, "", 100, 100, 20, 12, bytes(60), bytes([1]) * 60)
     rows = hex_rows(verdict)
     assert [row.offset for row in rows] == [12, 16, 32]
     assert [len(row.cells) for row in rows] == [4, 16, 16]
@@ -46,7 +46,7 @@ def test_rows_begin_at_multiples_of_16_and_are_limited() -> None:
 
 
 def test_nothing_is_shown_where_nothing_differs() -> None:
-    never_closed = Verdict(Kind.NEVER_CLOSED, "no EOF", 1, 1)
+    never_closed = Verdict(Fault.NEVER_CLOSED, "no EOF", 1, 1)
     assert hex_rows(never_closed) == []
     assert difference(never_closed) == []
     outcome = Outcome(Session.parse("fin"), (never_closed,), ((Event(0.0, Action.CLOSED),),), 0.1)
@@ -73,7 +73,7 @@ def test_the_time_line_tells_each_step_of_each_conversation() -> None:
 
 def test_a_long_time_line_keeps_its_beginning_and_its_end() -> None:
     events = tuple(Event(n / 1000, Action.RECEIVED, None, n, 1, b"x") for n in range(100))
-    verdict = Verdict(Kind.STALLED, "")
+    verdict = Verdict(Fault.STALLED, "")
     lines = time_line(Outcome(Session.parse("send 78*100"), (verdict,), (events,), 1), limit=9)
     assert len(lines) == 10
     assert lines[6].strip() == "... 91 events more"

@@ -10,7 +10,7 @@ import pytest
 
 from echoproto.probe.report.html import html_page, write_html
 from echoproto.probe.search.result import CampaignResult, Settings
-from echoproto.probe.wire.verdict import Action, Event, Kind
+from echoproto.probe.wire.verdict import Action, Event, Fault
 from tests.probe.sample_result import CORRUPT, HOSTILE, TARGET, sample_result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -58,7 +58,7 @@ def test_the_page_shows_the_failures_with_the_wrong_bytes_marked() -> None:
 def test_the_matrix_has_a_row_for_each_case_and_one_for_the_fuzz_phase() -> None:
     page = Page(html_page(sample_result()))
     assert page.count("td", "case") == 7
-    assert page.count("td", "cell") == 7 * len(Kind)
+    assert page.count("td", "cell") == 7 * len(Fault)
     assert page.count("span", "hit") == 6 + 3
     assert "998" in page.texts["span"]
     assert ("a", {"href": "#failure-2"}) in page.tags
@@ -132,5 +132,5 @@ def test_a_real_browser_shows_it(tmp_path: Path) -> None:
     assert shown.texts["title"][0] == f"echoproto: {' '.join(TARGET)}"
     assert shown.count("script") == 0
     assert shown.count("article", "failure") == 2
-    assert shown.count("td", "cell") == 7 * len(Kind)
+    assert shown.count("td", "cell") == 7 * len(Fault)
     assert shown.texts["mark"] == Page(file.read_text()).texts["mark"]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from echoproto.probe.report.terminal import JsonLines, Observers, Terminal, write_junit
 from echoproto.probe.search.result import CampaignResult, Observer, Phase, Settings
-from echoproto.probe.wire.verdict import Kind
+from echoproto.probe.wire.verdict import Fault
 from tests.probe.sample_result import CORRUPT, HOSTILE, MESSAGE, TARGET, sample_result
 
 
@@ -108,8 +108,8 @@ def test_json_lines_hold_every_session_and_end_with_the_sums() -> None:
     assert told[0]["settings"]["exclude"] == ["refused"]
     assert told[5]["kind"] == "corrupt"
     assert told[5]["title"] == HOSTILE
-    assert told[5]["said"] == "send 00*9000; await; send ff; fin"
-    assert told[7]["said"] == "send 00*4097"
+    assert told[5]["script"] == "send 00*9000; await; send ff; fin"
+    assert told[7]["script"] == "send 00*4097"
     assert told[7]["got"] == "00 00 00 00 00 00 00 00 01"
     assert told[-1]["failures"] == 2
     assert told[-1]["counts"]["fuzz"] == 1000
@@ -151,7 +151,7 @@ def test_junit_counts_a_failure_for_each_case_that_failed(tmp_path: Path) -> Non
 
 def test_junit_of_a_clean_and_of_an_untestable_run(tmp_path: Path) -> None:
     file = tmp_path / "junit.xml"
-    records = [record for record in sample_result().records if record.kind is Kind.OK]
+    records = [record for record in sample_result().records if record.kind is Fault.NONE]
     write_junit(replace(sample_result(), failures=[], records=records), file)
     suite = ET.parse(file).getroot()[0]
     assert (suite.get("tests"), suite.get("failures")) == ("3", "0")

@@ -30,8 +30,8 @@ def drawn(strategy: SearchStrategy[T], count: int = 400) -> list[T]:
     return values
 
 
-def steps(said: Iterable[Conversation]) -> Counter[type]:
-    return Counter(type(step) for conversation in said for step in conversation.steps)
+def steps(made: Iterable[Conversation]) -> Counter[type]:
+    return Counter(type(step) for conversation in made for step in conversation.steps)
 
 
 def test_payloads_lean_towards_tokens_and_boundaries() -> None:

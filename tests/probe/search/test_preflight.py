@@ -41,8 +41,8 @@ def test_a_right_echo(right_target: Target) -> None:
 
 
 def test_a_banner() -> None:
-    said = look(lambda sock: sock.sendall(b"220 mail.example ESMTP\r\n"))
-    assert said == "not an echo: it sent a banner, '220 mail.example ESMTP'"
+    message = look(lambda sock: sock.sendall(b"220 mail.example ESMTP\r\n"))
+    assert message == "not an echo: it sent a banner, '220 mail.example ESMTP'"
 
 
 def test_a_banner_that_is_no_text() -> None:
@@ -50,8 +50,8 @@ def test_a_banner_that_is_no_text() -> None:
 
 
 def test_a_web_server() -> None:
-    said = look(saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-    assert said == "not an echo: it answered 'HTTP/1.1 400 Bad Request'"
+    message = look(saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    assert message == "not an echo: it answered 'HTTP/1.1 400 Bad Request'"
 
 
 def test_a_discard_server() -> None:
@@ -59,9 +59,9 @@ def test_a_discard_server() -> None:
         while sock.recv(65536):
             pass
 
-    said = look(handler)
-    assert "took 4 bytes and sent nothing back in 1" in said
-    assert "(stalled)" in said
+    message = look(handler)
+    assert "took 4 bytes and sent nothing back in 1" in message
+    assert "(stalled)" in message
 
 
 def test_a_server_that_closes_at_once() -> None:

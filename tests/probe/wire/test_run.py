@@ -16,7 +16,7 @@ from echoproto.probe.script.conversation import Conversation, Session
 from echoproto.probe.wire.channel import Connector, connect
 from echoproto.probe.wire.run import Limits, run
 from echoproto.probe.wire.target import Target
-from echoproto.probe.wire.verdict import Action, Kind, Outcome
+from echoproto.probe.wire.verdict import Action, Fault, Outcome
 from tests.probe.conftest import Certificates, Handler, echo, serving
 from tests.probe.faulty_paths import NOT_AN_ECHO, Path
 
@@ -41,10 +41,10 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize("said", RIGHT)
+@pytest.mark.parametrize("script", RIGHT)
 @pytest.mark.parametrize("limits", [LIMITS, TIMED], ids=["by eof", "by time"])
-def test_a_right_echo(said: str, limits: Limits, right_connector: Connector) -> None:
-    outcome = run(Session.parse(said), right_connector, limits)
+def test_a_right_echo(script: str, limits: Limits, right_connector: Connector) -> None:
+    outcome = run(Session.parse(script), right_connector, limits)
     assert outcome.ok, outcome.verdict.message
     assert len(outcome.verdicts) == len(outcome.timelines) == len(outcome.session.conversations)
     for timeline in outcome.timelines:
@@ -69,12 +69,12 @@ def test_the_time_line_tells_what_was_sent_and_received(right_connector: Connect
     assert 0 < seconds < 1
 
 
-def broken(handler: Handler, said: str, limits: Limits = QUICK) -> Outcome:
+def broken(handler: Handler, script: str, limits: Limits = QUICK) -> Outcome:
     """What comes of a conversation with a server that does ``handler``."""
     with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
         target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
         made = Connector(target, target.addresses()[0])
-        return run(Session.parse(said), made, limits)
+        return run(Session.parse(script), made, limits)
 
 
 def answer(data: bytes, then: Handler | None = None) -> Handler:
@@ -108,7 +108,7 @@ def hang(sock: socket.socket) -> None:
 
 def test_corrupt() -> None:
     verdict = broken(answer(b"abXd"), "send 61 62 63 64").verdict
-    assert verdict.kind is Kind.CORRUPT
+    assert verdict.kind is Fault.CORRUPT
     assert verdict.message == "byte 2 came back as 58, sent was 63"
     assert (verdict.offset, verdict.context) == (2, 0)
     assert (verdict.expected, verdict.got) == (b"abcd", b"abXd")
@@ -125,51 +125,51 @@ def test_the_context_is_cut_out_around_the_difference() -> None:
 
 def test_extra() -> None:
     verdict = broken(answer(b"ab!"), "send 61 62").verdict
-    assert (verdict.kind, verdict.offset) == (Kind.EXTRA, 2)
+    assert (verdict.kind, verdict.offset) == (Fault.EXTRA, 2)
     assert verdict.message == "1 more bytes came back than the 2 sent"
-    assert broken(lambda sock: sock.sendall(b"220 hello"), "nothing").kind is Kind.EXTRA
+    assert broken(lambda sock: sock.sendall(b"220 hello"), "nothing").kind is Fault.EXTRA
 
 
 def test_bytes_that_come_before_they_are_sent_are_extra() -> None:
-    said = "send 61; pause 100; send 62"
-    assert broken(answer(b"ab", discard), said, replace(QUICK, stall=1)).kind is Kind.EXTRA
+    script = "send 61; pause 100; send 62"
+    assert broken(answer(b"ab", discard), script, replace(QUICK, stall=1)).kind is Fault.EXTRA
 
 
 def test_truncated() -> None:
     verdict = broken(answer(b"a"), "send 61 62 63").verdict
-    assert (verdict.kind, verdict.offset) == (Kind.TRUNCATED, 1)
+    assert (verdict.kind, verdict.offset) == (Fault.TRUNCATED, 1)
     assert "after 1 of 3 bytes, 2 are missing" in verdict.message
     assert broken(answer(b"a"), "send 61; await; pause 20; send 62; await").kind in (
-        Kind.TRUNCATED,
-        Kind.RESET,
+        Fault.TRUNCATED,
+        Fault.RESET,
     )
 
 
 def test_stalled() -> None:
-    for said in ("send 61 62", "send 61 62; await", "send 61 62; fin"):
-        outcome = broken(answer(b"a", hang), said)
-        assert outcome.kind is Kind.STALLED
+    for script in ("send 61 62", "send 61 62; await", "send 61 62; fin"):
+        outcome = broken(answer(b"a", hang), script)
+        assert outcome.kind is Fault.STALLED
         assert "1 of 2 bytes are back" in outcome.verdict.message
         assert outcome.timelines[0][-2].action is Action.TIMED_OUT
 
 
 def test_stalled_while_sending() -> None:
-    assert broken(hang, "send 00*20000000").kind is Kind.STALLED
+    assert broken(hang, "send 00*20000000").kind is Fault.STALLED
 
 
 def test_never_closed() -> None:
     outcome = broken(answer(b"a", hang), "send 61")
-    assert outcome.kind is Kind.NEVER_CLOSED
+    assert outcome.kind is Fault.NEVER_CLOSED
     assert "all 1 bytes are back, but no EOF" in outcome.verdict.message
 
 
 def test_reset_after_a_part_that_is_judged() -> None:
     verdict = broken(answer(b"ab", reset), "send 61 62 63; pause 30; await").verdict
-    assert verdict.kind is Kind.RESET
+    assert verdict.kind is Fault.RESET
     assert verdict.received == 2
     assert "after 2 of 3 bytes" in verdict.message
     wrong = broken(answer(b"aX", reset), "send 61 62 63; pause 30; await").verdict
-    assert wrong.kind is Kind.CORRUPT
+    assert wrong.kind is Fault.CORRUPT
 
 
 def test_reset_in_place_of_a_close() -> None:
@@ -178,7 +178,7 @@ def test_reset_in_place_of_a_close() -> None:
         reset(sock)
 
     verdict = broken(handler, "send 61").verdict
-    assert verdict.kind is Kind.RESET
+    assert verdict.kind is Fault.RESET
     assert "instead of an orderly close" in verdict.message
 
 
@@ -188,7 +188,7 @@ def test_a_reset_met_while_sending_still_judges_what_came() -> None:
         reset(sock)
 
     outcome = broken(handler, "send 61; pause 50; send 62; pause 50; send 63; await")
-    assert outcome.kind is Kind.RESET
+    assert outcome.kind is Fault.RESET
     assert outcome.verdict.received == 1
 
 
@@ -197,7 +197,7 @@ def test_refused() -> None:
         unused.bind(("127.0.0.1", 0))
         target = Target.parse(f"127.0.0.1:{unused.getsockname()[1]}")
         outcome = run(Conversation(), Connector(target, target.addresses()[0]), LIMITS)
-    assert outcome.kind is Kind.REFUSED
+    assert outcome.kind is Fault.REFUSED
     assert "connection refused" in outcome.verdict.message
 
 
@@ -212,7 +212,7 @@ def test_no_answer_to_the_first_packet() -> None:
         outcome = run(Conversation(), made, replace(LIMITS, connect=0.2))
         for sock in waiting:
             sock.close()
-    assert outcome.kind is Kind.REFUSED
+    assert outcome.kind is Fault.REFUSED
     assert "timed out after 0.2 s" in outcome.verdict.message
 
 
@@ -252,7 +252,7 @@ def test_cross_talk() -> None:
         thread.join()
     for sock in (*mixed, listener):
         sock.close()
-    assert outcome.kind is Kind.CROSS_TALK
+    assert outcome.kind is Fault.CROSS_TALK
     assert "the bytes of conversation 2 came back" in outcome.verdicts[0].message
 
 
@@ -262,7 +262,7 @@ def connect_only(target: Target) -> Connector:
 
 def test_one_that_blocks_the_next_is_seen() -> None:
     outcome = broken(echo, "nothing | send 00")
-    assert [verdict.kind for verdict in outcome.verdicts] == [Kind.OK, Kind.STALLED]
+    assert [verdict.kind for verdict in outcome.verdicts] == [Fault.NONE, Fault.STALLED]
     assert outcome.index == 1
 
 
@@ -279,7 +279,7 @@ def test_a_flood_ends_in_bounded_time_and_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
-    assert outcome.kind is Kind.EXTRA
+    assert outcome.kind is Fault.EXTRA
 
 
 def test_a_path_that_drips_ends_too() -> None:
@@ -289,14 +289,14 @@ def test_a_path_that_drips_ends_too() -> None:
             time.sleep(0.05)
 
     outcome = broken(drip, "send 00*1000", replace(QUICK, stall=0.2, total=0.5))
-    assert outcome.kind is Kind.STALLED
+    assert outcome.kind is Fault.STALLED
     assert "not done" in outcome.verdict.message
     assert outcome.seconds < 1
 
 
 def test_a_long_time_line_is_cut(right_connector: Connector) -> None:
-    said = "; ".join(["send 61; await"] * 300)
-    (events,) = run(Conversation.parse(said), right_connector, LIMITS).timelines
+    script = "; ".join(["send 61; await"] * 300)
+    (events,) = run(Conversation.parse(script), right_connector, LIMITS).timelines
     assert len(events) <= 401
     assert events[-1].action is Action.CLOSED
 
@@ -308,14 +308,14 @@ def test_ipv6() -> None:
         pytest.skip("needs IPv6 on loopback")
     with serving(echo, listener):
         made = connect(Target.parse(f"[::1]:{listener.getsockname()[1]}"))
-        for said in RIGHT[:9]:
-            assert run(Session.parse(said), made, LIMITS).ok, said
+        for script in RIGHT[:9]:
+            assert run(Session.parse(script), made, LIMITS).ok, script
 
 
 def test_unix_socket(unix_path: str) -> None:
     made = connect(Target.parse(f"unix:{unix_path}"))
-    for said in RIGHT[:9]:
-        assert run(Session.parse(said), made, LIMITS).ok, said
+    for script in RIGHT[:9]:
+        assert run(Session.parse(script), made, LIMITS).ok, script
 
 
 def test_unix_socket_whose_accept_queue_is_full(tmp_path: object) -> None:
@@ -327,13 +327,13 @@ def test_unix_socket_whose_accept_queue_is_full(tmp_path: object) -> None:
             first.connect(path)
             made = connect_only(Target.parse(f"unix:{path}"))
             outcome = run(Conversation(), made, replace(LIMITS, connect=0.1))
-            assert outcome.kind is Kind.REFUSED
+            assert outcome.kind is Fault.REFUSED
 
 
-@pytest.mark.parametrize("said", [*RIGHT[3:7], "send (00..fa)*8000"])
-def test_tls(said: str, tls_port: int, certificates: Certificates) -> None:
+@pytest.mark.parametrize("script", [*RIGHT[3:7], "send (00..fa)*8000"])
+def test_tls(script: str, tls_port: int, certificates: Certificates) -> None:
     made = connect(Target.parse(f"tls:localhost:{tls_port}", ca=certificates.cert))
-    outcome = run(Session.parse(said), made, replace(TIMED, grace=0.01))
+    outcome = run(Session.parse(script), made, replace(TIMED, grace=0.01))
     assert outcome.ok, outcome.verdict.message
 
 
@@ -346,7 +346,7 @@ def test_tls_half_close(tls_port: int) -> None:
 def test_tls_certificate_that_is_not_accepted(tls_port: int, certificates: Certificates) -> None:
     made = connect(Target.parse(f"tls:127.0.0.1:{tls_port}"))
     verdict = run(Conversation(), made, LIMITS).verdict
-    assert verdict.kind is Kind.REFUSED
+    assert verdict.kind is Fault.REFUSED
     assert "no TLS: the certificate is not accepted: self-signed" in verdict.message
     named = Target.parse(f"tls:127.0.0.1:{tls_port}", ca=certificates.cert, server_name="b")
     verdict = run(Conversation(), connect(named), LIMITS).verdict
@@ -356,7 +356,7 @@ def test_tls_certificate_that_is_not_accepted(tls_port: int, certificates: Certi
 def test_tls_with_a_server_without(right: Path) -> None:
     made = connect(Target.parse(f"tls:127.0.0.1:{right.port}", insecure=True))
     verdict = run(Conversation(), made, LIMITS).verdict
-    assert verdict.kind is Kind.REFUSED
+    assert verdict.kind is Fault.REFUSED
     assert "does not speak TLS" in verdict.message
 
 
@@ -370,7 +370,7 @@ def test_tls_with_a_server_that_closes_or_hangs() -> None:
             verdict = run(
                 Conversation(), connect_only(target), replace(LIMITS, connect=0.2)
             ).verdict
-            assert verdict.kind is Kind.REFUSED
+            assert verdict.kind is Fault.REFUSED
             assert complaint in verdict.message
 
 
@@ -404,6 +404,6 @@ def test_a_path_that_hangs_takes_one_timeout_for_a_session_in_turn() -> None:
             Limits(stall=0.1, half_close=True),
         )
     assert time.monotonic() - began < 5
-    assert [verdict.kind for verdict in outcome.verdicts] == [Kind.STALLED] + [Kind.OK] * 99
-    assert outcome.verdicts[1].message.startswith("not held")
+    assert [verdict.kind for verdict in outcome.verdicts] == [Fault.STALLED] + [Fault.NONE] * 99
+    assert outcome.verdicts[1].message.startswith("not run")
     assert describe(outcome)[0].startswith("stalled")
