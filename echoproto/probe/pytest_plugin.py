@@ -93,7 +93,8 @@ class EchoTarget:
         """
         __tracebackhide__ = True
         from echoproto.probe.script.conversation import Session
-        from echoproto.probe.wire.run import Limits, run
+        from echoproto.probe.wire.limits import Limits
+        from echoproto.probe.wire.run import run
 
         session = Session.parse(script) if isinstance(script, str) else Session.of(script)
         # Patient until something is wrong, so that a busy machine is not taken for a fault;

@@ -159,6 +159,13 @@ class Conversation:
         """All bytes sent, joined."""
         return b"".join(step.payload for step in self.steps if isinstance(step, Send))
 
+    @property
+    def own_seconds(self) -> float:
+        """The seconds that its pauses and its slow reading take on any path."""
+        pauses = sum(step.ms / 1000 for step in self.steps if isinstance(step, Pause))
+        size = len(self.payload)
+        return pauses + sum(size / s.rate for s in self.steps if isinstance(s, SlowRead))
+
     def __str__(self) -> str:
         return "; ".join(map(str, self.steps)) or EMPTY
 

@@ -35,7 +35,8 @@ from echoproto.probe.search.result import (
 )
 from echoproto.probe.search.shrink import contains, length
 from echoproto.probe.wire.channel import Connector, LocalError
-from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target, TargetError
 from echoproto.probe.wire.verdict import Fault, Outcome
 

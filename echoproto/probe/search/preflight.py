@@ -9,7 +9,8 @@ from dataclasses import replace
 from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Pause, Send
 from echoproto.probe.search.result import Preflight
 from echoproto.probe.wire.channel import Connector, connect, place
-from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.run import run
 from echoproto.probe.wire.statistics import percentile
 from echoproto.probe.wire.target import Target, TargetError
 from echoproto.probe.wire.verdict import Action, Fault, Outcome

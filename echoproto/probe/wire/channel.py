@@ -11,9 +11,10 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
+from echoproto.probe.wire.reasons import reason
 from echoproto.probe.wire.target import Address, Target, TargetError, is_loopback
 
-__all__ = ["Channel", "Connector", "LocalError", "TlsChannel", "connect", "place", "reason"]
+__all__ = ["NOT_NOW", "Channel", "Connector", "LocalError", "TlsChannel", "connect", "place"]
 
 # 28,232 ephemeral ports, each held 60 s by TIME_WAIT, make 470 connections a second to one
 # remote address (Linux: net.ipv4.ip_local_port_range, tcp_fin_timeout does not apply).
@@ -22,7 +23,9 @@ REMOTE_RATE = 470.0
 # A slow reader must be felt on the other side: without it, megabytes fit between the two.
 _SLOW_RECEIVE_BUFFER = 4096
 
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a channel raises when it would have to wait."""
+
 _ABORT = struct.pack("ii", 1, 0)
 
 
@@ -101,7 +104,7 @@ class TlsChannel(Channel):
             try:
                 self._fill()
                 self._tls.do_handshake()
-            except _WOULD_BLOCK:
+            except NOT_NOW:
                 self.flush()
                 return False
         except ssl.SSLError:
@@ -290,22 +293,6 @@ def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> 
         finally:
             sock.close()
     raise TargetError(f"cannot connect to {target}: {'; '.join(reasons)}")
-
-
-def reason(error: OSError, timeout: float = 5.0) -> str:
-    """What a failed connection means, in words."""
-    if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
-        return f"timed out after {timeout:g} s (a filter drops the packets, or no such host)"
-    words = {
-        errno.ECONNREFUSED: "connection refused (nothing listens there)",
-        errno.EHOSTUNREACH: "no route to the host",
-        errno.ENETUNREACH: "network is unreachable",
-        errno.ECONNRESET: "connection reset by the other side",
-        errno.ENOENT: "there is no such socket file",
-        errno.EACCES: "permission denied",
-        errno.EAGAIN: "the accept queue is full",
-    }
-    return words.get(error.errno or 0, error.strerror or str(error))
 
 
 def place(connector: Connector) -> str:

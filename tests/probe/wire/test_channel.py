@@ -8,8 +8,10 @@ import pytest
 
 from echoproto.probe.script.conversation import Conversation
 from echoproto.probe.wire import channel
-from echoproto.probe.wire.channel import Connector, LocalError, connect, place, reason
-from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.wire.channel import Connector, LocalError, connect, place
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.reasons import reason
+from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target, TargetError
 
 

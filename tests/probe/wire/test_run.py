@@ -14,7 +14,8 @@ import pytest
 from echoproto.probe.report.describe import describe
 from echoproto.probe.script.conversation import Conversation, Session
 from echoproto.probe.wire.channel import Connector, connect
-from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target
 from echoproto.probe.wire.verdict import Action, Fault, Outcome
 from tests.probe.conftest import Certificates, Handler, echo, serving
