@@ -27,10 +27,11 @@ from echoproto.probe.report.html import write_html
 from echoproto.probe.report.terminal import JsonLines, Observers, Terminal, write_junit
 from echoproto.probe.script.catalogue import Case, catalogue
 from echoproto.probe.script.conversation import ConversationError, Session, parse_payload
-from echoproto.probe.search.campaign import Campaign, limits
+from echoproto.probe.search.campaign import Campaign
 from echoproto.probe.search.failures import SavedFailure, SavedFailures, SavedFailuresError
+from echoproto.probe.search.observer import Observer
 from echoproto.probe.search.preflight import check_echo, preflight
-from echoproto.probe.search.result import Observer, Settings
+from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.channel import LocalError, connect, place
 from echoproto.probe.wire.ping import Reply, Statistics, pings
 from echoproto.probe.wire.run import run as run_session
@@ -413,10 +414,10 @@ def replay(target: str, options: dict[str, Any], conversation: str | None, retri
             saved = store.get(conversation)
     session = saved.session if saved is not None else Session.parse(conversation or "")
     connector, known = preflight(place_)
-    outcome = run_session(session, connector, limits(known, known.patience))
+    outcome = run_session(session, connector, known.limits(known.patience))
     number = 1
     while outcome.ok and number < retries:
-        outcome = run_session(session, connector, limits(known, known.patience))
+        outcome = run_session(session, connector, known.limits(known.patience))
         number += 1
     print(f"{place_}: {shorten(str(session), 400)}")
     for line in describe(outcome):

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from echoproto.probe.script.conversation import Session
-from echoproto.probe.search.result import (
-    CampaignResult,
-    CaseRecord,
-    Failure,
-    Phase,
-    Preflight,
-    Settings,
-)
+from echoproto.probe.search.preflight import Preflight
+from echoproto.probe.search.result import CampaignResult, CaseRecord, Failure, Phase
+from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.verdict import Action, Event, Fault, Outcome, Verdict
 
 #: What would run if the page did not escape it.
@@ -124,6 +119,5 @@ def sample_result() -> CampaignResult:
         round_trips=[(10 ** (n % 6), (n % 17 + 1) * 1e-5) for n in range(4000)],
         phase_seconds={Phase.CATALOGUE: 0.2, Phase.FUZZ: 2.4},
         seconds=4.2,
-        rate=412.3,
         command="echoproto fuzz 127.0.0.1:4007 --seed 7 --html report.html",
     )

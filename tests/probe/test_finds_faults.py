@@ -15,7 +15,9 @@ from echoproto.probe.script.catalogue import catalogue
 from echoproto.probe.script.conversation import Send, Session
 from echoproto.probe.search.campaign import Campaign
 from echoproto.probe.search.failures import SavedFailures
-from echoproto.probe.search.result import Failure, Observer, Settings
+from echoproto.probe.search.observer import Observer
+from echoproto.probe.search.result import Failure
+from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.target import Target
 from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, FaultyPath, Path
 

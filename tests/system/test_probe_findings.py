@@ -18,7 +18,8 @@ import pytest
 
 from echoproto.probe.search.campaign import Campaign
 from echoproto.probe.search.failures import SavedFailures
-from echoproto.probe.search.result import CampaignResult, Settings
+from echoproto.probe.search.result import CampaignResult
+from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.target import Target
 from echoproto.probe.wire.verdict import Fault
 

@@ -20,14 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from echoproto.probe.report.describe import describe, one_line, plural, shorten
-from echoproto.probe.search.result import (
-    CampaignResult,
-    CaseRecord,
-    Failure,
-    Observer,
-    Phase,
-    Settings,
-)
+from echoproto.probe.search.observer import Observer
+from echoproto.probe.search.result import CampaignResult, CaseRecord, Failure, Phase
+from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.verdict import Fault
 
 __all__ = ["JsonLines", "Observers", "Terminal", "write_junit"]

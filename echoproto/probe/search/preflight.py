@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Pause, Send
-from echoproto.probe.search.result import Preflight
 from echoproto.probe.wire.channel import Connector, connect, place
 from echoproto.probe.wire.limits import Limits
 from echoproto.probe.wire.run import run
@@ -15,7 +14,7 @@ from echoproto.probe.wire.statistics import percentile
 from echoproto.probe.wire.target import Target, TargetError
 from echoproto.probe.wire.verdict import Action, Fault, Outcome
 
-__all__ = ["FIRST_STALLS", "NotAnEchoError", "check_echo", "preflight"]
+__all__ = ["FIRST_STALLS", "NotAnEchoError", "Preflight", "check_echo", "preflight"]
 
 # The shortest time after which silence is called a stall, whatever the round trip: a busy
 # machine keeps a process waiting for some tens of milliseconds now and then.
@@ -35,6 +34,62 @@ _ATTEMPTS = (b"echo", b"\0", b"0123456789abcdef", b"e", b"\r\n", b"echo\n", b"a"
 
 class NotAnEchoError(TargetError):
     """Something answers, but it is no echo; the message says what it is."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the first connections showed of the path.
+
+    Attributes:
+        address: the address connected to, for people.
+        round_trips: seconds, one for each small echo.
+        timeout: seconds without progress after which a conversation counts as stalled while
+            shrinking: 20 times the 99th percentile of the round trips, at least 50 ms.
+        patience: the same where a busy machine at either end must not pass for a fault: six
+            times as long, at least 1 s.
+        half_close: whether everything sent before a FIN comes back after it, then EOF. Over
+            TLS, the same of close_notify, which has the meaning of a FIN there.
+        tls_version: that the handshakes agreed on, as ``TLSv1.3``; empty without TLS.
+    """
+
+    address: str
+    round_trips: tuple[float, ...]
+    timeout: float
+    patience: float
+    half_close: bool
+    tls_version: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.address}: round trip {1000 * self.round_trip:.3g} ms, "
+            f"{self.half_close_in_words}"
+        )
+
+    @property
+    def round_trip(self) -> float:
+        """The median round trip, in seconds."""
+        trips = sorted(self.round_trips)
+        return trips[len(trips) // 2]
+
+    def limits(self, stall: float) -> Limits:
+        """Return the limits of an exchange on this path.
+
+        Args:
+            stall: seconds without progress after which a wait fails.
+        """
+        grace = max(3 * self.round_trip, 0.002)
+        return Limits(stall=stall, half_close=self.half_close, grace=grace)
+
+    @property
+    def half_close_in_words(self) -> str:
+        """What was tried, and whether it worked."""
+        tried = f" ({self.tls_version} close_notify)" if self.tls_version else ""
+        if self.half_close:
+            return f"half-close{tried} survives"
+        if self.tls_version and self.tls_version < "TLSv1.3":
+            # RFC 5246, 7.2.1: on close_notify the other side discards pending data.
+            return f"half-close{tried} does not survive, as it need not before TLSv1.3"
+        return f"half-close{tried} does not survive"
 
 
 def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Preflight]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from echoproto.probe.report.html import html_page, write_html
-from echoproto.probe.search.result import CampaignResult, Settings
+from echoproto.probe.search.result import CampaignResult
+from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.verdict import Action, Event, Fault
 from tests.probe.sample_result import CORRUPT, HOSTILE, TARGET, sample_result
 

@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 
 from echoproto.probe.report.terminal import JsonLines, Observers, Terminal, write_junit
-from echoproto.probe.search.result import CampaignResult, Observer, Phase, Settings
+from echoproto.probe.search.observer import Observer
+from echoproto.probe.search.result import CampaignResult, Phase
+from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.verdict import Fault
 from tests.probe.sample_result import CORRUPT, HOSTILE, MESSAGE, TARGET, sample_result
 

@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from echoproto.probe.search.preflight import NotAnEchoError, preflight
-from echoproto.probe.search.result import Preflight
+from echoproto.probe.search.preflight import NotAnEchoError, Preflight, preflight
 from echoproto.probe.wire.target import Target
 from tests.probe.conftest import Certificates, Handler, echo, serving
 from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Path

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from echoproto.probe.script.conversation import Session
-from echoproto.probe.search.reproduce import comes_again, reproduce
+from echoproto.probe.search.reproduce import recurs, reproduce
 from echoproto.probe.wire.verdict import Fault, Outcome, Verdict
 
 
@@ -77,7 +77,7 @@ def test_what_never_comes_again() -> None:
     assert (found.reproduced, found.runs) == (0, 5)
     paused = Faulty(lambda session: False, kind=Fault.STALLED)
     assert reproduce(paused.first("send ff"), paused.run, retries=5) is None
-    assert not comes_again(paused.first("send ff"), paused.run, (), 5)
+    assert not recurs(paused.first("send ff"), paused.run, (), 5)
 
 
 def test_what_only_comes_after_another() -> None:
@@ -86,7 +86,7 @@ def test_what_only_comes_after_another() -> None:
     found = reproduce(path.first("send ff"), path.run, history=history, retries=5)
     assert found is not None
     assert str(found.session) == "reset then nothing"
-    assert comes_again(path.first("send ff"), path.run, history, 5)
+    assert recurs(path.first("send ff"), path.run, history, 5)
 
 
 def test_a_short_timeout_that_is_not_the_fault() -> None:

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 
 from echoproto.probe.script.conversation import Await, Pause, Session
 from echoproto.probe.script.strategies import sessions
-from echoproto.probe.search.shrink import contains, length, shrink
+from echoproto.probe.search.contains import contains
+from echoproto.probe.search.shrink import length, shrink
 
 Fails = Callable[[Session], bool]
 
