@@ -15,7 +15,7 @@ def main() -> None:
     """Run the command line; say which extra is missing if it is."""
     os.environ.setdefault(_HYPOTHESIS, str(Path(_cache(), "echoproto", "hypothesis")))
     try:
-        from echoproto.probe.cli import main as run
+        from echoproto.probe.cli.main import main as run
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("click", "hypothesis", "rich"):
             raise

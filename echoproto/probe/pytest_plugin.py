@@ -93,7 +93,6 @@ class EchoTarget:
         """
         __tracebackhide__ = True
         from echoproto.probe.script.conversation import Session
-        from echoproto.probe.wire.limits import Limits
         from echoproto.probe.wire.run import run
 
         session = Session.parse(script) if isinstance(script, str) else Session.of(script)
@@ -101,7 +100,7 @@ class EchoTarget:
         # then quick, because Hypothesis shrinks.
         known = self._preflight
         stall = known.timeout if self._failed else known.patience
-        outcome = run(session, self._connector, Limits(stall=stall, half_close=known.half_close))
+        outcome = run(session, self._connector, known.limits(stall))
         if not outcome.ok:
             self._failed = True
             raise AssertionError(_message(self.target, outcome))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from echoproto.probe.script.conversation import Session
+from echoproto.probe.search.observer import Observer
 from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.result import CampaignResult, CaseRecord, Failure, Phase
 from echoproto.probe.search.settings import Settings
@@ -121,3 +122,16 @@ def sample_result() -> CampaignResult:
         seconds=4.2,
         command="echoproto fuzz 127.0.0.1:4007 --seed 7 --html report.html",
     )
+
+
+def tell(observer: Observer, result: CampaignResult) -> None:
+    """What a campaign tells its observer, in short."""
+    observer.phase(Phase.PREFLIGHT, None)
+    observer.note("half-close survives")
+    observer.phase(Phase.CATALOGUE, 3)
+    for record in result.records:
+        if record.phase is Phase.CATALOGUE:
+            observer.record(record)
+    observer.failure(result.failures[0])
+    observer.phase(Phase.FUZZ, 1000)
+    observer.record(result.records[-1])

@@ -1,12 +1,12 @@
 """Hypothesis strategies for payloads, conversations and sessions.
 
-Plain random bytes find next to nothing: a path breaks at a certain byte sequence, at a certain
-size, at a certain place or after a certain step. So what is drawn leans towards tokens that mean
+Plain random bytes find almost nothing: a path fails at a certain byte sequence, at a certain
+size, at a certain place or after a certain step. So the strategies prefer tokens that mean
 something to some device, sizes around the limits of buffers and segments, tokens across such a
-limit, one-byte writes, and steps in an order that real programs seldom take.
+limit, one-byte writes, and orders of steps that real programs seldom use.
 
-Each strategy draws a few small numbers and builds the bytes from them: Hypothesis then spends
-its time on choices that matter.
+Each strategy draws a few small numbers and builds the bytes from them, so that Hypothesis
+spends its time on choices that matter.
 """
 
 from __future__ import annotations
@@ -45,55 +45,66 @@ _T = TypeVar("_T")
 def payloads(
     tokens: Sequence[bytes] = (), sizes: Sequence[int] = (), max_size: int = 65540
 ) -> SearchStrategy[bytes]:
-    """Bytes to send, at least one.
+    """Return a strategy for bytes to send, at least one.
 
     Args:
-        tokens: byte strings to draw beside :data:`TOKENS`, as often as all of those together.
-        sizes: sizes to draw beside :data:`BOUNDARIES`, as often as all of those together.
-        max_size: no payload is longer, in bytes.
+        tokens: byte strings to draw in addition to :data:`TOKENS`, as often as all of those
+            together.
+        sizes: sizes to draw in addition to :data:`BOUNDARIES`, as often as all of those
+            together.
+        max_size: the maximum size of a payload, in bytes.
     """
     words = _with_own(TOKENS, tokens)
     near = _with_own(BOUNDARIES, sizes)
-
-    def recipe(number: int) -> bytes:
-        form, rest = divmod(number, _RECIPES)
-        made: bytes
-        if form < 26:
-            (word,) = _pick(rest, words)
-            made = word
-        elif form < 58:
-            size, filler, offset = _pick(rest, near, _FILLERS, _OFFSETS)
-            made = fill(max(1, size + offset), filler)
-        elif form < 66:
-            first, second = _pick(rest, words, words)
-            made = first + second
-        elif form < 74:
-            word, before, after = _pick(rest, words, _TAILS, _TAILS)
-            made = fill(before, b"a") + word + fill(after, b"b")
-        elif form < 84:
-            size, word, back = _pick(rest, near, words, _BACK)
-            made = fill(max(0, size - min(back, len(word) + 1)), b"a") + word + b"b" * back
-        elif form < 92:
-            word, times = _pick(rest, words, _REPEATS)
-            made = word * times
-        else:  # as many between 2**k and 2**(k+1) for each k
-            filler, bits, rest = _pick(rest, _FILLERS, range(16), range(1024))
-            made = fill((1 << bits) + ((rest << bits) >> 10), filler)
-        return made[:max_size]
-
     random = st.binary(min_size=1, max_size=min(40, max_size))
     numbers = _numbers(107 * _RECIPES)
 
     @st.composite
     def payload(draw: DrawFn) -> bytes:
         number = draw(numbers)
-        return recipe(number) if number < 100 * _RECIPES else draw(random)
+        if number >= 100 * _RECIPES:
+            return draw(random)
+        return _recipe(number, words, near)[:max_size]
 
     return payload()
 
 
-# One number stands for a whole payload: a draw costs Hypothesis more than the echo costs the
-# network.
+def _recipe(number: int, words: Sequence[bytes], near: Sequence[int]) -> bytes:
+    """Return the payload that a number stands for.
+
+    Args:
+        number: below ``100 * _RECIPES``.
+        words: the tokens.
+        near: the sizes.
+    """
+    form, rest = divmod(number, _RECIPES)
+    made: bytes
+    if form < 26:
+        (word,) = _pick(rest, words)
+        made = word
+    elif form < 58:
+        size, filler, offset = _pick(rest, near, _FILLERS, _OFFSETS)
+        made = fill(max(1, size + offset), filler)
+    elif form < 66:
+        first, second = _pick(rest, words, words)
+        made = first + second
+    elif form < 74:
+        word, before, after = _pick(rest, words, _TAILS, _TAILS)
+        made = fill(before, b"a") + word + fill(after, b"b")
+    elif form < 84:
+        size, word, back = _pick(rest, near, words, _BACK)
+        made = fill(max(0, size - min(back, len(word) + 1)), b"a") + word + b"b" * back
+    elif form < 92:
+        word, times = _pick(rest, words, _REPEATS)
+        made = word * times
+    else:  # as many between 2**k and 2**(k+1) for each k
+        filler, bits, rest = _pick(rest, _FILLERS, range(16), range(1024))
+        made = fill((1 << bits) + ((rest << bits) >> 10), filler)
+    return made
+
+
+# One number stands for a whole payload: to Hypothesis a draw costs more than the echo costs
+# the network.
 _RECIPES = 1 << 17
 
 _OFFSETS = (0, 1, -1, 2, -2)
@@ -106,7 +117,10 @@ _FILLERS: tuple[bytes, ...] = (
 
 
 def _numbers(count: int) -> SearchStrategy[int]:
-    """Numbers below ``count``, each as often as the others; ``st.integers`` leans towards 0."""
+    """Return a strategy for numbers below ``count``, each equally likely.
+
+    ``st.integers`` prefers small ones.
+    """
     drawn = st.binary(min_size=4, max_size=4)
     return drawn.map(lambda octets: int.from_bytes(octets, "big") * count >> 32)
 
@@ -116,7 +130,7 @@ def _evenly(options: Sequence[_T]) -> SearchStrategy[_T]:
 
 
 def _pick(number: int, *choices: Sequence[Any]) -> list[Any]:
-    """One of each of ``choices``, all from one number."""
+    """Pick one of each of ``choices``, all from one number."""
     picked = []
     for choice in choices:
         number, index = divmod(number, len(choice))
@@ -133,12 +147,12 @@ def conversations(
     sizes: Sequence[int] = (),
     half_close: bool = True,
 ) -> SearchStrategy[Conversation]:
-    """One conversation.
+    """Return a strategy for one conversation.
 
     Args:
         tokens: as for :func:`payloads`.
         sizes: as for :func:`payloads`.
-        half_close: whether to draw ``fin``; of no use where it is known to break.
+        half_close: whether to draw ``fin``, which is useless where it is known to fail.
     """
     payload = payloads(tokens, sizes)
     small = payloads(tokens, sizes, max_size=300)
@@ -148,40 +162,44 @@ def conversations(
     @st.composite
     def conversation(draw: DrawFn) -> Conversation:
         shape, end = draw(outline)
-        steps: Sequence[Step] = ()
-        match shape:
-            case "plain":
-                steps = (Send(draw(payload)),)
-            case "several":
-                steps = tuple(
-                    step for between in draw(_BETWEENS) for step in (Send(draw(payload)), *between)
-                )
-            case "chunks":
-                steps = cut(draw(payload), *draw(_CUT))
-            case "small chunks":
-                steps = cut(draw(small), *draw(_CUT))
-            case "ping-pong":
-                steps = (Send(draw(small)), Await()) * draw(_TURNS)
-            case "two small":
-                steps = (Send(draw(small)), Send(draw(small)))
-            case "sizes":
-                first = draw(_FIRST_SIZE)
-                steps = tuple(
-                    step
-                    for size in range(first, first + 50)
-                    for step in (Send(fill(size, b"\0")), Await())
-                )
-            case "long":
-                steps = draw(_LONG)
-            case "slow":
-                steps = draw(_SLOW)
-            case "late":
-                steps = (Pause(draw(_MS)), Send(draw(payload)))
-            case "idle":
-                steps = (Send(draw(small)), Await(), Pause(draw(_MS)), Send(draw(small)))
-        return Conversation((*steps, *end))
+        return Conversation((*_steps(draw, shape, payload, small), *end))
 
     return conversation()
+
+
+def _steps(
+    draw: DrawFn, shape: str, payload: SearchStrategy[bytes], small: SearchStrategy[bytes]
+) -> Sequence[Step]:
+    """Draw the steps of a conversation, but for its end."""
+    steps: Sequence[Step] = ()
+    match shape:
+        case "plain":
+            steps = (Send(draw(payload)),)
+        case "several":
+            steps = tuple(
+                step for between in draw(_BETWEENS) for step in (Send(draw(payload)), *between)
+            )
+        case "chunks":
+            steps = cut(draw(payload), *draw(_CUT))
+        case "small chunks":
+            steps = cut(draw(small), *draw(_CUT))
+        case "ping-pong":
+            steps = (Send(draw(small)), Await()) * draw(_TURNS)
+        case "two small":
+            steps = (Send(draw(small)), Send(draw(small)))
+        case "sizes":
+            first = draw(_FIRST_SIZE)
+            sizes = range(first, first + 50)
+            steps = tuple(step for size in sizes for step in (Send(fill(size, b"\0")), Await()))
+        case "long":
+            steps = draw(_LONG)
+        case "slow":
+            steps = draw(_SLOW)
+        case "late":
+            steps = (Pause(draw(_MS)), Send(draw(payload)))
+        case "idle":
+            steps = (Send(draw(small)), Await(), Pause(draw(_MS)), Send(draw(small)))
+    return steps
 
 
 _SHAPES = (
@@ -207,23 +225,23 @@ _ENDS: Sequence[tuple[Step, ...]] = (
     (HalfClose(), Pause(1)),
 )
 _BETWEEN: Sequence[tuple[Step, ...]] = (*[()] * 5, *[(Await(),)] * 4, (Pause(1),))
-# For two to five sends, what comes after each.
+# For two to five sends, the steps after each.
 _BETWEENS = _numbers(4 * 10**5).map(
     lambda number: _pick(number // 4, *[_BETWEEN] * (2 + number % 4))
 )
 _CUT: SearchStrategy[tuple[int, tuple[Step, ...]]] = _evenly(
     [(size, between) for between in _BETWEEN for size in _CHUNKS]
 )
-# One size after the other: a fault at one odd size is met by nothing else.
+# One size after the other: nothing else finds a fault at one odd size.
 _FIRST_SIZE = _evenly(range(1, 1501, 25))
 _TURNS = st.sampled_from((2, 3, 5, 9, 17, 33))
 _MS = st.sampled_from((1, 1, 2, 2, 5, 5, 10, 20, 40))
 
 
 def cut(payload: bytes, size: int, between: Sequence[Step] = ()) -> tuple[Step, ...]:
-    """Sends of ``size`` bytes each, with ``between`` after each.
+    """Return sends of ``size`` bytes, with the steps of ``between`` after each.
 
-    At most 200: the last one takes what is left. Where there are many, no pauses.
+    There are at most 201: the last one takes the rest. Pauses are left out of more than 10.
     """
     pieces = [payload[i : i + size] for i in range(0, min(len(payload), size * 200), size)]
     if len(payload) > size * 200:
@@ -252,13 +270,14 @@ def sessions(
     half_close: bool = True,
     parallel: int = 32,
 ) -> SearchStrategy[Session]:
-    """What the fuzz phase draws: mostly one conversation, sometimes several.
+    """Return the strategy of the fuzz phase: mostly one conversation, sometimes several.
 
     Args:
         tokens: as for :func:`payloads`.
         sizes: as for :func:`payloads`.
         half_close: as for :func:`conversations`.
-        parallel: conversations at the same time, at most; with 1 none are held at once.
+        parallel: the maximum number of simultaneous conversations; with 1 there are no
+            sessions of several.
     """
     one = conversations(tokens, sizes, half_close)
     if parallel < 2:
@@ -274,25 +293,36 @@ def sessions(
     @st.composite
     def session(draw: DrawFn) -> Session:
         shape, count = draw(outline)
-        match shape:
-            case "one":
-                chosen = [draw(one)]
-            case "at once" | "in turn":
-                chosen = [_short(draw(one)) for _ in range(count)]
-            case "marked":  # the same length, other bytes: whoever mixes them up shows it
-                size, wait = len(draw(small)), draw(_WAIT)
-                chosen = [
-                    Conversation((Send(fill(size, bytes([0x41 + i]))), *wait)) for i in range(count)
-                ]
-            case "crowd":
-                chosen = [Conversation((Send(draw(small)),))] * count
-            case _:  # one goes away, or does not read: what do the others see?
-                ms = draw(_MS)
-                victim = Conversation((Pause(min(ms, 10)), Send(draw(small)), Await()))
-                chosen = [draw(_BULLY), *[victim] * (count - 1)]
-        return Session(tuple(chosen), sequential=shape == "in turn")
+        members = _members(draw, shape, count, one, small)
+        return Session(tuple(members), sequential=shape == "in turn")
 
     return session()
+
+
+def _members(
+    draw: DrawFn,
+    shape: str,
+    count: int,
+    one: SearchStrategy[Conversation],
+    small: SearchStrategy[bytes],
+) -> list[Conversation]:
+    """Draw the ``count`` conversations of a session."""
+    match shape:
+        case "one":
+            return [draw(one)]
+        case "at once" | "in turn":
+            return [_short(draw(one)) for _ in range(count)]
+        case "marked":  # the same length, other bytes: shows when they are mixed up
+            size, wait = len(draw(small)), draw(_WAIT)
+            return [
+                Conversation((Send(fill(size, bytes([0x41 + i]))), *wait)) for i in range(count)
+            ]
+        case "crowd":
+            return [Conversation((Send(draw(small)),))] * count
+        case _:  # one leaves, or does not read: are the others affected?
+            ms = draw(_MS)
+            victim = Conversation((Pause(min(ms, 10)), Send(draw(small)), Await()))
+            return [draw(_BULLY), *[victim] * (count - 1)]
 
 
 _TOGETHER = ["at once"] * 2 + ["in turn", "marked", "marked", "bully", "bully"]
@@ -312,7 +342,7 @@ _BULLY = st.sampled_from(
 
 
 def _short(conversation: Conversation) -> Conversation:
-    """The first steps, so that several at once take no longer than one."""
+    """Return the first steps, so that several at once take no longer than one."""
     if len(conversation.steps) <= 8 and len(conversation.payload) <= 70_000:
         return conversation
     steps: list[Step] = [

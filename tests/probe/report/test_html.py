@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from echoproto.probe.report.html import html_page, write_html
+from echoproto.probe.report.html.page import html_page, write_html
 from echoproto.probe.search.result import CampaignResult
 from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.verdict import Action, Event, Fault
@@ -53,7 +53,7 @@ def test_the_page_shows_the_failures_with_the_wrong_bytes_marked() -> None:
     assert CORRUPT.example in page.texts["pre"]
     # In the difference 00 and 01, then 01 in the time line; the same for the other failure.
     assert page.texts["mark"][:3] == ["00", "01", "01"]
-    assert "Reproduced 3 of 30 (flaky, 10%); found by fuzz." in page.texts["p"]
+    assert "Reproduced in 3 of 30 runs (flaky, 10%); found by fuzz." in page.texts["p"]
 
 
 def test_the_matrix_has_a_row_for_each_case_and_one_for_the_fuzz_phase() -> None:
@@ -102,9 +102,9 @@ def test_a_run_that_could_not_test_says_why_and_a_clean_one_that_it_is() -> None
     assert "Could not test: connection refused" in page.texts["p"]
     assert page.count("table") == page.count("svg") == 0
     clean = replace(sample_result(), failures=[], records=[])
-    assert "No failure" in Page(html_page(clean)).texts["p"]
+    assert "No failures" in Page(html_page(clean)).texts["p"]
     halted = replace(clean, interrupted=True)
-    assert "Interrupted; no failure so far" in Page(html_page(halted)).texts["p"]
+    assert "Interrupted; no failures so far" in Page(html_page(halted)).texts["p"]
 
 
 def test_a_long_time_line_unfolds() -> None:
