@@ -53,7 +53,7 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
     ("args", "complaint"),
     [
         ("fuzz", "Missing argument 'TARGET'"),
-        ("fuzz a", "target 'a': allowed are host:port"),
+        ("fuzz a", "target 'a'; must be host:port"),
         ("fuzz a:7 -n -5", "'-n': -5 is not in the range 0<=x<=10000000"),
         ("fuzz a:7 -n many", "'-n': 'many' is not a valid integer"),
         ("fuzz a:7 --max-time 0", "'--max-time': '0'; must be a number, more than 0"),
@@ -67,7 +67,7 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
         ("fuzz a:7 --case E-999", "'--case': 'E-999'; must be E-001 to E-"),
         ("fuzz a:7 --html /no/such/dir/f", "--html /no/such/dir/f: No such file or directory"),
         ("fuzz a:7 --jsonl /", "'--jsonl': File '/' is a directory"),
-        ("fuzz a:7 --ca x", "--ca is for a tls: target"),
+        ("fuzz a:7 --ca x", "--ca needs a tls: target"),
         ("fuzz a:7 --send-proxy v3", "'--send-proxy': 'v3' is not one of 'v1', 'v2'"),
         ("fuzz a:7 --bogus", "unknown option --bogus"),
         ("fuzz a:7 --max-tim 3", "unknown option --max-tim; did you mean --max-time?"),

@@ -44,7 +44,7 @@ TOKENS: tuple[bytes, ...] = (
     b"*1\r\n$4\r\nPING\r\n",
     b"exit\n", b"quit\n", b"\x81\x80\0\0\0\0", b"\x88\0", b"\x1f\x8b\x08", b"0\r\n\r\n",
 )  # fmt: skip
-"""Byte sequences that mean something to some device on some path."""
+"""Byte sequences that mean something to some device."""
 
 BOUNDARIES: tuple[int, ...] = (
     1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 63, 64, 72, 80, 100, 127, 128, 132, 255, 256, 257, 500,

@@ -288,7 +288,7 @@ class Campaign:
         verdict = found.outcome.verdict
         comments = [
             f"{verdict.kind}: {verdict.message}",
-            f"found by {pending.found_by}, reproduced {found.reproduced} of {found.runs}",
+            f"found by {pending.found_by}, reproduced in {found.reproduced} of {found.runs} runs",
         ]
         try:
             return self._saved.save(found.session, comments, shlex.join(self._target.words))

@@ -10,6 +10,7 @@ __all__ = ["map_sends", "merged", "payloads"]
 
 
 def payloads(session: Session) -> list[bytes]:
+    """Return the payloads of all sends, in order."""
     return [
         step.payload
         for conversation in session.conversations
@@ -19,7 +20,7 @@ def payloads(session: Session) -> list[bytes]:
 
 
 def map_sends(session: Session, change: Callable[[int, bytes], bytes]) -> Session:
-    """``session`` with each payload replaced by ``change(place, payload)``."""
+    """Return ``session`` with each payload replaced by ``change(place, payload)``."""
     place = -1
 
     def mapped(step: Step) -> Step:
@@ -37,7 +38,7 @@ def map_sends(session: Session, change: Callable[[int, bytes], bytes]) -> Sessio
 
 
 def merged(steps: Sequence[Step]) -> Iterator[list[Step]]:
-    """The same bytes in fewer sends: all in one, then those next to each other in one."""
+    """Yield the same bytes in fewer sends: all in one, then adjacent ones in one."""
     sends = [step.payload for step in steps if isinstance(step, Send)]
     if len(sends) < 2:
         return

@@ -1,4 +1,4 @@
-"""The first connections: is anybody there, is it an echo, how fast, does half-close survive?"""
+"""The first connections: is it reachable, is it an echo, how fast, does half-close survive?"""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from echoproto.probe.wire.verdict import Action, Fault, Outcome
 
 __all__ = ["FIRST_STALLS", "NotAnEchoError", "Preflight", "check_echo", "preflight"]
 
-# The shortest time after which silence is called a stall, whatever the round trip: a busy
-# machine keeps a process waiting for some tens of milliseconds now and then.
+# The shortest time after which silence counts as a stall, whatever the round trip: on a busy
+# machine, a process sometimes waits for tens of milliseconds.
 MIN_TIMEOUT = 0.05
 MIN_PATIENCE = 1.0
 ROUND_TRIPS_A_TIMEOUT = 20
-# A first stall is looked at again, patiently; so it may be called one after this many timeouts.
+# A first stall counts after this many timeouts, and only if it recurs.
 FIRST_STALLS = 6
 
-# How long the very first answer may take beyond the round trips it needs, in seconds.
+# How long the first answer may take in addition to its round trips, in seconds.
 _FIRST_WAIT = 1.0
 _BANNER_WAIT = 20  # milliseconds
 _FLOOD = 8192
@@ -33,7 +33,7 @@ _ATTEMPTS = (b"echo", b"\0", b"0123456789abcdef", b"e", b"\r\n", b"echo\n", b"a"
 
 
 class NotAnEchoError(TargetError):
-    """Something answers, but it is no echo; the message says what it is."""
+    """The target answers, but is not an echo; the message says what it is."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +93,18 @@ class Preflight:
 
 
 def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Preflight]:
-    """Connect, and find out what all later judgement rests on.
+    """Connect, and find out what all later verdicts depend on.
 
-    A path may break what is said here too, so each question is asked in several ways: one
-    right answer is enough to call it an echo, one wrong one is never enough to call it none.
+    A path may break these exchanges too, so each question is asked in several ways. One right
+    answer is enough for an echo; one wrong answer is not enough to rule it out.
 
     Args:
-        target: where to.
-        rate: connections a second at most, as for :class:`Connector`.
+        target: where to connect.
+        rate: as for :class:`Connector`.
 
     Raises:
         TargetError: if there is no connection; the message says why.
-        NotAnEchoError: if there is one, but no echo.
+        NotAnEchoError: if there is one, but not to an echo.
         LocalError: if this machine runs out of ports or descriptors.
     """
     connector = connect(target, rate)
@@ -125,19 +125,19 @@ def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Pre
 
 
 def check_echo(connector: Connector) -> None:
-    """Return if anything comes back as an echo sends it.
+    """Return if anything comes back as from an echo.
 
     Raises:
-        NotAnEchoError: if not.
+        NotAnEchoError: if nothing does.
     """
     wait = _FIRST_WAIT + ROUND_TRIPS_A_TIMEOUT * connector.round_trip
     limits = Limits(stall=wait, half_close=False)
     outcomes: list[Outcome] = []
     began = time.monotonic()
     for number, payload in enumerate(_ATTEMPTS):
-        # Half of them with FIN: there are paths that pass nothing on until the end.
+        # Half of them with FIN: some paths forward nothing before the end.
         end = (HalfClose(),) if number % 2 else ()
-        # First a silence, in which a server that speaks first does so.
+        # First a silence, for servers that speak first.
         silence = Pause(_BANNER_WAIT)
         conversation = Conversation((silence, Send(payload), *(end or (Await(),))))
         outcome = run(conversation, connector, limits)
@@ -147,7 +147,7 @@ def check_echo(connector: Connector) -> None:
         if outcome.kind is Fault.REFUSED and "TLS" in outcome.verdict.message:
             raise NotAnEchoError(outcome.verdict.message)
         if outcome.verdict.received > 0 and outcome.kind in (Fault.TRUNCATED, Fault.STALLED):
-            return  # part of it came back right
+            return  # a part of it came back
         if outcome.kind is Fault.CORRUPT and _resembles(outcome, payload):
             return
         if time.monotonic() - began > 2 * wait:
@@ -156,7 +156,7 @@ def check_echo(connector: Connector) -> None:
 
 
 def _resembles(outcome: Outcome, payload: bytes) -> bool:
-    """Whether wrong bytes are what was sent, with a fault, rather than an answer to it."""
+    """Return whether wrong bytes are those sent, with a fault, and not an answer to them."""
     got = outcome.verdict.got
     return any(payload[i : i + 2] in got for i in range(len(payload) - 1))
 
@@ -167,7 +167,7 @@ def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
     if any(outcome.kind is Fault.EXTRA for outcome in unasked):
         size, data = _answer(unasked[0])
         if size >= _FLOOD:
-            return f"not an echo: it floods, {size} bytes came that were never sent (extra)"
+            return f"not an echo: it floods, {size} bytes arrived that were never sent (extra)"
         return f"not an echo: it sent a banner, {_text(data)}"
     match verdict.kind:
         case Fault.REFUSED:
@@ -188,20 +188,20 @@ def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
 
 
 def _answer(outcome: Outcome) -> tuple[int, bytes]:
-    """How much came in at first, and its first bytes."""
+    """Return the size of the first read, and its first bytes."""
     received = (e for e in outcome.timelines[0] if e.action is Action.RECEIVED)
     return next(((event.size, event.data) for event in received), (0, b""))
 
 
 def _text(data: bytes) -> str:
-    """Bytes for people: as text where they are text, else in hexadecimal."""
+    """Return bytes as text if they are text, else in hexadecimal."""
     line = data.splitlines()[0] if data.splitlines() else data
     text = line.decode("ascii", "replace")
     return repr(text) if line and text.isprintable() and text.isascii() else data[:16].hex(" ")
 
 
 def _tls_hint(connector: Connector) -> str:
-    """Whether the other side expects TLS, for a target that was given without."""
+    """Return a hint if the other side expects TLS but the target was given without it."""
     target = connector.target
     if target.scheme != "tcp":
         return ""
@@ -213,7 +213,7 @@ def _tls_hint(connector: Connector) -> str:
 
 
 def _round_trips(connector: Connector) -> list[float]:
-    """The seconds of some small echoes, over several connections."""
+    """Return the seconds of some small echoes, over several connections."""
     wait = FIRST_STALLS * max(MIN_TIMEOUT, ROUND_TRIPS_A_TIMEOUT * connector.round_trip)
     limits = Limits(stall=wait, half_close=False)
     samples: list[float] = []
@@ -226,9 +226,9 @@ def _round_trips(connector: Connector) -> list[float]:
 
 
 def _half_close(connector: Connector, stall: float) -> bool:
-    """Whether a FIN leaves the way back open until all is back, and is answered by EOF.
+    """Return whether all bytes come back after a FIN, then EOF.
 
-    Over TLS it is close_notify that is sent; the TCP connection stays open both ways.
+    Over TLS, close_notify is sent instead; the TCP connection stays open in both directions.
     """
     limits = Limits(stall=stall, half_close=False)
     for size in (1, 100, 5000, 1, 50_000, 1):
@@ -236,7 +236,7 @@ def _half_close(connector: Connector, stall: float) -> bool:
         outcome = run(Conversation((payload, HalfClose())), connector, limits)
         if outcome.kind in (Fault.STALLED, Fault.NEVER_CLOSED, Fault.REFUSED):
             return False
-        # Bytes that are lost without a FIN too are a fault, but not one of closing.
+        # If the bytes are lost without a FIN too, closing is not the cause.
         if outcome.kind in (Fault.TRUNCATED, Fault.RESET):
             return not run(Conversation((payload, Await())), connector, limits).ok
     return True

@@ -1,11 +1,11 @@
 """From a session that fails to the shortest one that does.
 
-Hypothesis shrinks what Hypothesis drew. A failure here may come from the catalogue, from a file
-or from the command line, may fail only now and then, and costs a timeout for each candidate that
-does fail; so the shrinking is done on the session itself, whoever made it.
+Hypothesis can shrink only what it drew itself. Here a failure may come from the catalogue, a file
+or the command line, may be flaky, and costs a timeout for each candidate that fails. So the
+session itself is shrunk, whatever its origin.
 
-Each pass proposes sessions that are shorter by :func:`length`; what still fails is kept, and the
-passes start over until none of them gets any further.
+Each pass proposes sessions that are shorter by :func:`length`. The ones that still fail are kept,
+and the passes start over until none of them makes progress.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RANK: dict[type[Step], int] = {Send: 0, Await: 1, HalfClose: 1, Reset: 2, Pause
 
 _T = TypeVar("_T")
 
-# Most faults that hit everything come down to one of these, and then nothing else need be tried.
+# Most faults that affect everything fail one of these; then nothing else has to be tried.
 _SHORTEST = tuple(
     map(
         Session.parse,
@@ -44,8 +44,8 @@ _SHORTEST = tuple(
     )
 )
 
-# The same for what takes two conversations. Which of them comes first matters, and taking away
-# steps alone would never turn them round.
+# The same for faults that need two conversations. Their order matters, and removing steps alone
+# would never reverse it.
 _SHORTEST_AT_ONCE = tuple(
     map(
         Session.parse,
@@ -65,14 +65,17 @@ _SHORTEST_IN_TURN = tuple(
     )
 )
 
-# A device's timeout is a round number of milliseconds: a pause that is right on it fails now and
-# then, so those to choose from are a tenth longer.
+# A device's timeout is a round number of milliseconds. A pause of exactly this length is flaky,
+# so these are a tenth longer.
 _PAUSES = (1, 2, 3, 6, 11, 22, 33, 44, 55, 83, 110, 165, 220, 275, 330, 440, 550, 1100, 2200, 5500)
 
 
 def length(session: Session) -> tuple[int, ...]:
-    """The key by which sessions are compared: fewer conversations, fewer steps, fewer bytes,
-    more of them 00, lower ones, simpler steps, shorter pauses, faster reading."""
+    """Return the key by which sessions are compared.
+
+    In this order: fewer conversations, fewer steps, fewer bytes, more of them 00, lower ones,
+    simpler steps, shorter pauses, faster reading.
+    """
     steps = [step for conversation in session.conversations for step in conversation.steps]
     sent = [step.payload for step in steps if isinstance(step, Send)]
     return (
@@ -88,12 +91,12 @@ def length(session: Session) -> tuple[int, ...]:
 
 
 def shrink(session: Session, fails: Callable[[Session], bool], more: Callable[[], bool]) -> Session:
-    """The shortest session found that still fails.
+    """Return the shortest session found that still fails.
 
     Args:
         session: one that fails.
-        fails: holds a session and tells whether it fails; asked once for each.
-        more: whether there is time for another candidate.
+        fails: runs a session and returns whether it fails; called once for each.
+        more: returns whether there is time for another candidate.
     """
     return _Shrinker(session, fails, more).run()
 
@@ -123,7 +126,7 @@ class _Shrinker:
         return self.best
 
     def accepts(self, candidate: Session) -> bool:
-        """Keep ``candidate`` if it is shorter and fails."""
+        """Keep ``candidate`` if it is shorter and fails; return whether it was kept."""
         if candidate in self._asked or length(candidate) >= length(self.best) or not self._more():
             return False
         self._asked.add(candidate)
@@ -148,7 +151,7 @@ class _Shrinker:
         self._delete(
             lambda: self.best.conversations[index].steps, lambda kept: self._with(index, kept)
         )
-        # Two sends in one, at each place.
+        # Join two sends, at each place.
         place = 0
         while place + 1 < len(steps := self.best.conversations[index].steps):
             first, second = steps[place : place + 2]
@@ -170,7 +173,7 @@ class _Shrinker:
                 place += 1
 
     def _with(self, index: int, steps: Sequence[Step]) -> Session | None:
-        """The best session with other steps in one conversation, if they make one."""
+        """Return the best session with other steps in one conversation, if they are valid."""
         conversations = list(self.best.conversations)
         try:
             conversations[index] = Conversation(tuple(steps))
@@ -183,7 +186,7 @@ class _Shrinker:
         items: Callable[[], Sequence[_T]],
         rebuild: Callable[[list[_T]], Session | None],
     ) -> None:
-        """Leave out runs of items, halves first, then quarters, down to single ones."""
+        """Leave out groups of items: halves first, then quarters, down to single ones."""
         size = max(1, len(items()) // 2)
         while True:
             place = 0
@@ -197,7 +200,7 @@ class _Shrinker:
                 return
             size //= 2
 
-    # Payloads: all equal ones at once, since two that must be equal cannot be changed alone.
+    # Payloads: all equal ones together, since two that must be equal cannot be changed separately.
 
     def _shorter_payloads(self) -> None:
         for payload in sorted(set(payloads(self.best)), key=len, reverse=True):

@@ -16,12 +16,12 @@ _NEAR = sorted({b + d for b in BOUNDARIES for d in (-1, 0, 1) if b + d > 3})
 
 
 class PayloadShrinker:
-    """One payload on its way to the shortest that fails.
+    """Shrinks one payload to the shortest that fails.
 
     Args:
         payload: the payload.
-        replace: called with the payload as it is and another; puts the other one in its place
-            and tells whether it was kept.
+        replace: called with the current payload and another; tries the other one in its place
+            and returns whether it still fails.
     """
 
     def __init__(self, payload: bytes, replace: Callable[[bytes, bytes], bool]) -> None:
@@ -33,7 +33,7 @@ class PayloadShrinker:
         if self.now.count(0) == len(self.now) or self._try(bytes(len(self.now))):
             self._shorten_zeros(0, len(self.now))
             return
-        # Which bytes matter? First what is around them, then what is between.
+        # Which bytes matter? First those around them are removed, then those between.
         whole = self.now
         self._smallest(lambda size: whole[:size], len(whole))
         rest = self.now
@@ -51,7 +51,7 @@ class PayloadShrinker:
         return False
 
     def _smallest(self, make: Callable[[int], bytes], high: int) -> int:
-        """The smallest size for which ``make(size)`` fails, as far as bisection can tell."""
+        """Return the smallest size for which ``make(size)`` fails, as bisection finds it."""
         low = 0
         for size in (1, 2, 3):
             if size >= high:
@@ -72,7 +72,7 @@ class PayloadShrinker:
         if (head or tail) and self._try(head + tail):
             return
         high = self._smallest(lambda size: head + bytes(size) + tail, end - start)
-        # A fault at one size only is out of reach for bisection.
+        # Bisection cannot find a fault at one size only.
         for size in _NEAR:
             if size >= high or self._try(head + bytes(size) + tail):
                 return

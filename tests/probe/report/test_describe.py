@@ -76,7 +76,7 @@ def test_a_long_time_line_keeps_its_beginning_and_its_end() -> None:
     verdict = Verdict(Fault.STALLED, "")
     lines = time_line(Outcome(Session.parse("send 78*100"), (verdict,), (events,), 1), limit=9)
     assert len(lines) == 10
-    assert lines[6].strip() == "... 91 events more"
+    assert lines[6].strip() == "... 91 more events"
     assert lines[-1].endswith("received 1 byte from 99: 78")
 
 

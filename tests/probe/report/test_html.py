@@ -112,7 +112,7 @@ def test_a_long_time_line_unfolds() -> None:
     outcome = replace(CORRUPT.outcome, timelines=(events,))
     page = Page(html_page(replace(sample_result(), failures=[replace(CORRUPT, outcome=outcome)])))
     assert page.count("ol", "line") == 2
-    assert "260 events more" in page.texts["summary"]
+    assert "260 more events" in page.texts["summary"]
 
 
 @pytest.mark.slow

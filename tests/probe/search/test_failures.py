@@ -62,14 +62,14 @@ def test_nothing_saved(saved: SavedFailures) -> None:
 def test_several_of_the_same_beginning(saved: SavedFailures) -> None:
     for index in range(40):
         saved.save(Session.parse(f"pause {index}"), [], "a:7")
-    with pytest.raises(SavedFailuresError, match="stands for several"):
+    with pytest.raises(SavedFailuresError, match="matches several"):
         saved.get("")
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "0 conversations; allowed is one line"),
+        (b"", "0 conversations; there must be one"),
         (b"send 00\nsend 01\n", "2 conversations"),
         (b"# only a comment\n", "0 conversations"),
         (b"sned 00\n", "'sned 00' is not a step"),

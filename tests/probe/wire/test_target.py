@@ -30,12 +30,12 @@ def test_every_form(text: str, target: Target) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("balancer", "allowed are host:port"),
-        ("", "allowed are host:port"),
-        ("::1:7", "allowed are host:port"),
-        ("http://a:7", "port '//a:7'; allowed are"),
-        ("a:0", "port '0'; allowed are 1 to 65535"),
-        ("a:70000", "port '70000'; allowed are 1 to 65535"),
+        ("balancer", "must be host:port"),
+        ("", "must be host:port"),
+        ("::1:7", "must be host:port"),
+        ("http://a:7", "port '//a:7'; must be"),
+        ("a:0", "port '0'; must be 1 to 65535"),
+        ("a:70000", "port '70000'; must be 1 to 65535"),
         ("a:echo", "port 'echo'"),
         ("[zz]:7", "'zz' is not an IPv6 address"),
         ("unix:", "has 1 to 107 bytes"),
@@ -50,13 +50,13 @@ def test_what_is_no_target(text: str, complaint: str) -> None:
 
 
 def test_options_of_tls_need_tls() -> None:
-    with pytest.raises(TargetError, match="--ca is for a tls: target"):
+    with pytest.raises(TargetError, match="--ca needs a tls: target"):
         Target.parse("a:7", ca="x")
-    with pytest.raises(TargetError, match="--insecure is for a tls: target"):
+    with pytest.raises(TargetError, match="--insecure needs a tls: target"):
         Target.parse("unix:/x", insecure=True)
     with pytest.raises(TargetError, match="--key needs --cert"):
         Target.parse("tls:a:7", key="x")
-    with pytest.raises(TargetError, match="allowed are v1 and v2"):
+    with pytest.raises(TargetError, match="must be v1 or v2"):
         Target.parse("a:7", send_proxy="v3")
 
 

@@ -90,7 +90,7 @@ def _time_line(events: Sequence[Event], conversation: Conversation) -> Iterable[
     items = [_event(event, conversation, payload) for event in events]
     yield tag("ol", *items[:EVENTS], cls="line")
     if len(items) > EVENTS:
-        more = tag("summary", f"{plural(len(items) - EVENTS, 'event')} more")
+        more = tag("summary", f"{len(items) - EVENTS} more events")
         yield tag("details", more, tag("ol", *items[EVENTS:], cls="line"))
 
 
