@@ -1,4 +1,4 @@
-"""A campaign's result with something of everything in it, for the tests of the reports."""
+"""A result with one of everything, for the tests of the reports."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from echoproto.probe.search.result import CampaignResult, CaseRecord, Failure, P
 from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.verdict import Action, Event, Fault, Outcome, Verdict
 
-#: What would run if the page did not escape it.
+#: It would run if the page did not escape it.
 HOSTILE = "</td></style><script>document.title='broken'</script>&amp;\x00\x1b[31m"
 
-MESSAGE = "byte 4096 came back as 01, sent was 00"
+MESSAGE = "byte 4096 came back as 01 instead of 00"
 
 TARGET = ("127.0.0.1:4007", "--ca", "/etc/<b>&'\".pem")
 
@@ -125,7 +125,7 @@ def sample_result() -> CampaignResult:
 
 
 def tell(observer: Observer, result: CampaignResult) -> None:
-    """What a campaign tells its observer, in short."""
+    """Send an observer the events of a short campaign."""
     observer.phase(Phase.PREFLIGHT, None)
     observer.note("half-close survives")
     observer.phase(Phase.CATALOGUE, 3)

@@ -37,7 +37,7 @@ def whole(echo_port: int) -> str:
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
+def unreachable() -> Iterator[str]:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{unused.getsockname()[1]}"
@@ -99,9 +99,11 @@ def test_an_empty_token(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [["fuzz"], ["ping", "-c", "1"], ["replay"], ["catalogue"]])
-def test_nobody_there(command: list[str], nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_connection_refused(
+    command: list[str], unreachable: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = ["send 00"] if command == ["replay"] else []
-    code, out, err = run(capsys, *command, nobody, *script)
+    code, out, err = run(capsys, *command, unreachable, *script)
     assert code == 2
     assert "connection refused" in out + err
     assert "Traceback" not in out + err
@@ -159,7 +161,9 @@ def test_a_broken_path_with_all_reports(
     assert code == 1
 
 
-def test_replay_of_what_passes(whole: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_of_a_conversation_that_passes(
+    whole: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = run(capsys, "replay", whole, "send 0d ff; await", "--retries", "3")
     assert code == 0
     assert "passed in 3 runs" in out
@@ -234,7 +238,7 @@ def test_ping_of_a_broken_path(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def interrupted(*args: str, after: str) -> tuple[int, str]:
-    """Run a command, interrupt it when it has said ``after``, and see how it ends."""
+    """Run a command, interrupt it after it printed ``after``; return exit code and output."""
     with subprocess.Popen(
         [sys.executable, "-m", "echoproto", *args], stdout=subprocess.PIPE, text=True,
         stderr=subprocess.STDOUT, env=None,
@@ -261,7 +265,7 @@ def test_ctrl_c(whole: str) -> None:
     assert "Traceback" not in output
 
 
-def test_a_reader_that_goes_away(whole: str) -> None:
+def test_a_pipe_closed_by_its_reader(whole: str) -> None:
     command = f"{sys.executable} -m echoproto catalogue | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("E-001")
@@ -282,7 +286,7 @@ def test_a_user_without_a_home_can_run_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("HYPOTHESIS_STORAGE_DIRECTORY", raising=False)
     monkeypatch.setattr(sys, "argv", ["echoproto", "--version"])
-    # As os.path.expanduser has it for a user that no file of users knows.
+    # As os.path.expanduser returns it for a user without an entry in passwd(5).
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     with pytest.raises(SystemExit) as ended:
         __main__.main()
@@ -291,7 +295,7 @@ def test_a_user_without_a_home_can_run_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Set already, so that main() leaves the environment of the other tests as it is.
+    # Set already, so that main() does not change the environment of the other tests.
     monkeypatch.setenv("HYPOTHESIS_STORAGE_DIRECTORY", "unused")
     monkeypatch.setitem(sys.modules, "echoproto.probe.cli.main", None)
     with pytest.raises(ModuleNotFoundError):

@@ -3,7 +3,7 @@
 There is one file for each failure. It is named after its content, so that the same failure is
 saved once, and two people who find it save the same file::
 
-    # truncated: the path closed after 0 of 1 bytes, 1 are missing
+    # truncated: the path closed after 0 of 1 bytes, 1 missing
     # found by E-011, reproduced in 10 of 10 runs
     # target 127.0.0.1:7007
     send ff

@@ -46,10 +46,11 @@ def first_difference(stream: bytes, sent: int, start: int, data: bytes) -> Diffe
     offset = start + same
     if offset >= sent:
         kind = Fault.EXTRA
-        message = f"{end - offset} more bytes came back than the {sent} sent"
+        extra = f"{end - offset} extra byte{'s' if end - offset > 1 else ''}"
+        message = f"{extra} came back after the {sent} sent"
     else:
         kind = Fault.CORRUPT
-        message = f"byte {offset} came back as {data[same]:02x}, sent was {stream[offset]:02x}"
+        message = f"byte {offset} came back as {data[same]:02x} instead of {stream[offset]:02x}"
     before = max(0, offset - _BEFORE)
     got = stream[before:offset] + data[same : same + _AFTER]
     return Difference(kind, message, offset, got, data[same : same + PREVIEW])

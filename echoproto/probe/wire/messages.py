@@ -10,7 +10,7 @@ __all__ = ["reset_message", "timed_out", "truncated_message"]
 def truncated_message(received: int, sent: int) -> str:
     """Return the sentence for an EOF that came too early."""
     missing = sent - received
-    return f"the path closed after {received} of {sent} bytes, {missing} are missing"
+    return f"the path closed after {received} of {sent} bytes, {missing} missing"
 
 
 def reset_message(received: int, sent: int, fin: bool, why: str) -> str:
@@ -46,5 +46,5 @@ def timed_out(
     if received < sent:
         return Fault.STALLED, f"{waited}, {received} of {sent} bytes are back", received
     if closing:
-        return Fault.NEVER_CLOSED, f"all {sent} bytes are back, but no EOF: {waited}", None
+        return Fault.NEVER_CLOSED, f"all bytes ({sent}) are back, but no EOF: {waited}", None
     return Fault.STALLED, f"{waited}, {size - sent} bytes could not be sent", received

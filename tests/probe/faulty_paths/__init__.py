@@ -1,6 +1,6 @@
-"""Byte paths of which it is known what is wrong with them.
+"""Byte paths with known faults.
 
-``with Path(fault.relay) as path:`` listens on ``path.port``; ``Path()`` is a right one.
+``with Path(fault.relay) as path:`` listens on ``path.port``; ``Path()`` is a correct one.
 """
 
 from tests.probe.faulty_paths.between import BETWEEN_FAULTS

@@ -59,7 +59,7 @@ def dies_at(number: int) -> MakeRelay:
 
 
 def hangs_at(number: int) -> MakeRelay:
-    """From this conversation on, it accepts and says nothing."""
+    """From this connection on, it accepts and sends nothing."""
 
     class Hanging(Relay):
         def opened(self) -> None:
@@ -91,7 +91,7 @@ DEATH_FAULTS = [
     ]
 ]
 
-#: What the preflight must name, in words: there is nothing to fuzz here.
+#: The preflight must report these: they cannot be fuzzed.
 NOT_AN_ECHO = {
     "greeting": GreetingAll,
     "flood": FloodingAll,

@@ -1,4 +1,4 @@
-"""Faults that show now and then."""
+"""Faults that do not occur every time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.probe.faulty_paths.relay import Path, Relay
 
 
 def one_in(times: int, faulty: MakeRelay) -> MakeRelay:
-    """A path that is wrong for one client in so many, at random."""
+    """A path that is faulty for one client in so many, at random."""
 
     def relay(path: Path, sock: socket.socket, number: int) -> Relay:
         return (faulty if path.random.randrange(times) == 0 else Relay)(path, sock, number)

@@ -71,8 +71,8 @@ def starts_with(prefix: bytes, reaction: str) -> MakeRelay:
                 self.recognised(self.seen)
                 self.seen = None
             elif prefix.startswith(self.seen):
-                # It may still become the prefix: a right proxy that peeks passes it on
-                # when the client ends or waits.
+                # It may still become the prefix: a correct proxy that peeks forwards it
+                # when the client closes or waits.
                 seen = self.seen
                 self.later(5, lambda: self.undecided(seen))
             else:

@@ -17,7 +17,7 @@ class StallsAt65536(Relay):
 
 
 class Overwriting(Relay):
-    """Collects small writes for a moment, in a buffer that holds only the last of them."""
+    """Collects small writes for a moment, in a buffer that keeps only the last of them."""
 
     buffered: bytes | None = None
 
@@ -60,7 +60,7 @@ class Swapping(Relay):
 
 
 def run_length(data: bytes) -> bytes:
-    """A run-length coder whose count has eight bits."""
+    """A run-length coder with a count of eight bits."""
     if len(data) >= 256 and data.count(data[:1]) == len(data):
         return data[:255]
     return data

@@ -53,7 +53,7 @@ def test_nothing_is_shown_where_nothing_differs() -> None:
     assert describe(outcome) == ["never-closed: no EOF", "        0.0 ms  closed"]
 
 
-def test_the_time_line_tells_each_step_of_each_conversation() -> None:
+def test_the_time_line_shows_each_step_of_each_conversation() -> None:
     assert time_line(CROSS_TALK.outcome) == [
         "conversation 1 of 2: send 41 (cross-talk)",
         "      0.0 ms  connected",
@@ -80,16 +80,16 @@ def test_a_long_time_line_keeps_its_beginning_and_its_end() -> None:
     assert lines[-1].endswith("received 1 byte from 99: 78")
 
 
-def test_what_was_sent_is_told_whole_and_what_came_as_far_as_it_is_known() -> None:
+def test_sent_bytes_are_shown_completely_and_received_bytes_as_a_preview() -> None:
     (conversation,) = CORRUPT.session.conversations
     sent, received = CORRUPT.outcome.timelines[0][1:3]
     assert event_text(sent, conversation) == "sent 4097 bytes: 00*4097"
     assert event_text(received, conversation) == "received 4080 bytes: 00*64 ..."
 
 
-def test_a_failure_is_described_from_the_sentence_to_the_bytes() -> None:
+def test_a_failure_is_described_by_sentence_time_line_and_bytes() -> None:
     lines = describe(CORRUPT.outcome)
-    assert lines[0] == "corrupt: byte 4096 came back as 01, sent was 00"
+    assert lines[0] == "corrupt: byte 4096 came back as 01 instead of 00"
     assert "      0.1 ms  sent 4097 bytes: 00*4097" in [line[2:] for line in lines]
     assert lines[-1].strip() == "^^"
 

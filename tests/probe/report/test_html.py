@@ -18,7 +18,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Page(html.parser.HTMLParser):
-    """What a page holds: its tags with their attributes, and the text in each."""
+    """The contents of a page: its tags with their attributes, and the text in each."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def test_the_page_shows_the_failures_with_the_wrong_bytes_marked() -> None:
     assert "send 00*4097" in page.texts["pre"]
     assert CORRUPT.replay in page.texts["pre"]
     assert CORRUPT.example in page.texts["pre"]
-    # In the difference 00 and 01, then 01 in the time line; the same for the other failure.
+    # 00 and 01 in the difference, then 01 in the time line; the same for the other failure.
     assert page.texts["mark"][:3] == ["00", "01", "01"]
     assert "Reproduced in 3 of 30 runs (flaky, 10%); found by fuzz." in page.texts["p"]
 
@@ -76,7 +76,7 @@ def test_the_plot_is_drawn_and_bounded() -> None:
     assert one.count("svg") == 1
 
 
-def test_whatever_a_path_or_a_user_says_is_escaped() -> None:
+def test_everything_from_a_path_or_a_user_is_escaped() -> None:
     result = replace(sample_result(), target=(HOSTILE,), command=HOSTILE, error=None)
     page = Page(html_page(result))
     assert page.count("script") == 0
@@ -97,7 +97,7 @@ def test_the_page_needs_nothing_from_outside() -> None:
     assert "@import" not in page.texts["style"][0]
 
 
-def test_a_run_that_could_not_test_says_why_and_a_clean_one_that_it_is() -> None:
+def test_a_run_that_could_not_test_says_why() -> None:
     page = Page(html_page(CampaignResult(TARGET, Settings(), error="connection refused")))
     assert "Could not test: connection refused" in page.texts["p"]
     assert page.count("table") == page.count("svg") == 0

@@ -9,7 +9,7 @@ from echoproto.probe.search.settings import Settings
 from tests.probe.sample_result import HOSTILE, TARGET, sample_result, tell
 
 
-def test_json_lines_hold_every_session_and_end_with_the_sums() -> None:
+def test_there_is_a_line_for_each_session_and_the_sums_are_last() -> None:
     stream = io.StringIO()
     result = sample_result()
     lines = JsonLines(stream, result.target, result.settings)
@@ -33,7 +33,7 @@ def test_json_lines_hold_every_session_and_end_with_the_sums() -> None:
     assert told[-1]["preflight"]["half_close"] is True
 
 
-def test_a_json_line_is_there_when_its_session_is_over(tmp_path: Path) -> None:
+def test_each_line_is_written_when_its_session_ends(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     with file.open("w") as stream:
         lines = JsonLines(stream, TARGET, Settings())

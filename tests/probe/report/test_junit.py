@@ -17,7 +17,7 @@ def test_junit_counts_a_failure_for_each_case_that_failed(tmp_path: Path) -> Non
     root = ET.parse(file).getroot()
     suite = root.find("testsuite")
     assert suite is not None
-    # preflight, one saved, three of the catalogue, the one that fuzzing found
+    # preflight, one saved, three of the catalogue, one found by fuzzing
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("6", "3", "0")
     failed = {
         case.get("name"): case.find("failure")

@@ -23,7 +23,7 @@ def printed(result: CampaignResult, tty: bool = False) -> str:
     return stream.getvalue()
 
 
-def test_piped_it_is_plain_lines_that_are_not_wrapped() -> None:
+def test_a_pipe_gets_plain_lines_that_are_not_wrapped() -> None:
     text = printed(sample_result())
     assert "\x1b" not in text
     assert text.splitlines()[:6] == [
@@ -49,7 +49,7 @@ def test_a_terminal_gets_colours_and_bars() -> None:
     assert "3/3" in text
 
 
-def test_nothing_is_taken_for_markup() -> None:
+def test_nothing_is_interpreted_as_markup() -> None:
     failure = replace(CORRUPT, found_by="[red]saved[/red]")
     text = printed(replace(sample_result(), failures=[failure]))
     assert "found by [red]saved[/red]" in text

@@ -34,7 +34,7 @@ def steps(made: Iterable[Conversation]) -> Counter[type]:
     return Counter(type(step) for conversation in made for step in conversation.steps)
 
 
-def test_payloads_lean_towards_tokens_and_boundaries() -> None:
+def test_payloads_prefer_tokens_and_boundaries() -> None:
     made = drawn(payloads(), 1000)
     assert all(made)
     assert sum(any(token in payload for token in TOKENS) for payload in made) > 500
@@ -67,7 +67,7 @@ def test_sessions_of_every_kind() -> None:
     assert max(len(s.conversations) for s in few) <= 3
 
 
-def test_what_takes_long_is_rare() -> None:
+def test_slow_sessions_are_rare() -> None:
     made = drawn(sessions(), 500)
     slow = [s for s in made if any(SlowRead in steps([c]) for c in s.conversations)]
     assert len(slow) < 30

@@ -26,7 +26,7 @@ FEW = Settings(examples=100, seed=3)
 
 
 class Seen(Observer):
-    """Notes what it is told."""
+    """Records the events."""
 
     def __init__(self) -> None:
         self.phases: list[Phase] = []
@@ -62,7 +62,7 @@ def at(path: Path) -> Target:
     return Target.parse(f"127.0.0.1:{path.port}")
 
 
-def test_a_right_echo_has_no_failure(echo_port: int, saved: SavedFailures) -> None:
+def test_a_correct_echo_has_no_failures(echo_port: int, saved: SavedFailures) -> None:
     seen = Seen()
     target = Target.parse(f"127.0.0.1:{echo_port}")
     result = Campaign(target, replace(FEW, examples=300), seen, saved).run()
@@ -134,7 +134,7 @@ def test_only_some_cases(drops_ff: Path, saved: SavedFailures) -> None:
     assert len(result.failures) == 1
 
 
-def test_an_excluded_kind_is_no_failure(drops_ff: Path, saved: SavedFailures) -> None:
+def test_an_excluded_kind_is_not_a_failure(drops_ff: Path, saved: SavedFailures) -> None:
     kinds = frozenset({Fault.TRUNCATED, Fault.CORRUPT, Fault.STALLED})
     result = Campaign(at(drops_ff), replace(FEW, exclude=kinds), None, saved).run()
     assert result.failures == []
@@ -165,7 +165,7 @@ def test_max_time(echo_port: int, saved: SavedFailures) -> None:
     assert result.exit_code == 0
 
 
-def test_nobody_there(saved: SavedFailures) -> None:
+def test_connection_refused(saved: SavedFailures) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         target = Target.parse(f"127.0.0.1:{unused.getsockname()[1]}")
@@ -198,7 +198,7 @@ def test_a_path_that_fails_everything_ends_soon(saved: SavedFailures) -> None:
     assert result.counts[Phase.FUZZ] < 50
 
 
-def test_a_pause_that_never_comes_again_is_no_failure(saved: SavedFailures) -> None:
+def test_a_stall_that_does_not_recur_is_not_a_failure(saved: SavedFailures) -> None:
     class PausesOnce(Relay):
         paused = False
 
@@ -217,9 +217,9 @@ def test_a_pause_that_never_comes_again_is_no_failure(saved: SavedFailures) -> N
     assert any("ignored one stall that did not recur" in note for note in seen.notes)
 
 
-def test_a_right_echo_far_away(saved: SavedFailures) -> None:
+def test_a_correct_echo_far_away(saved: SavedFailures) -> None:
     class Far(Relay):
-        """Takes 25 ms each way; what netem does where the kernel has it."""
+        """Takes 25 ms each way, as netem does where the kernel has it."""
 
         def client_sent(self, data: bytes) -> None:
             self.later(25, lambda: self.to_echo(data))

@@ -8,7 +8,7 @@ from echoproto.probe.search.settings import Settings
 from tests.probe.sample_result import TARGET, sample_result, tell
 
 
-def test_observers_are_all_told_the_same() -> None:
+def test_all_observers_receive_the_same() -> None:
     streams = [io.StringIO(), io.StringIO()]
     tell(Observers([JsonLines(s, TARGET, Settings()) for s in streams]), sample_result())
     assert streams[0].getvalue() == streams[1].getvalue()

@@ -15,7 +15,7 @@ def outcome(session: Session, kind: Fault) -> Outcome:
 
 
 class Faulty:
-    """Fails where ``fails`` says so, with a probability."""
+    """Fails for the sessions that ``fails`` selects, with a probability."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ def test_without_shrinking() -> None:
     assert (found.reproduced, found.runs) == (10, 10)
 
 
-def test_what_never_comes_again() -> None:
+def test_a_failure_that_never_recurs() -> None:
     path = Faulty(lambda session: False)
     found = reproduce(path.first("send ff"), path.run, retries=5)
     assert found is not None
@@ -80,7 +80,7 @@ def test_what_never_comes_again() -> None:
     assert not recurs(paused.first("send ff"), paused.run, (), 5)
 
 
-def test_what_only_comes_after_another() -> None:
+def test_a_failure_that_recurs_only_after_another_session() -> None:
     path = Faulty(lambda session: session.sequential and "reset then" in str(session))
     history = tuple(map(Session.parse, ("send 61", "send 62; reset")))
     found = reproduce(path.first("send ff"), path.run, history=history, retries=5)
@@ -90,7 +90,7 @@ def test_what_only_comes_after_another() -> None:
 
 
 def test_a_short_timeout_that_is_not_the_fault() -> None:
-    # With little patience anything with an await fails; the fault is FF.
+    # With the short timeout, everything with an await fails; the fault is FF.
     path = Faulty(has_ff, kind=Fault.STALLED, impatient=lambda session: "await" in str(session))
     found = reproduce(path.first("send ff; await"), path.run)
     assert found is not None
@@ -101,7 +101,7 @@ def test_a_short_timeout_that_is_not_the_fault() -> None:
     assert reproduce(nothing.first("send ff; await"), nothing.run, retries=3) is None
 
 
-def test_the_fin_is_spelled_out_when_it_matters() -> None:
+def test_the_fin_is_written_out_when_it_matters() -> None:
     path = Faulty(lambda session: not str(session).endswith("await") and "send" in str(session))
     found = reproduce(path.first("send 00"), path.run)
     assert found is not None

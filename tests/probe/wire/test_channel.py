@@ -23,7 +23,7 @@ def test_the_first_address_that_answers() -> None:
         assert made.round_trip > 0
 
 
-def test_nobody_there() -> None:
+def test_connection_refused() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -42,7 +42,7 @@ def test_the_rate_is_kept(echo_port: int) -> None:
     assert time.monotonic() - began >= 0.05
 
 
-def test_only_other_machines_have_a_rate_of_their_own() -> None:
+def test_only_other_machines_have_a_default_rate() -> None:
     remote = Target.parse("192.0.2.1:7")
     assert Connector(remote, remote.addresses()[0])._interval == 1 / channel.REMOTE_RATE
     local = Target.parse("127.0.0.1:7")

@@ -21,7 +21,7 @@ def test_over_tls(tls_port: int) -> None:
     assert [reply.kind for reply in pings(made, 3, 0, 100_000)] == [Fault.NONE] * 3
 
 
-def test_the_certificate_counts(tls_port: int) -> None:
+def test_the_certificate_is_verified(tls_port: int) -> None:
     made = connect(Target.parse(f"tls:127.0.0.1:{tls_port}"))
     (reply,) = pings(made, 1, 0)
     assert reply.kind is Fault.REFUSED
@@ -46,7 +46,7 @@ def answer(data: bytes) -> Handler:
 def test_every_kind_of_loss() -> None:
     assert lost(answer(b"\1\2\3\4"))[0].kind is Fault.NONE
     wrong = lost(answer(b"\1\2\xff\4"))[0]
-    assert (wrong.kind, wrong.message) == (Fault.CORRUPT, "byte 2 came back as ff, sent was 03")
+    assert (wrong.kind, wrong.message) == (Fault.CORRUPT, "byte 2 came back as ff instead of 03")
     assert lost(answer(b"\1\2\3\4\5"))[0].kind is Fault.EXTRA
     assert lost(answer(b"\1\2"))[0].message == "closed after 2 of 4 bytes"
 
@@ -76,7 +76,7 @@ def test_a_new_connection_after_a_loss() -> None:
     assert [reply.kind for reply in lost(handler, 2)] == [Fault.CORRUPT, Fault.NONE]
 
 
-def test_nobody_there() -> None:
+def test_connection_refused() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         target = Target.parse(f"127.0.0.1:{unused.getsockname()[1]}")

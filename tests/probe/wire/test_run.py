@@ -44,7 +44,7 @@ RIGHT = [
 
 @pytest.mark.parametrize("script", RIGHT)
 @pytest.mark.parametrize("limits", [LIMITS, TIMED], ids=["by eof", "by time"])
-def test_a_right_echo(script: str, limits: Limits, right_connector: Connector) -> None:
+def test_a_correct_echo(script: str, limits: Limits, right_connector: Connector) -> None:
     outcome = run(Session.parse(script), right_connector, limits)
     assert outcome.ok, outcome.verdict.message
     assert len(outcome.verdicts) == len(outcome.timelines) == len(outcome.session.conversations)
@@ -54,7 +54,7 @@ def test_a_right_echo(script: str, limits: Limits, right_connector: Connector) -
         assert [event.at for event in timeline] == sorted(event.at for event in timeline)
 
 
-def test_the_time_line_tells_what_was_sent_and_received(right_connector: Connector) -> None:
+def test_the_time_line_shows_what_was_sent_and_received(right_connector: Connector) -> None:
     outcome = run(Conversation.parse("send 41*100; await; fin"), right_connector, LIMITS)
     (events,) = outcome.timelines
     assert [(event.action, event.step) for event in events if event.action is not
@@ -110,12 +110,12 @@ def hang(sock: socket.socket) -> None:
 def test_corrupt() -> None:
     verdict = broken(answer(b"abXd"), "send 61 62 63 64").verdict
     assert verdict.kind is Fault.CORRUPT
-    assert verdict.message == "byte 2 came back as 58, sent was 63"
+    assert verdict.message == "byte 2 came back as 58 instead of 63"
     assert (verdict.offset, verdict.context) == (2, 0)
     assert (verdict.expected, verdict.got) == (b"abcd", b"abXd")
 
 
-def test_the_context_is_cut_out_around_the_difference() -> None:
+def test_the_verdict_has_the_bytes_around_the_difference() -> None:
     payload = bytes(range(100))
     wrong = payload[:50] + b"\xff" + payload[51:]
     verdict = broken(answer(wrong), f"send {payload.hex(' ')}").verdict
@@ -127,11 +127,11 @@ def test_the_context_is_cut_out_around_the_difference() -> None:
 def test_extra() -> None:
     verdict = broken(answer(b"ab!"), "send 61 62").verdict
     assert (verdict.kind, verdict.offset) == (Fault.EXTRA, 2)
-    assert verdict.message == "1 more bytes came back than the 2 sent"
+    assert verdict.message == "1 extra byte came back after the 2 sent"
     assert broken(lambda sock: sock.sendall(b"220 hello"), "nothing").kind is Fault.EXTRA
 
 
-def test_bytes_that_come_before_they_are_sent_are_extra() -> None:
+def test_bytes_that_arrive_before_they_are_sent_are_extra() -> None:
     script = "send 61; pause 100; send 62"
     assert broken(answer(b"ab", discard), script, replace(QUICK, stall=1)).kind is Fault.EXTRA
 
@@ -139,7 +139,7 @@ def test_bytes_that_come_before_they_are_sent_are_extra() -> None:
 def test_truncated() -> None:
     verdict = broken(answer(b"a"), "send 61 62 63").verdict
     assert (verdict.kind, verdict.offset) == (Fault.TRUNCATED, 1)
-    assert "after 1 of 3 bytes, 2 are missing" in verdict.message
+    assert "after 1 of 3 bytes, 2 missing" in verdict.message
     assert broken(answer(b"a"), "send 61; await; pause 20; send 62; await").kind in (
         Fault.TRUNCATED,
         Fault.RESET,
@@ -161,10 +161,10 @@ def test_stalled_while_sending() -> None:
 def test_never_closed() -> None:
     outcome = broken(answer(b"a", hang), "send 61")
     assert outcome.kind is Fault.NEVER_CLOSED
-    assert "all 1 bytes are back, but no EOF" in outcome.verdict.message
+    assert "all bytes (1) are back, but no EOF" in outcome.verdict.message
 
 
-def test_reset_after_a_part_that_is_judged() -> None:
+def test_bytes_received_before_a_reset_are_judged() -> None:
     verdict = broken(answer(b"ab", reset), "send 61 62 63; pause 30; await").verdict
     assert verdict.kind is Fault.RESET
     assert verdict.received == 2
@@ -173,7 +173,7 @@ def test_reset_after_a_part_that_is_judged() -> None:
     assert wrong.kind is Fault.CORRUPT
 
 
-def test_reset_in_place_of_a_close() -> None:
+def test_reset_instead_of_a_close() -> None:
     def handler(sock: socket.socket) -> None:
         echo(sock)
         reset(sock)
@@ -183,7 +183,7 @@ def test_reset_in_place_of_a_close() -> None:
     assert "instead of an orderly close" in verdict.message
 
 
-def test_a_reset_met_while_sending_still_judges_what_came() -> None:
+def test_bytes_received_before_a_failing_send_are_judged() -> None:
     def handler(sock: socket.socket) -> None:
         sock.sendall(sock.recv(1))
         reset(sock)
@@ -261,7 +261,7 @@ def connect_only(target: Target) -> Connector:
     return Connector(target, target.addresses()[0])
 
 
-def test_one_that_blocks_the_next_is_seen() -> None:
+def test_a_connection_that_blocks_the_next_is_detected() -> None:
     outcome = broken(echo, "nothing | send 00")
     assert [verdict.kind for verdict in outcome.verdicts] == [Fault.NONE, Fault.STALLED]
     assert outcome.index == 1
@@ -283,7 +283,7 @@ def test_a_flood_ends_in_bounded_time_and_memory() -> None:
     assert outcome.kind is Fault.EXTRA
 
 
-def test_a_path_that_drips_ends_too() -> None:
+def test_a_path_that_trickles_ends_too() -> None:
     def drip(sock: socket.socket) -> None:
         for byte in sock.recv(65536):
             sock.sendall(bytes([byte]))
@@ -354,7 +354,7 @@ def test_tls_certificate_that_is_not_accepted(tls_port: int, certificates: Certi
     assert "Hostname mismatch" in verdict.message
 
 
-def test_tls_with_a_server_without(right: Path) -> None:
+def test_tls_with_a_server_without_tls(right: Path) -> None:
     made = connect(Target.parse(f"tls:127.0.0.1:{right.port}", insecure=True))
     verdict = run(Conversation(), made, LIMITS).verdict
     assert verdict.kind is Fault.REFUSED
@@ -396,7 +396,7 @@ def test_the_proxy_header_goes_first(version: str) -> None:
     assert heads[0].startswith(b"PROXY TCP4 127.0.0.1 " if version == "v1" else b"\r\n\r\n\0")
 
 
-def test_a_path_that_hangs_takes_one_timeout_for_a_session_in_turn() -> None:
+def test_a_path_that_hangs_takes_one_timeout_for_a_sequential_session() -> None:
     began = time.monotonic()
     with Path(NOT_AN_ECHO["hanging"]) as path:
         outcome = run(

@@ -42,7 +42,7 @@ def test_every_form(text: str, target: Target) -> None:
         ("unix:/" + "a" * 107, "has 1 to 107 bytes"),
     ],
 )
-def test_what_is_no_target(text: str, complaint: str) -> None:
+def test_invalid_targets(text: str, complaint: str) -> None:
     with pytest.raises(TargetError, match="target") as caught:
         Target.parse(text)
     assert complaint in str(caught.value)
@@ -76,7 +76,7 @@ def test_addresses() -> None:
         Target.parse(f"{'a' * 64}.b:7").addresses()
 
 
-def test_what_is_on_this_machine() -> None:
+def test_loopback_addresses() -> None:
     assert is_loopback((socket.AF_INET, ("127.9.9.9", 7)))
     assert is_loopback((socket.AF_INET6, ("::1", 7, 0, 0)))
     assert is_loopback((socket.AF_UNIX, "/x"))
