@@ -301,8 +301,9 @@ class Campaign:
 
         A failure that never recurred explains nothing: something else may have caused it.
         """
+        session, half_close = pending.outcome.session, self._known.half_close
         for index, failure in enumerate(self.result.failures):
-            if failure.reproduced and contains(pending.outcome.session, failure.session):
+            if failure.reproduced and contains(session, failure.session, half_close):
                 self.result.explain(pending.record, index)
                 return True
         return False

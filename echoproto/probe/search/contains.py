@@ -9,21 +9,28 @@ from echoproto.probe.script.conversation import Conversation, HalfClose, Send, S
 __all__ = ["contains"]
 
 
-def contains(session: Session, shorter: Session) -> bool:
+def contains(session: Session, shorter: Session, half_close: bool) -> bool:
     """Return whether leaving out and simplifying parts of ``session`` can give ``shorter``.
 
     If so, a failure of ``session`` counts as the one that ``shorter`` already shows. A 00 in
     ``shorter`` matches any byte, since shrinking sets every byte that does not matter to 00.
+
+    Args:
+        session: the longer one.
+        shorter: the one that is already known to fail.
+        half_close: whether every conversation ends with a FIN, written or not.
     """
     left = iter(session.conversations)
-    return all(any(_includes(whole, part) for whole in left) for part in shorter.conversations)
+    return all(
+        any(_includes(whole, part, half_close) for whole in left) for part in shorter.conversations
+    )
 
 
-def _includes(whole: Conversation, part: Conversation) -> bool:
+def _includes(whole: Conversation, part: Conversation, half_close: bool) -> bool:
     steps = list(whole.steps)
     wanted = list(part.steps)
-    if wanted and isinstance(wanted[-1], HalfClose):
-        wanted.pop()  # every conversation ends with FIN, written or not
+    if half_close and wanted and isinstance(wanted[-1], HalfClose):
+        wanted.pop()
     rest = b""
     for step in wanted:
         if isinstance(step, Send):

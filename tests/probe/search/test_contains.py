@@ -24,4 +24,20 @@ from echoproto.probe.search.contains import contains
     ],
 )
 def test_contains(whole: str, part: str, contained: bool) -> None:
-    assert contains(Session.parse(whole), Session.parse(part)) is contained
+    assert contains(Session.parse(whole), Session.parse(part), half_close=True) is contained
+
+
+@pytest.mark.parametrize(
+    ("whole", "part", "contained"),
+    [
+        ("send 61", "send 00; fin", False),
+        ("send 61; await", "fin", False),
+        ("send 61; fin", "send 00; fin", True),
+        ("send 61; await; fin; pause 1", "send 00; fin", True),
+        ("send 61*5000", "send 00*4097", True),
+    ],
+)
+def test_without_half_close_only_a_written_fin_is_sent(
+    whole: str, part: str, contained: bool
+) -> None:
+    assert contains(Session.parse(whole), Session.parse(part), half_close=False) is contained
