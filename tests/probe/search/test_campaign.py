@@ -198,20 +198,6 @@ def test_a_path_that_fails_everything_ends_soon(saved: SavedFailures) -> None:
     assert result.counts[Phase.FUZZ] < 50
 
 
-def test_a_path_without_half_close_hides_no_other_fault(saved: SavedFailures) -> None:
-    class TwoFaults(Relay):
-        def client_sent(self, data: bytes) -> None:
-            self.to_echo(data.replace(b"\xff", b"\xfe"))
-
-        def client_ended(self) -> None:
-            self.close()
-
-    with Path(TwoFaults) as path:
-        result = Campaign(at(path), replace(FEW, examples=0), None, saved).run()
-    found = {(str(failure.session), failure.kind) for failure in result.failures}
-    assert found == {("send 00; fin", Fault.TRUNCATED), ("send ff", Fault.CORRUPT)}
-
-
 def test_a_stall_that_does_not_recur_is_not_a_failure(saved: SavedFailures) -> None:
     class PausesOnce(Relay):
         paused = False
