@@ -24,7 +24,7 @@ IAC = next(fault for fault in FAULTS if fault.name == "iac-swallowed")
 
 FUZZING = """
 from hypothesis import given, settings
-from echoproto.probe.script.strategies import conversations
+from echoproto.probe import conversations
 
 @settings(deadline=None, max_examples=100, database=None)
 @given(conversations())
