@@ -167,7 +167,7 @@ def found(result: CampaignResult) -> dict[str, Fault]:
 
 def sizes(session: str) -> list[int]:
     """How many zeros each send of a conversation has, if it sends nothing else."""
-    assert re.fullmatch(r"(?:slow \d+; )?send 00\*\d+(?:; (?:await|send 00\*\d+))*", session)
+    assert re.fullmatch(r"(?:slow \d+; )?send 00\*\d+(?:; (?:await|fin|send 00\*\d+))*", session)
     return list(map(int, re.findall(r"00\*(\d+)", session)))
 
 

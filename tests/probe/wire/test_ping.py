@@ -28,11 +28,11 @@ def test_the_certificate_is_verified(tls_port: int) -> None:
     assert "certificate" in reply.message
 
 
-def lost(handler: Handler, count: int = 1) -> list[Reply]:
+def lost(handler: Handler, count: int = 1, timeout: float = 5) -> list[Reply]:
     with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
         target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
         made = Connector(target, target.addresses()[0])
-        return list(pings(made, count, 0, size=4, timeout=0.1))
+        return list(pings(made, count, 0, size=4, timeout=timeout))
 
 
 def answer(data: bytes) -> Handler:
@@ -54,7 +54,7 @@ def test_every_kind_of_loss() -> None:
         sock.recv(4)
         sock.recv(1)
 
-    (reply,) = lost(silent)
+    (reply,) = lost(silent, timeout=0.1)
     assert reply.kind is Fault.STALLED
     assert 0.1 <= reply.seconds < 1
 

@@ -18,11 +18,12 @@ from echoproto.probe.wire.limits import Limits
 from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target
 from echoproto.probe.wire.verdict import Action, Fault, Outcome
-from tests.probe.conftest import Certificates, Handler, echo, serving
+from tests.probe.conftest import Handler, echo, serving
 from tests.probe.faulty_paths import NOT_AN_ECHO, Path
 
 LIMITS = Limits(stall=2, half_close=True)
-QUICK = Limits(stall=0.1, half_close=True)
+# For what ends only with the timeout; long enough for a server thread of a busy machine.
+QUICK = Limits(stall=0.5, half_close=True)
 TIMED = replace(LIMITS, half_close=False)
 
 RIGHT = [
@@ -70,8 +71,8 @@ def test_the_time_line_shows_what_was_sent_and_received(right_connector: Connect
     assert 0 < seconds < 1
 
 
-def broken(handler: Handler, script: str, limits: Limits = QUICK) -> Outcome:
-    """What comes of a conversation with a server that does ``handler``."""
+def broken(handler: Handler, script: str, limits: Limits = LIMITS) -> Outcome:
+    """The outcome of a conversation with a server that does ``handler``."""
     with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
         target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
         made = Connector(target, target.addresses()[0])
@@ -132,8 +133,7 @@ def test_extra() -> None:
 
 
 def test_bytes_that_arrive_before_they_are_sent_are_extra() -> None:
-    script = "send 61; pause 100; send 62"
-    assert broken(answer(b"ab", discard), script, replace(QUICK, stall=1)).kind is Fault.EXTRA
+    assert broken(answer(b"ab", discard), "send 61; await; send 62").kind is Fault.EXTRA
 
 
 def test_truncated() -> None:
@@ -148,18 +148,18 @@ def test_truncated() -> None:
 
 def test_stalled() -> None:
     for script in ("send 61 62", "send 61 62; await", "send 61 62; fin"):
-        outcome = broken(answer(b"a", hang), script)
+        outcome = broken(answer(b"a", hang), script, QUICK)
         assert outcome.kind is Fault.STALLED
         assert "1 of 2 bytes are back" in outcome.verdict.message
         assert outcome.timelines[0][-2].action is Action.TIMED_OUT
 
 
 def test_stalled_while_sending() -> None:
-    assert broken(hang, "send 00*20000000").kind is Fault.STALLED
+    assert broken(hang, "send 00*20000000", QUICK).kind is Fault.STALLED
 
 
 def test_never_closed() -> None:
-    outcome = broken(answer(b"a", hang), "send 61")
+    outcome = broken(answer(b"a", hang), "send 61", QUICK)
     assert outcome.kind is Fault.NEVER_CLOSED
     assert "all bytes (1) are back, but no EOF" in outcome.verdict.message
 
@@ -244,7 +244,7 @@ def test_cross_talk() -> None:
     acceptor = threading.Thread(target=accept)
     acceptor.start()
     target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
-    outcome = run(Session.parse("send 41 | send 42"), connect_only(target), QUICK)
+    outcome = run(Session.parse("send 41 | send 42"), connect_only(target), LIMITS)
     acceptor.join()
     for sock in mixed:
         with contextlib.suppress(OSError):
@@ -262,7 +262,7 @@ def connect_only(target: Target) -> Connector:
 
 
 def test_a_connection_that_blocks_the_next_is_detected() -> None:
-    outcome = broken(echo, "nothing | send 00")
+    outcome = broken(echo, "nothing | send 00", QUICK)
     assert [verdict.kind for verdict in outcome.verdicts] == [Fault.NONE, Fault.STALLED]
     assert outcome.index == 1
 
@@ -289,7 +289,7 @@ def test_a_path_that_trickles_ends_too() -> None:
             sock.sendall(bytes([byte]))
             time.sleep(0.05)
 
-    outcome = broken(drip, "send 00*1000", replace(QUICK, stall=0.2, total=0.5))
+    outcome = broken(drip, "send 00*1000", replace(LIMITS, total=0.5))
     assert outcome.kind is Fault.STALLED
     assert "not done" in outcome.verdict.message
     assert outcome.seconds < 1
@@ -329,50 +329,6 @@ def test_unix_socket_whose_accept_queue_is_full(tmp_path: object) -> None:
             made = connect_only(Target.parse(f"unix:{path}"))
             outcome = run(Conversation(), made, replace(LIMITS, connect=0.1))
             assert outcome.kind is Fault.REFUSED
-
-
-@pytest.mark.parametrize("script", [*RIGHT[3:7], "send (00..fa)*8000"])
-def test_tls(script: str, tls_port: int, certificates: Certificates) -> None:
-    made = connect(Target.parse(f"tls:localhost:{tls_port}", ca=certificates.cert))
-    outcome = run(Session.parse(script), made, replace(TIMED, grace=0.01))
-    assert outcome.ok, outcome.verdict.message
-
-
-def test_tls_half_close(tls_port: int) -> None:
-    made = connect(Target.parse(f"tls:127.0.0.1:{tls_port}", insecure=True))
-    outcome = run(Conversation.parse("send 61*100; await; fin"), made, LIMITS)
-    assert outcome.ok, outcome.verdict.message
-
-
-def test_tls_certificate_that_is_not_accepted(tls_port: int, certificates: Certificates) -> None:
-    made = connect(Target.parse(f"tls:127.0.0.1:{tls_port}"))
-    verdict = run(Conversation(), made, LIMITS).verdict
-    assert verdict.kind is Fault.REFUSED
-    assert "no TLS: the certificate is not accepted: self-signed" in verdict.message
-    named = Target.parse(f"tls:127.0.0.1:{tls_port}", ca=certificates.cert, server_name="b")
-    verdict = run(Conversation(), connect(named), LIMITS).verdict
-    assert "Hostname mismatch" in verdict.message
-
-
-def test_tls_with_a_server_without_tls(right: Path) -> None:
-    made = connect(Target.parse(f"tls:127.0.0.1:{right.port}", insecure=True))
-    verdict = run(Conversation(), made, LIMITS).verdict
-    assert verdict.kind is Fault.REFUSED
-    assert "does not speak TLS" in verdict.message
-
-
-def test_tls_with_a_server_that_closes_or_hangs() -> None:
-    def closes(sock: socket.socket) -> None:
-        sock.recv(1)
-
-    for handler, complaint in ((closes, "no TLS"), (discard, "timed out")):
-        with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
-            target = Target.parse(f"tls:127.0.0.1:{listener.getsockname()[1]}", insecure=True)
-            verdict = run(
-                Conversation(), connect_only(target), replace(LIMITS, connect=0.2)
-            ).verdict
-            assert verdict.kind is Fault.REFUSED
-            assert complaint in verdict.message
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
