@@ -7,7 +7,8 @@ author = "the echoproto contributors"
 copyright = "the echoproto contributors"  # noqa: A001 (Sphinx's name)
 release = version = _version("echoproto")
 
-extensions = ["sphinx.ext.autodoc"]
+# napoleon reads the sections (Args, Returns) of docstrings.
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
 autodoc_member_order = "bysource"

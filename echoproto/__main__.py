@@ -6,28 +6,28 @@ import os
 import sys
 from pathlib import Path
 
-# What Hypothesis keeps for the next run belongs in the user's cache, not wherever the command
-# was typed. It reads this when it is imported.
+# Hypothesis keeps files for the next run. They belong in the user's cache, not in the current
+# directory. Hypothesis reads this variable when it is imported.
 _HYPOTHESIS = "HYPOTHESIS_STORAGE_DIRECTORY"
 
 
 def main() -> None:
-    """Run the command line; say which extra is missing if it is."""
+    """Run the command line; if the extra is not installed, name it."""
     os.environ.setdefault(_HYPOTHESIS, str(Path(_cache(), "echoproto", "hypothesis")))
     try:
-        from echoproto.probe.cli import run
+        from echoproto.probe.cli.main import main as probe_main
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("click", "hypothesis", "rich"):
             raise
         sys.exit(f"echoproto: {error.name} is missing: pip install 'echoproto[probe]'")
-    sys.exit(run())
+    sys.exit(probe_main())
 
 
 def _cache() -> str:
-    """Return where this user's programs keep what they can do without."""
+    """Return this user's cache directory."""
     home = os.path.expanduser("~")
     if home == "~":
-        # A user without a name, as in a container, may have no home; nothing is kept then.
+        # A user without a name, as in a container, may have no home; then nothing is kept.
         home = os.sep
     return os.environ.get("XDG_CACHE_HOME") or str(Path(home, ".cache"))
 

@@ -1,16 +1,16 @@
-"""The probe for a test suite of one's own: the fixture ``echo_target``.
+"""The probe in your own test suite: the fixture ``echo_target``.
 
     @given(conversations())
     @settings(deadline=None)
     def test_the_balancer_loses_nothing(echo_target, conversation):
         echo_target.check(conversation)
 
-``pytest --echo-target balancer:7`` says what to test, or ``echo_target`` in the ini file;
-without either, our own server is started as a process for the session.
+``pytest --echo-target balancer:7`` names the target, or ``echo_target`` in the ini file. Without
+either, echoproto's own server is started as a process for the session.
 
-pytest imports this module in every run of everybody who has echoproto installed: whatever
-costs time is imported when the fixture is used. The fixture itself needs nothing but pytest;
-the strategies need Hypothesis, which comes with the extra ``probe``.
+pytest imports this module in every run wherever echoproto is installed, so what costs time is
+imported when the fixture is used. The fixture needs only pytest; the strategies need Hypothesis,
+which comes with the extra ``probe``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EchoTarget", "echo_target"]
 
-#: Seconds that our own server may take to listen.
+#: How long our own server may take to listen, in seconds.
 START_TIMEOUT = 30
-#: What starts our own server on a free port. The path name of a twistd script is not known here,
-#: and twist leaves no pid file behind.
+#: Starts our own server on a free port. ``twist`` rather than ``twistd``, whose path is not known
+#: here and which would write a pid file.
 SERVER = (sys.executable, "-m", "twisted", "--log-format=text", "echo", "--port", "0")
 
 _LISTENING = re.compile(r"listening on (127\.0\.0\.1:[0-9]+)")
@@ -44,14 +44,14 @@ _LISTENING = re.compile(r"listening on (127\.0\.0\.1:[0-9]+)")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--echo-target`` and ``echo_target``."""
-    group = parser.getgroup("echoproto", "echoproto: what does a network path do to bytes?")
+    group = parser.getgroup("echoproto", "echoproto: find out what a network path does to bytes")
     group.addoption(
         "--echo-target",
         metavar="TARGET",
-        help="the echo behind the path that the fixture echo_target tests: host:port, "
-        "tls:host:port, unix:/path; without it, an echo server of its own is started",
+        help="the target of the fixture echo_target, an echo behind a path: host:port, "
+        "tls:host:port or unix:/path (default: start an echo server)",
     )
-    parser.addini("echo_target", "the same as --echo-target, which goes before it")
+    parser.addini("echo_target", "the same as --echo-target, which takes precedence")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -61,14 +61,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 class EchoTarget:
-    """An echo behind some path, to hold conversations with.
+    """An echo behind some path, to run conversations with.
 
     Args:
-        target: where it is.
+        target: where to connect.
 
     Raises:
         TargetError: if there is no connection.
-        NotAnEchoError: if what answers is no echo.
+        NotAnEchoError: if the target is not an echo.
     """
 
     def __init__(self, target: Target) -> None:
@@ -81,26 +81,26 @@ class EchoTarget:
     def __repr__(self) -> str:
         return f"<EchoTarget {self.target}>"
 
-    def check(self, said: Conversation | Session | str) -> None:
-        """Hold a conversation, and fail unless all that was sent comes back.
+    def check(self, script: Conversation | Session | str) -> None:
+        """Run a conversation, and fail unless exactly the bytes sent come back.
 
         Args:
-            said: a conversation or session, or the text of one: ``"send 0d ff; fin"``.
+            script: a conversation or session, or the text of one: ``"send 0d ff; fin"``.
 
         Raises:
-            AssertionError: if anything else came back, with what was sent and received.
-            ConversationError: if the text is no conversation.
+            AssertionError: if they do not; the message shows what was sent and received.
+            ConversationError: if the text is not a conversation.
         """
         __tracebackhide__ = True
         from echoproto.probe.script.conversation import Session
-        from echoproto.probe.wire.run import Limits, run
+        from echoproto.probe.wire.run import run
 
-        session = Session.parse(said) if isinstance(said, str) else Session.of(said)
-        # Patient until something is wrong, so that a busy machine is not taken for a fault;
-        # then quick, because Hypothesis shrinks.
+        session = Session.parse(script) if isinstance(script, str) else Session.of(script)
+        # The long timeout until something fails, so that a busy machine is not taken for a
+        # fault; then the short one, because Hypothesis shrinks.
         known = self._preflight
         stall = known.timeout if self._failed else known.patience
-        outcome = run(session, self._connector, Limits(stall=stall, half_close=known.half_close))
+        outcome = run(session, self._connector, known.limits(stall))
         if not outcome.ok:
             self._failed = True
             raise AssertionError(_message(self.target, outcome))
@@ -108,7 +108,7 @@ class EchoTarget:
 
 @pytest.fixture(scope="session")
 def echo_target(request: pytest.FixtureRequest) -> Iterator[EchoTarget]:
-    """The echo to test: that of ``--echo-target``, or a server of our own."""
+    """The echo to test: that of ``--echo-target``, or our own server."""
     from echoproto.probe.search.preflight import NotAnEchoError
     from echoproto.probe.wire.target import Target, TargetError
 
@@ -124,7 +124,7 @@ def echo_target(request: pytest.FixtureRequest) -> Iterator[EchoTarget]:
 
 
 def _asked(config: pytest.Config) -> tuple[str, str]:
-    """The target asked for, and where: on the command line or in the ini file."""
+    """Return the target asked for, and the name of the option that named it."""
     option = config.getoption("--echo-target")
     if option:
         return str(option), "--echo-target"
@@ -133,11 +133,11 @@ def _asked(config: pytest.Config) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _own_server() -> Iterator[str]:
-    """Our own server as a process, to the end of the block; its address."""
+    """Run our own server as a process to the end of the block; yield its address."""
     with subprocess.Popen(
         SERVER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
-        # The thread reads to the end, so that the server never waits for room in the pipe.
+        # The thread reads to the end, so that the server never blocks on a full pipe.
         log: deque[str] = deque(maxlen=5)
         heard = threading.Event()
         found: list[str] = []
@@ -157,8 +157,8 @@ def _own_server() -> Iterator[str]:
         try:
             heard.wait(START_TIMEOUT)
             if not found:
-                said = " / ".join(log) or "it said nothing"
-                pytest.fail(f"our own echo server did not start: {said}", pytrace=False)
+                output = " / ".join(log) or "it printed nothing"
+                pytest.fail(f"our own echo server did not start: {output}", pytrace=False)
             yield found[0]
         finally:
             process.kill()
@@ -166,7 +166,7 @@ def _own_server() -> Iterator[str]:
 
 
 def _message(target: Target, outcome: Outcome) -> str:
-    """What pytest shows of a failed check."""
+    """Return the message of a failed check."""
     from echoproto.probe.report.describe import describe
     from echoproto.probe.search.result import example_line, replay_line
 

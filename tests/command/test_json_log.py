@@ -17,7 +17,8 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
-from echoproto.command.json_log import LogFormat, choose, event_as_json, fields, json_observer
+from echoproto.command.json_log import LogFormat, choose, event_as_json, json_observer
+from echoproto.workers.log_relay import fields
 
 
 def event(*arguments: Any, **members: Any) -> Any:

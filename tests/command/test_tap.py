@@ -42,6 +42,7 @@ def test_the_service_is_what_the_options_say(reactor: MemoryReactorClock) -> Non
         reactor,
     )
     service.privilegedStartService()
+    connections: Any
     ((port, connections, backlog, interface),) = reactor.tcpServers
     assert isinstance(service.echo, EchoService)
     assert connections.factory is service.echo.factory

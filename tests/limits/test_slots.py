@@ -21,9 +21,12 @@ from tests.ports import FakePort, turn
 from tests.reactors import run
 
 
+def slots_of(factory: EchoFactory) -> Any:
+    return factory.slots
+
+
 def guard(factory: EchoFactory, port: FakePort) -> None:
-    slots: Any = factory.slots
-    slots.guard(port)
+    slots_of(factory).guard(port)
 
 
 @given(
@@ -141,7 +144,7 @@ def test_a_drain_serves_the_clients_that_wait(fast_lane: bool) -> None:
                 client.setblocking(False)
             await until(reactor, lambda: factory.live == 2)
             over = service.stopService()
-            await until(reactor, lambda: factory.slots.waiting == 3)
+            await until(reactor, lambda: slots_of(factory).waiting == 3)
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(where)
             answered = 0
@@ -158,7 +161,7 @@ def test_a_drain_serves_the_clients_that_wait(fast_lane: bool) -> None:
                     break
                 await deferLater(reactor, 0)
             await over
-        assert (factory.stats.accepted, factory.live, factory.slots.waiting) == (5, 0, 0)
+        assert (factory.stats.accepted, factory.live, slots_of(factory).waiting) == (5, 0, 0)
 
     run(main)
 
@@ -180,9 +183,9 @@ def test_parked_connections_are_closed_at_the_end_of_a_drain(fast_lane: bool) ->
             first, other = (stack.enter_context(socket.create_connection(where)) for _ in range(2))
             await until(reactor, lambda: factory.live == 1)
             over = service.stopService()
-            await until(reactor, lambda: factory.slots.waiting == 1)
+            await until(reactor, lambda: slots_of(factory).waiting == 1)
             other.setblocking(False)
-            await until(reactor, lambda: factory.slots.waiting == 0)
+            await until(reactor, lambda: slots_of(factory).waiting == 0)
             other.settimeout(10)
             assert other.recv(1) == b""
             first.close()

@@ -1,4 +1,4 @@
-"""Right echoes of every kind, and certificates for them."""
+"""Correct echoes of every kind, and certificates for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.probe.faulty_paths import Path
 
 @pytest.fixture(scope="session")
 def right() -> Iterator[Path]:
-    """A right path."""
+    """A correct path."""
     with Path() as path:
         yield path
 
@@ -40,7 +40,7 @@ def right_connector(right_target: Target) -> Connector:
 
 @pytest.fixture
 def small_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Campaigns hold the quick first cases of the catalogue only: those of single bytes."""
+    """Campaigns run only the first cases of the catalogue, which are quick: single bytes."""
     monkeypatch.setattr("echoproto.probe.search.campaign.catalogue", lambda: catalogue()[:31])
 
 
@@ -71,7 +71,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="session")
 def echo_port() -> Iterator[int]:
-    """The port of a right echo in a process of its own."""
+    """The port of a correct echo in a process of its own."""
     with subprocess.Popen(
         [sys.executable, "-c", ECHO_PROCESS], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -84,7 +84,7 @@ def echo_port() -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files in PEM: a certificate for localhost that signs itself, and its key."""
+    """PEM files: a self-signed certificate for localhost, and its key."""
 
     cert: str
     key: str
@@ -140,7 +140,7 @@ def serving(handler: Handler, listener: socket.socket) -> Iterator[socket.socket
 
 
 def echo(sock: socket.socket) -> None:
-    """Send back what comes, and close when the other side has closed."""
+    """Send back what is received, and close when the other side has closed."""
     while data := sock.recv(65536):
         sock.sendall(data)
 

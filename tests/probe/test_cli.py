@@ -9,11 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path as File
 
-import click
 import pytest
 
 from echoproto import __main__
-from echoproto.probe import cli
+from echoproto.probe.cli.main import main
 from tests.probe.faulty_paths import Path
 from tests.probe.faulty_paths.faults import chunks
 
@@ -38,14 +37,14 @@ def whole(echo_port: int) -> str:
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
+def unreachable() -> Iterator[str]:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{unused.getsockname()[1]}"
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
-    code = cli.run(args)
+    code = main(args)
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -54,31 +53,32 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
     ("args", "complaint"),
     [
         ("fuzz", "Missing argument 'TARGET'"),
-        ("fuzz a", "target 'a': allowed are host:port"),
+        ("fuzz a", "target 'a'; must be host:port"),
         ("fuzz a:7 -n -5", "'-n': -5 is not in the range 0<=x<=10000000"),
         ("fuzz a:7 -n many", "'-n': 'many' is not a valid integer"),
-        ("fuzz a:7 --max-time 0", "'--max-time': '0'; allowed are numbers, more than 0"),
-        ("fuzz a:7 --max-time soon", "'--max-time': 'soon'; allowed are numbers"),
-        ("fuzz a:7 --rate nan", "'--rate': 'nan'; allowed are numbers, more than 0"),
-        ("fuzz a:7 --rate -1", "'--rate': '-1'; allowed are numbers, more than 0"),
+        ("fuzz a:7 --max-time 0", "'--max-time': '0'; must be a number, more than 0"),
+        ("fuzz a:7 --max-time soon", "'--max-time': 'soon'; must be a number"),
+        ("fuzz a:7 --rate nan", "'--rate': 'nan'; must be a number, more than 0"),
+        ("fuzz a:7 --rate -1", "'--rate': '-1'; must be a number, more than 0"),
         ("fuzz a:7 --parallel 0", "'--parallel': 0 is not in the range 1<=x<=1024"),
         ("fuzz a:7 --retries 0", "'--retries': 0 is not in the range"),
         ("fuzz a:7 --exclude slow", "'--exclude': 'slow' is not one of 'corrupt', 'extra'"),
         ("fuzz a:7 --token zz", "'--token': 'zz' is not a payload; allowed are bytes in hex"),
-        ("fuzz a:7 --case E-999", "'--case': 'E-999'; allowed are E-001 to E-"),
+        ("fuzz a:7 --case E-999", "'--case': 'E-999'; must be E-001 to E-"),
         ("fuzz a:7 --html /no/such/dir/f", "--html /no/such/dir/f: No such file or directory"),
         ("fuzz a:7 --jsonl /", "'--jsonl': File '/' is a directory"),
-        ("fuzz a:7 --ca x", "--ca is for a tls: target"),
+        ("fuzz a:7 --ca x", "--ca needs a tls: target"),
         ("fuzz a:7 --send-proxy v3", "'--send-proxy': 'v3' is not one of 'v1', 'v2'"),
-        # Its wording is click's, which has changed.
-        ("fuzz a:7 --bogus", click.NoSuchOption("--bogus").format_message().rstrip(".")),
-        ("bogus", "No such command 'bogus'"),
+        ("fuzz a:7 --bogus", "unknown option --bogus"),
+        ("fuzz a:7 --max-tim 3", "unknown option --max-tim; did you mean --max-time?"),
+        ("bogus", "unknown command bogus"),
+        ("fuz a:7", "unknown command fuz; did you mean fuzz?"),
         ("replay zz", "give TARGET and CONVERSATION, or the ID"),
         ("replay abc", "no saved failure 'abc' in .echoproto/failures"),
         ("replay a:7 sned", "'sned' is not a step; allowed are send HEX"),
         ("ping a:7 -c 0", "'-c': 0 is not in the range x>=1"),
-        ("ping a:7 -i -1", "'-i': '-1'; allowed are numbers, 0 or more"),
-        ("catalogue --case 17", "'--case': '17'; allowed are E-001 to E-"),
+        ("ping a:7 -i -1", "'-i': '-1'; must be a number, 0 or more"),
+        ("catalogue --case 17", "'--case': '17'; must be E-001 to E-"),
     ],
 )
 def test_bad_arguments_get_one_line(
@@ -95,13 +95,15 @@ def test_bad_arguments_get_one_line(
 def test_an_empty_token(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "fuzz", "a:7", "--token", "")
     assert code == 2
-    assert "'' is no token" in err
+    assert "'' is empty" in err
 
 
 @pytest.mark.parametrize("command", [["fuzz"], ["ping", "-c", "1"], ["replay"], ["catalogue"]])
-def test_nobody_there(command: list[str], nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
-    said = ["send 00"] if command == ["replay"] else []
-    code, out, err = run(capsys, *command, nobody, *said)
+def test_connection_refused(
+    command: list[str], unreachable: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = ["send 00"] if command == ["replay"] else []
+    code, out, err = run(capsys, *command, unreachable, *script)
     assert code == 2
     assert "connection refused" in out + err
     assert "Traceback" not in out + err
@@ -140,7 +142,7 @@ def test_a_broken_path_with_all_reports(
     assert "Failure 1: truncated" in out
     assert f"echoproto replay {broken} 'send ff'" in out
     assert '@example(Conversation.parse("send ff"))' in out
-    assert "reproduced 10 of 10" in out
+    assert "reproduced in 10 of 10 runs" in out
     assert (
         f"echoproto fuzz {broken} --seed 1 -n 100 --max-time 60 --retries 20 --exclude refused "
         "--token '0d 0a' --size 1234"
@@ -159,7 +161,9 @@ def test_a_broken_path_with_all_reports(
     assert code == 1
 
 
-def test_replay_of_what_passes(whole: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_of_a_conversation_that_passes(
+    whole: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = run(capsys, "replay", whole, "send 0d ff; await", "--retries", "3")
     assert code == 0
     assert "passed in 3 runs" in out
@@ -179,7 +183,7 @@ def test_a_saved_failure_passes_again_and_is_pruned(
     assert (folder / "abcd0124.txt").read_text() == "# passed\nsend ff\n"
     code, out, _ = run(capsys, "fuzz", whole, "-n", "0", "--prune", "--retries", "1")
     assert code == 0
-    assert "dropped saved failure abcd0123" in out
+    assert "deleted saved failure abcd0123" in out
     assert list(folder.iterdir()) == []
 
 
@@ -234,34 +238,34 @@ def test_ping_of_a_broken_path(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def interrupted(*args: str, after: str) -> tuple[int, str]:
-    """Run a command, interrupt it when it has said ``after``, and see how it ends."""
+    """Run a command, interrupt it after it printed ``after``; return exit code and output."""
     with subprocess.Popen(
         [sys.executable, "-m", "echoproto", *args], stdout=subprocess.PIPE, text=True,
         stderr=subprocess.STDOUT, env=None,
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        said = ""
-        while after not in said:
+        output = ""
+        while after not in output:
             line = process.stdout.readline()
-            assert line, said
-            said += line
+            assert line, output
+            output += line
         process.send_signal(signal.SIGINT)
-        said += process.stdout.read()
-    return process.returncode, said
+        output += process.stdout.read()
+    return process.returncode, output
 
 
 def test_ctrl_c(whole: str) -> None:
-    code, said = interrupted("ping", whole, "-i", "0.01", after="seq=2 ")
+    code, output = interrupted("ping", whole, "-i", "0.01", after="seq=2 ")
     assert code == 130
-    assert "rtt min/avg" in said
-    assert "Traceback" not in said
-    code, said = interrupted("fuzz", whole, "-n", "1000000", after="fuzz")
+    assert "rtt min/avg" in output
+    assert "Traceback" not in output
+    code, output = interrupted("fuzz", whole, "-n", "1000000", after="fuzz")
     assert code == 130
-    assert "interrupted; no failure so far" in said
-    assert "Traceback" not in said
+    assert "interrupted; no failures so far" in output
+    assert "Traceback" not in output
 
 
-def test_a_reader_that_goes_away(whole: str) -> None:
+def test_a_pipe_closed_by_its_reader(whole: str) -> None:
     command = f"{sys.executable} -m echoproto catalogue | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("E-001")
@@ -282,7 +286,7 @@ def test_a_user_without_a_home_can_run_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("HYPOTHESIS_STORAGE_DIRECTORY", raising=False)
     monkeypatch.setattr(sys, "argv", ["echoproto", "--version"])
-    # As os.path.expanduser has it for a user that no file of users knows.
+    # As os.path.expanduser returns it for a user without an entry in passwd(5).
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     with pytest.raises(SystemExit) as ended:
         __main__.main()
@@ -291,18 +295,18 @@ def test_a_user_without_a_home_can_run_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Set already, so that main() leaves the environment of the other tests as it is.
+    # Set already, so that main() does not change the environment of the other tests.
     monkeypatch.setenv("HYPOTHESIS_STORAGE_DIRECTORY", "unused")
-    monkeypatch.setitem(sys.modules, "echoproto.probe.cli", None)
+    monkeypatch.setitem(sys.modules, "echoproto.probe.cli.main", None)
     with pytest.raises(ModuleNotFoundError):
         __main__.main()
 
     class Missing:
         def find_spec(self, name: str, *_: object) -> None:
-            if name == "echoproto.probe.cli":
+            if name == "echoproto.probe.cli.main":
                 raise ModuleNotFoundError("No module named 'click'", name="click")
 
-    monkeypatch.delitem(sys.modules, "echoproto.probe.cli")
+    monkeypatch.delitem(sys.modules, "echoproto.probe.cli.main")
     monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     with pytest.raises(SystemExit, match=r"click is missing: pip install 'echoproto\[probe\]'"):
         __main__.main()

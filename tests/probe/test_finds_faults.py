@@ -1,6 +1,6 @@
-"""How well the probe finds: each faulty path, for several seeds, shrunk to the shortest.
+"""The probe finds each faulty path, with several seeds, and shrinks it to the shortest.
 
-The whole sweep is slow; a few faults of each kind are found in every run of the tests.
+The whole sweep is slow. A few faults are found in every run of the tests.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from echoproto.probe.script.catalogue import catalogue
 from echoproto.probe.script.conversation import Send, Session
 from echoproto.probe.search.campaign import Campaign
 from echoproto.probe.search.failures import SavedFailures
-from echoproto.probe.search.result import Failure, Observer, Settings
+from echoproto.probe.search.observer import Observer
+from echoproto.probe.search.result import Failure
+from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.target import Target
-from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Fault, Path
+from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, FaultyPath, Path
 
 SEEDS = range(5)
 CONVERSATIONS = 1000
 
-#: Found in every run: of most kinds one that takes no time.
+#: Found in every run: of most kinds, one that is quick.
 QUICK = (
     "iac-swallowed",
     "utf-8-replaced",
@@ -34,13 +36,13 @@ QUICK = (
 
 
 def size(session: Session) -> tuple[int, int]:
-    """What the length of a session is judged by: steps, then bytes."""
+    """The length of a session: steps, then bytes."""
     steps = [step for conversation in session.conversations for step in conversation.steps]
     return len(steps), sum(len(step.payload) for step in steps if isinstance(step, Send))
 
 
-def shows(fault: Fault, failure: Failure) -> bool:
-    """Whether the failure names the fault, with a session as short as can be."""
+def shows(fault: FaultyPath, failure: Failure) -> bool:
+    """Whether the failure names the fault, with a session as short as possible."""
     as_short = size(failure.session) <= size(Session.parse(fault.shortest))
     return as_short and failure.reproduced > 0 and str(failure.kind) in fault.verdicts
 
@@ -48,8 +50,8 @@ def shows(fault: Fault, failure: Failure) -> bool:
 class UntilFound(Observer):
     """Interrupts a campaign once it has found the fault and shrunk it."""
 
-    def __init__(self, fault: Fault) -> None:
-        self._fault: Fault | None = fault
+    def __init__(self, fault: FaultyPath) -> None:
+        self._fault: FaultyPath | None = fault
 
     def failure(self, failure: Failure) -> None:
         if self._fault is not None and shows(self._fault, failure):
@@ -57,8 +59,8 @@ class UntilFound(Observer):
             raise KeyboardInterrupt
 
 
-def find(fault: Fault, folder: File, seed: int) -> Failure:
-    """What a campaign with this seed finds first of the fault, with no failure saved before.
+def find(fault: FaultyPath, folder: File, seed: int) -> Failure:
+    """Return the first failure that shows the fault, from a campaign without saved failures.
 
     Within ``CONVERSATIONS``, those of the catalogue included.
     """
@@ -78,12 +80,12 @@ def find(fault: Fault, folder: File, seed: int) -> Failure:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name in QUICK], ids=str)
-def test_a_fault_is_found_and_shrunk(fault: Fault, tmp_path: File) -> None:
+def test_a_fault_is_found_and_shrunk(fault: FaultyPath, tmp_path: File) -> None:
     find(fault, tmp_path, seed=0)
 
 
 @pytest.mark.parametrize("name", ["greeting", "flood", "dead"])
-def test_what_is_no_echo_is_told_at_once(name: str, tmp_path: File) -> None:
+def test_a_target_that_is_not_an_echo_is_reported(name: str, tmp_path: File) -> None:
     words = {"greeting": "banner, '220 ready'", "flood": "floods", "dead": "reset the connection"}
     with Path(NOT_AN_ECHO[name]) as path:
         target = Target.parse(f"127.0.0.1:{path.port}")
@@ -95,7 +97,7 @@ def test_what_is_no_echo_is_told_at_once(name: str, tmp_path: File) -> None:
 
 @pytest.fixture(scope="module")
 def shrink_seconds() -> Iterator[list[float]]:
-    """Seconds from the first sight of each fault to its shortest conversation."""
+    """Seconds from the first occurrence of each fault to its shortest conversation."""
     seconds: list[float] = []
     yield seconds
     print(f"\nmedian of {len(seconds)}: {statistics.median(seconds):.2f} s to the shrunk failure")
@@ -104,7 +106,7 @@ def shrink_seconds() -> Iterator[list[float]]:
 
 @pytest.fixture(scope="module")
 def missed() -> Iterator[list[str]]:
-    """The faults that had to be looked for again: few, and named."""
+    """The faults that were not found at once: at most three."""
     names: list[str] = []
     yield names
     print(f"\nnot found, or not as short, at the first try: {names or 'none'}")
@@ -115,11 +117,11 @@ def missed() -> Iterator[list[str]]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_every_fault_is_found_and_shrunk_with_each_seed(
-    fault: Fault, tmp_path: File, shrink_seconds: list[float], missed: list[str]
+    fault: FaultyPath, tmp_path: File, shrink_seconds: list[float], missed: list[str]
 ) -> None:
     for seed in SEEDS:
-        # Where a fault begins at a time or at the size of a kernel's buffer, a
-        # busy moment of the machine can hide it or lengthen it. Not every time.
+        # Where a fault depends on a time or on the size of a kernel's buffer, load can
+        # hide it or make its conversation longer; but not every time.
         for attempts_left in (2, 1, 0):
             try:
                 found = find(fault, tmp_path / str(attempts_left), seed)
@@ -130,5 +132,5 @@ def test_every_fault_is_found_and_shrunk_with_each_seed(
                 missed.append(f"{fault.name}, seed {seed}")
         shrink_seconds.append(found.seconds)
         if found.found_by != "fuzz":
-            # The catalogue is held before anything is drawn: no seed has a part in it.
+            # The catalogue runs before anything is drawn, so the seed does not matter.
             return

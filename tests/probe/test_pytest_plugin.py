@@ -24,7 +24,7 @@ IAC = next(fault for fault in FAULTS if fault.name == "iac-swallowed")
 
 FUZZING = """
 from hypothesis import given, settings
-from echoproto.probe.script.strategies import conversations
+from echoproto.probe import conversations
 
 @settings(deadline=None, max_examples=100, database=None)
 @given(conversations())
@@ -51,7 +51,7 @@ def test_pytest_finds_the_plugin() -> None:
 
 
 def test_importing_the_plugin_is_cheap() -> None:
-    """It is imported by every pytest run of everybody who has echoproto installed."""
+    """pytest imports it in every run wherever echoproto is installed."""
     heavy = ("hypothesis", "click", "rich", "twisted", "ssl")
     code = (
         "import pytest, sys; before = set(sys.modules); import echoproto.probe.pytest_plugin;"
@@ -61,39 +61,39 @@ def test_importing_the_plugin_is_cheap() -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_a_right_path_passes_whatever_is_said(right: str) -> None:
+def test_a_correct_path_passes_every_conversation(right: str) -> None:
     target = EchoTarget(Target.parse(right))
 
     @settings(deadline=None, max_examples=50, database=None)
     @example(Conversation())
     @given(conversations())
-    def said(conversation: Conversation) -> None:
+    def passes(conversation: Conversation) -> None:
         target.check(conversation)
 
-    said()
+    passes()
     target.check("send 0d ff; await; send 00*4097; fin")
     target.check("send 41 | send 42")
 
 
-def test_a_failed_check_reads_well(wrong: str) -> None:
+def test_the_message_of_a_failed_check(wrong: str) -> None:
     target = EchoTarget(Target.parse(wrong))
     with pytest.raises(AssertionError) as raised:
         target.check("send 41 ff 42; fin")
     lines = str(raised.value).splitlines()
     assert lines[0] == f"{wrong} does not echo this conversation:"
     assert lines[1].strip() == "send 41 ff 42; fin"
-    assert lines[2] == "corrupt: byte 1 came back as 42, sent was ff"
+    assert lines[2] == "corrupt: byte 1 came back as 42 instead of ff"
     assert any(re.search(r"ms  sent 3 bytes: 41 ff 42$", line) for line in lines)
     assert lines[-2] == f"replay:  echoproto replay {wrong} 'send 41 ff 42; fin'"
     assert lines[-1] == 'pin:     @example(Conversation.parse("send 41 ff 42; fin"))'
 
 
-def test_a_text_that_is_no_conversation_is_refused(right: str) -> None:
+def test_an_invalid_text_is_an_error(right: str) -> None:
     with pytest.raises(ConversationError, match="hello"):
         EchoTarget(Target.parse(right)).check("hello")
 
 
-def test_the_option_says_what_to_test(pytester: pytest.Pytester, wrong: str) -> None:
+def test_the_option_names_the_target(pytester: pytest.Pytester, wrong: str) -> None:
     pytester.makepyfile(FUZZING)
     result = pytester.runpytest("--echo-target", wrong)
     result.assert_outcomes(failed=1)
@@ -104,11 +104,11 @@ def test_the_option_says_what_to_test(pytester: pytest.Pytester, wrong: str) -> 
             f"*replay:  echoproto replay {wrong} 'send ff'*",
         ]
     )
-    # The frames of the fixture are no business of its user.
+    # The frames of the fixture are hidden.
     result.stdout.no_re_match_line(r".*pytest_plugin\.py:\d+: AssertionError")
 
 
-def test_the_ini_file_says_what_to_test(pytester: pytest.Pytester, right: str) -> None:
+def test_the_ini_file_names_the_target(pytester: pytest.Pytester, right: str) -> None:
     pytester.makeini(f"[pytest]\necho_target = {right}\n")
     pytester.makepyfile(FUZZING)
     result = pytester.runpytest()
@@ -116,7 +116,9 @@ def test_the_ini_file_says_what_to_test(pytester: pytest.Pytester, right: str) -
     result.stdout.fnmatch_lines([f"echo target: {right}"])
 
 
-def test_the_option_goes_before_the_ini_file(pytester: pytest.Pytester, right: str) -> None:
+def test_the_option_takes_precedence_over_the_ini_file(
+    pytester: pytest.Pytester, right: str
+) -> None:
     pytester.makeini("[pytest]\necho_target = 127.0.0.1:1\n")
     pytester.makepyfile("def test_it(echo_target): echo_target.check('send 00')")
     pytester.runpytest("--echo-target", right).assert_outcomes(passed=1)
@@ -129,7 +131,7 @@ def test_the_option_goes_before_the_ini_file(pytester: pytest.Pytester, right: s
         ("127.0.0.1:70000", "*--echo-target 127.0.0.1:70000: *70000*"),
     ],
 )
-def test_a_target_that_is_not_there_is_one_line(
+def test_an_unreachable_target_is_reported_in_one_line(
     pytester: pytest.Pytester, target: str, line: str
 ) -> None:
     pytester.makepyfile("def test_it(echo_target): pass")
@@ -139,7 +141,7 @@ def test_a_target_that_is_not_there_is_one_line(
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_a_target_that_is_no_echo_is_told(pytester: pytest.Pytester) -> None:
+def test_a_target_that_is_not_an_echo_is_reported(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(echo_target): pass")
     with Path(NOT_AN_ECHO["greeting"]) as path:
         result = pytester.runpytest("--echo-target", f"127.0.0.1:{path.port}")
@@ -150,11 +152,11 @@ def test_a_target_that_is_no_echo_is_told(pytester: pytest.Pytester) -> None:
 @pytest.mark.slow
 def test_the_hypothesis_database_and_profiles_work(pytester: pytest.Pytester, wrong: str) -> None:
     pytester.makepyfile(FUZZING.replace(", max_examples=100, database=None", ""))
-    # Without drawing anything new, the shrunk conversation comes back from the database.
+    # Without drawing anything new, the shrunk conversation comes from the database.
     pytester.makeconftest(
         "from hypothesis import Phase, settings\n"
         "from hypothesis.database import DirectoryBasedExampleDatabase\n"
-        # Hypothesis has a profile without a database for CI.
+        # On CI, Hypothesis uses a profile without a database.
         "kept = settings(database=DirectoryBasedExampleDatabase('examples'), derandomize=False)\n"
         "settings.register_profile('draw', kept)\n"
         "settings.register_profile('again', kept, phases=[Phase.reuse])\n"
@@ -203,7 +205,7 @@ while True:
 """
 
 
-def test_without_a_target_a_server_is_started_and_ended(
+def test_without_a_target_a_server_is_started_and_stopped(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: File
 ) -> None:
     stub = tmp_path / "stub.py"
@@ -213,7 +215,7 @@ def test_without_a_target_a_server_is_started_and_ended(
     pytester.runpytest().assert_outcomes(passed=1)
 
 
-def test_a_server_that_does_not_start_is_told(
+def test_a_server_that_does_not_start_is_reported(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pytest_plugin, "SERVER", (sys.executable, "-c", "exit('no such plugin')"))

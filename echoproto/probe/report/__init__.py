@@ -1,1 +1,1 @@
-"""Telling it: terminal, HTML, JUnit, JSON lines."""
+"""Reporting: terminal, HTML, JUnit, JSON lines."""

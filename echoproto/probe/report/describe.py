@@ -1,7 +1,7 @@
-"""Says in plain words and lines what became of a session.
+"""Describes the outcome of a session in plain lines.
 
-The terminal, the JUnit file and the assertion of the pytest plugin say it with these lines;
-nothing here needs more than the standard library.
+The terminal, the JUnit file and the assertion of the pytest plugin use these lines. Nothing here
+needs more than the standard library.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class HexCell(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether it is not the same in both."""
+        """Whether the two are different."""
         return self.sent != self.received
 
 
@@ -54,11 +54,12 @@ class HexRow(NamedTuple):
 
 
 def hex_rows(verdict: Verdict, limit: int = 3) -> list[HexRow]:
-    """The rows around the first difference of ``verdict``; none where nothing differs.
+    """Return the rows around the first difference of ``verdict``; none if nothing differs.
 
     Args:
-        verdict: what one conversation came to.
-        limit: rows at most. The first row is the one before the difference, if there is one.
+        verdict: of one conversation.
+        limit: the maximum number of rows. The first one is the row before the difference, if
+            there is one.
     """
     if verdict.offset is None:
         return []
@@ -66,7 +67,7 @@ def hex_rows(verdict: Verdict, limit: int = 3) -> list[HexRow]:
     end = verdict.context + max(len(verdict.expected), len(verdict.got))
     rows: list[HexRow] = []
     while start < end and len(rows) < limit:
-        # Rows begin at multiples of 16, as in hexdump(1), but for the first.
+        # Rows begin at multiples of 16, as in hexdump(1), except the first.
         stop = min(end, start - start % ROW + ROW)
         rows.append(HexRow(start, tuple(_cell(verdict, at) for at in range(start, stop))))
         start = stop
@@ -74,10 +75,10 @@ def hex_rows(verdict: Verdict, limit: int = 3) -> list[HexRow]:
 
 
 def difference(verdict: Verdict) -> list[str]:
-    """The lines that show where sent and received differ, marked; none if they do not."""
+    """Return the lines that show and mark where sent and received differ; none if they do not."""
     lines = []
     for row in hex_rows(verdict):
-        # A row of less than 16 bytes at the start is moved to the place of its bytes.
+        # A short first row is indented, so that its bytes are in their columns.
         indent = " " * (3 * (row.offset % ROW))
         sent = " ".join(cell.sent for cell in row.cells)
         received = " ".join(cell.received for cell in row.cells)
@@ -90,14 +91,14 @@ def difference(verdict: Verdict) -> list[str]:
 
 
 def event_text(event: Event, conversation: Conversation) -> str:
-    """One event in words: ``sent 4097 bytes: 00*4097``."""
+    """Return one event in words: ``sent 4097 bytes: 00*4097``."""
     if event.action in (Action.SENT, Action.RECEIVED):
         more = " ..." if event.size > len(event.data) else ""
         data = format_payload(event.data) + more
         step = None if event.step is None else conversation.steps[event.step]
         payload = getattr(step, "payload", b"")
         if event.action is Action.SENT and event.size == len(payload):
-            # The step's own text is complete where the preview is not.
+            # The step has the complete payload, the event only its beginning.
             data = format_payload(payload)
         where = f" from {event.offset}" if event.offset else ""
         return f"{event.action} {plural(event.size, 'byte')}{where}: {shorten(data)}"
@@ -107,11 +108,11 @@ def event_text(event: Event, conversation: Conversation) -> str:
 
 
 def time_line(outcome: Outcome, limit: int = 24) -> list[str]:
-    """The lines that tell what happened when, each conversation of the session by itself.
+    """Return what happened and when, for each conversation of the session.
 
     Args:
-        outcome: what the session came to.
-        limit: events at most for each conversation; what is left out is counted.
+        outcome: of the session.
+        limit: the maximum number of events of each conversation; the others are counted.
     """
     lines: list[str] = []
     conversations = outcome.session.conversations
@@ -128,7 +129,7 @@ def time_line(outcome: Outcome, limit: int = 24) -> list[str]:
 
 
 def describe(outcome: Outcome) -> list[str]:
-    """All that is known of a failed session: the sentence, the time line, the difference."""
+    """Return everything on a failed session: the sentence, the time line, the difference."""
     verdict = outcome.verdict
     lines = [f"{verdict.kind}: {one_line(verdict.message)}"]
     lines += [f"  {line}" for line in time_line(outcome)]
@@ -139,12 +140,12 @@ def describe(outcome: Outcome) -> list[str]:
 
 
 def one_line(text: str) -> str:
-    """``text`` without control characters: fit for a line of a terminal, and for XML."""
+    """Return ``text`` without control characters, for one line of a terminal, and for XML."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def shorten(text: str, limit: int = 100) -> str:
-    """``text``, or its beginning and end when it is longer than ``limit`` characters."""
+    """Return ``text``; if it is longer than ``limit`` characters, its beginning and end."""
     if len(text) <= limit:
         return text
     half = (limit - 5) // 2
@@ -152,7 +153,7 @@ def shorten(text: str, limit: int = 100) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 byte``, ``2 bytes``."""
+    """Return ``1 byte``, ``2 bytes``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -170,6 +171,6 @@ def _events(events: tuple[Event, ...], conversation: Conversation, limit: int) -
     for event in head:
         yield f"{event.at * 1000:9.1f} ms  {event_text(event, conversation)}"
     if tail:
-        yield f"{'':12}  ... {plural(len(events) - len(head) - len(tail), 'event')} more"
+        yield f"{'':12}  ... {len(events) - len(head) - len(tail)} more events"
     for event in tail:
         yield f"{event.at * 1000:9.1f} ms  {event_text(event, conversation)}"

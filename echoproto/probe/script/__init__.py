@@ -1,1 +1,1 @@
-"""What to say: conversations, the catalogue, strategies."""
+"""What to send: conversations, the catalogue, strategies."""

@@ -1,6 +1,6 @@
 """The conversations that known broken paths fail, numbered.
 
-A number never changes its meaning: new cases go to the end.
+A number never changes its meaning: new cases are added at the end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from echoproto.probe.script.conversation import Await, Conversation, Send, Session, Step
-from echoproto.probe.script.strategies import BOUNDARIES, TOKENS, fill
+from echoproto.probe.script.vocabulary import BOUNDARIES, TOKENS, fill
 
 __all__ = ["Case", "catalogue"]
 
@@ -22,8 +22,8 @@ class Case:
     Attributes:
         number: ``E-001`` and up.
         name: a few words.
-        why: one sentence: which kind of device breaks so.
-        session: what to say.
+        why: one sentence: which kind of device fails it, and how.
+        session: what to send.
     """
 
     number: str
@@ -33,23 +33,26 @@ class Case:
 
     @property
     def parallel(self) -> int:
-        """How many connections it holds at the same time."""
+        """How many connections it has open at the same time."""
         return 1 if self.session.sequential else len(self.session.conversations)
 
 
 @functools.cache
 def catalogue() -> tuple[Case, ...]:
-    """All cases, by number."""
+    """Return all cases, by number."""
     cases = []
-    for index, (name, said, why) in enumerate(_CASES, 1):
-        session = _COMPUTED[said]() if said in _COMPUTED else Session.parse(said)
+    for index, (name, script, why) in enumerate(_CASES, 1):
+        session = _COMPUTED[script]() if script in _COMPUTED else Session.parse(script)
         cases.append(Case(f"E-{index:03}", name, why, session))
     return tuple(cases)
 
 
 def _every_pair() -> Session:
-    """Every sequence of two bytes, once: a de Bruijn sequence by the "prefer largest" rule,
-    written as each byte doubled, then followed by each larger one."""
+    """Return every sequence of two bytes, once.
+
+    It is a de Bruijn sequence by the "prefer largest" rule: each byte doubled, then followed
+    by each larger one.
+    """
     pairs = bytearray()
     for first in range(256):
         pairs.append(first)
@@ -60,22 +63,22 @@ def _every_pair() -> Session:
 
 
 def _every_token() -> Session:
-    """Every token as a send of its own."""
+    """Return every token as a send of its own."""
     return Session((Conversation(tuple(map(Send, TOKENS))),))
 
 
 def _every_byte_alone() -> Session:
-    """Every byte as a send of its own."""
+    """Return every byte as a send of its own."""
     return Session((Conversation(tuple(Send(bytes((byte,))) for byte in range(256))),))
 
 
 def _every_token_first() -> Session:
-    """Every token as the first bytes of a connection."""
+    """Return every token as the first bytes of a connection."""
     return Session(tuple(Conversation((Send(token),)) for token in TOKENS), sequential=True)
 
 
 def _every_size(filler: bytes) -> Session:
-    """A send of each size at which something may be full, each awaited."""
+    """Return a send of each size at which some buffer may be full, each awaited."""
     steps: list[Step] = []
     for size in BOUNDARIES:
         steps += [Send(fill(size, filler)), Await()]
@@ -83,7 +86,7 @@ def _every_size(filler: bytes) -> Session:
 
 
 def _every_size_alone(filler: bytes) -> Session:
-    """A connection of each size at which something may be full, one after the other."""
+    """Return a connection of each size at which some buffer may be full, in sequence."""
     sends = (Send(fill(size, filler)) for size in BOUNDARIES)
     return Session(tuple(Conversation((send,)) for send in sends), sequential=True)
 
@@ -135,8 +138,8 @@ _CASES: tuple[tuple[str, str, str], ...] = (
     ("IAC before a line end", "send 0d ff 0a", "A telnet layer mixes up two escapes in a row."),
     # Line ends.
     ("CR", "send 0d", "A telnet client in line mode adds NUL or LF after a CR."),
-    ("LF", "send 0a", "A text-mode proxy makes CR LF of a LF."),
-    ("CR LF", "send 0d 0a", "A terminal line (icrnl) or a text mode makes one LF of it."),
+    ("LF", "send 0a", "A text-mode proxy turns LF into CR LF."),
+    ("CR LF", "send 0d 0a", "A terminal line (icrnl) or a text mode turns it into one LF."),
     ("CR NUL", "send 0d 00", "A telnet layer drops the NUL after a CR (RFC 854)."),
     ("CR LF in two sends", "send 0d; await; send 0a",
      "A converter of line ends forgets the CR at the end of its buffer."),
@@ -155,7 +158,7 @@ _CASES: tuple[tuple[str, str, str], ...] = (
     ("end of transmission", "send 61 04 62", "A pty in cooked mode takes 04 for end of file."),
     ("Ctrl-Z", "send 61 1a 62", "A DOS or Windows text mode ends the file at 1A."),
     ("Ctrl-C, Ctrl-backslash", "send 61 03 1c 62",
-     "A pty in cooked mode makes a signal of them."),
+     "A pty in cooked mode turns them into signals."),
     ("delete, backspace, kill", "send 61 62 7f 08 15 17 63",
      "A pty in cooked mode edits the line."),
     ("escape sequences", "send 1b 5b 63 1b 5d 30 3b 07 9b 6d",
@@ -172,13 +175,13 @@ _CASES: tuple[tuple[str, str, str], ...] = (
     ("valid UTF-8", "send c3 a9 e2 82 ac f0 9f 98 80 65 cc 81",
      "A gateway that normalises text changes composed characters."),
     ("a character in two sends", "send f0 9f; await; send 98 80",
-     "A gateway decodes each read by itself and breaks the character at the seam."),
+     "A gateway decodes each read by itself and breaks the character at the boundary."),
     ("broken UTF-8", "send c3 28 a9 c0 80 ed a0 80 f4 90 80 80 ff",
-     "A WebSocket or JSON gateway replaces what is not valid by EF BF BD."),
+     "A WebSocket or JSON gateway replaces invalid sequences with EF BF BD."),
     ("a byte order mark", "send ef bb bf 61 ff fe 62 fe ff",
      "A text layer removes a byte order mark."),
     ("escapes of text", f"send {_hex(b'%00%41%%s' + bytes((92,)) + b'n&amp;<=3D')}",
-     "A web or mail gateway decodes an escape, or escapes it once more."),
+     "A web or mail gateway decodes an escape, or escapes it again."),
     # First bytes that look like a protocol.
     ("PROXY v1 as data", f"send {_hex(b'PROXY TCP4 192.0.2.1 192.0.2.2 1 2')} 0d 0a 61",
      "A server behind a balancer takes a client's own PROXY line for the balancer's."),
@@ -196,7 +199,7 @@ _CASES: tuple[tuple[str, str, str], ...] = (
     ("a TLS hello", "send 16 03 01 00 05 01 00 00 01 00",
      "A device that inspects TLS drops a hello that it cannot parse."),
     ("an SSH greeting", f"send {_hex(b'SSH-2.0-x')} 0d 0a",
-     "A firewall that forbids tunnels cuts what looks like SSH."),
+     "A firewall that forbids tunnels aborts what looks like SSH."),
     ("SMTP words", f"send {_hex(b'EHLO a')} 0d 0a {_hex(b'STARTTLS')} 0d 0a",
      "A firewall with a mail fixup overwrites commands it does not know with X."),
     ("FTP addresses", f"send {_hex(b'PORT 192,0,2,1,4,1')} 0d 0a",
@@ -212,21 +215,21 @@ _CASES: tuple[tuple[str, str, str], ...] = (
      "A device that must see the first bytes to choose a server gives up waiting for them."),
     # Sizes.
     ("around 255", "send 00*254; send 00*255; send 00*256; send 00*257",
-     "A length kept in one byte runs over."),
+     "A length kept in one byte overflows."),
     ("around one segment", "send 00*1446; send 00*1448; send 00*1460; send 00*1461; send 00*1500",
      "A tunnel with a smaller MTU that drops the ICMP message loses full segments."),
     ("tunnels' segments", "send 00*1146; send 00*1220; send 00*1280; send 00*1360; send 00*1394",
      "IPsec, PPPoE and VXLAN leave less room in a segment than the ends believe."),
     ("around a page", "send 00*4094; send 00*4095; send 00*4096; send 00*4097; send 00*4098",
-     "A relay with a buffer of 4096 loses a byte when it is just full."),
+     "A relay with a buffer of 4096 loses a byte when it is exactly full."),
     ("around 8 KiB", "send 00*8190; send 00*8191; send 00*8192; send 00*8193; send 00*8960",
-     "A stdio buffer of 8 KiB, or a jumbo frame, is just full."),
+     "A stdio buffer of 8 KiB, or a jumbo frame, is exactly full."),
     ("around 16 KiB", "send 00*16383; send 00*16384; send 00*16385",
      "A TLS record is full at 16384 bytes (RFC 8446), and an offload engine cuts it wrong."),
     ("around 64 KiB", "send 00*65535; send 00*65536; send 00*65537",
-     "A length kept in two bytes runs over, or a window without scaling is full."),
+     "A length kept in two bytes overflows, or a window without scaling is full."),
     ("exactly 64 KiB in one connection", "send 00*65535; await; send 01; await; send 02",
-     "A counter of bytes in two bytes runs over."),
+     "A 16-bit counter of bytes overflows."),
     ("a run of 00", "send 00*65536", "A compressing WAN accelerator fails on long runs."),
     ("a run of FF", "send ff*65536",
      "An escaping layer doubles every byte, and its buffer is too small for that."),
@@ -236,15 +239,15 @@ _CASES: tuple[tuple[str, str, str], ...] = (
      "A relay without backpressure runs out of its buffer."),
     # Chunks.
     ("one byte at a time", "; ".join(["send 61"] * 100),
-     "A relay that takes each read for a message adds, drops or joins some."),
+     "A relay that treats each read as a message adds, drops or joins some."),
     ("ping-pong", "; ".join(["send 61; await"] * 130),
      "A relay loses a wake-up between two small writes."),
     ("two quick small writes", "send 61; send 62",
-     "A relay keeps only the second of two writes that come before it looks."),
+     "A relay keeps only the second of two writes that arrive before it reads."),
     ("many small lines", "; ".join(["send 61*20 0a"] * 100),
      "A relay with a fixed number of slots drops what comes in a burst."),
     ("big, then small", "send 61*100000; send 62",
-     "A relay with two ways for big and small writes lets the small one overtake."),
+     "A relay with separate paths for big and small writes reorders them."),
     ("a change of pace", "send 61*5000; await; send 62; await; send 63*5000; await; send 64",
      "A relay that resizes its buffer keeps old bytes in it."),
     # Time.
@@ -263,33 +266,33 @@ _CASES: tuple[tuple[str, str, str], ...] = (
      "A relay that has lost the other side's address by then never passes FIN on."),
     ("FIN, then silence", "send 61; fin; pause 100",
      "A stateful filter forgets a half-closed connection at once."),
-    ("reset at once", "reset", "An accept loop dies of a connection that is gone when accepted."),
+    ("reset at once", "reset", "An accept loop fails on a connection that is gone when accepted."),
     ("reset with data on its way", "send 61*100000; reset",
      "A relay that gets an error from its client kills its worker."),
     # Several connections.
     ("one idle, one active", "nothing | send 61; await",
-     "A server that serves one connection after the other lets the second wait."),
+     "A server that handles one connection at a time makes the second wait."),
     ("marked payloads", "send 41*100; await | send 42*100; await | send 43*100; await",
      "A relay with one buffer for all mixes up its connections."),
     ("a reset beside another", "send 61; await; reset | pause 20; send 62; await; pause 5; send 63",
-     "A relay closes the wrong socket, or its whole process, at a reset."),
+     "On a reset, a relay closes the wrong socket or exits."),
     ("a FIN beside another", "send 61; fin | pause 20; send 62; await",
      "A relay closes the wrong socket at the end of another connection."),
     ("a slow reader beside another", "slow 8000000; send 61*300000 | send 62; await",
      "A relay that blocks on one slow client blocks all."),
     ("a reset, then another", "send 61*1000; reset then send 62 then nothing",
-     "A pool hands the buffer of a dead connection on to the next one."),
+     "A pool passes the buffer of a dead connection to the next one."),
     ("eight at once", " | ".join(["send 61; await"] * 8),
-     "A server with a fixed number of workers lets the next one wait."),
+     "A server with a fixed number of workers makes the next one wait."),
     ("thirty-two at once", " | ".join(["send 61; await"] * 32),
-     "A limit of connections for each client resets or forgets the rest."),
+     "A per-client connection limit resets or ignores the others."),
     # Sizes, each by itself.
     ("zeros of every boundary size", "every size of 00",
      "A block device or a filter takes a buffer of zeros of its own size for padding."),
     ("zeros of every boundary size, alone", "every size of 00 alone",
      "A relay that peeks at a full buffer loses the one connection that fills it."),
     ("lines of every boundary size, alone", "every size of text alone",
-     "A read that fills the buffer to the last byte is taken for one with more to come."),
+     "A relay takes a read that fills its buffer exactly for one with more to come."),
     # What takes longer, or more.
     ("silences of over half a second", "pause 650; send 61 | send 62; await; pause 650; send 63",
      "A device with a short idle timeout forgets, mutes or resets the connection."),

@@ -1,20 +1,20 @@
-"""What to say: conversations as plain data, with a text form that parses back to itself.
+"""What to send: conversations as plain data, with a text form that parses back to itself.
 
 A :class:`Conversation` is one TCP connection, from connect to close, as a tuple of frozen
-steps. A :class:`Session` is several conversations on one target, at once or one after the
-other. Nothing here talks, draws or judges; everything else in the probe passes these around,
-saves them and prints them.
+steps. A :class:`Session` is several conversations with one target, simultaneous or in sequence.
+Nothing here connects, draws or judges; the rest of the probe passes these objects around, saves
+them and prints them.
 
 The text form::
 
     send 0d ff; await; send 00*4097; fin
 
 ``send`` takes bytes in hexadecimal: ``0d ff``, a run ``00*4097``, a range ``00..ff`` (both
-ends included), or a repeated group ``(0d 0a)*100``. ``await`` waits until all that was sent so
-far is back, ``pause 20`` waits 20 milliseconds, ``slow 65536`` reads at most so many bytes a
-second from there on, ``fin`` closes the sending side, ``reset`` aborts with RST. ``nothing`` is
-the conversation without a step. ``|`` stands between conversations held at the same time,
-``then`` between conversations held one after the other.
+ends included), or a repeated group ``(0d 0a)*100``. ``await`` waits until everything
+sent so far is back, ``pause 20`` waits 20 milliseconds, ``slow 65536`` reads at most so many bytes
+per second from there on, ``fin`` closes the sending side, ``reset`` aborts with RST. ``nothing`` is
+the conversation without a step. ``|`` separates simultaneous conversations,
+``then`` those in sequence.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ EMPTY = "nothing"
 
 
 class ConversationError(ValueError):
-    """The text or the steps are no conversation; the message is one line."""
+    """The text or the steps are not a conversation; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Await:
-    """Wait until all that was sent so far is back."""
+    """Wait until everything sent so far is back."""
 
     def __str__(self) -> str:
         return "await"
@@ -78,7 +78,7 @@ class Await:
 
 @dataclass(frozen=True)
 class Pause:
-    """Say nothing for ``ms`` milliseconds, and go on reading."""
+    """Send nothing for ``ms`` milliseconds, and continue reading."""
 
     ms: int
 
@@ -92,13 +92,13 @@ class Pause:
 
 @dataclass(frozen=True)
 class SlowRead:
-    """From here on read at most ``rate`` bytes a second."""
+    """From here on, read at most ``rate`` bytes per second."""
 
     rate: int
 
     def __post_init__(self) -> None:
         if not 1 <= self.rate <= 10**9:
-            raise ConversationError(f"slow: {self.rate}; allowed are 1 to {10**9} bytes a second")
+            raise ConversationError(f"slow: {self.rate}; allowed are 1 to {10**9} bytes per second")
 
     def __str__(self) -> str:
         return f"slow {self.rate}"
@@ -106,7 +106,7 @@ class SlowRead:
 
 @dataclass(frozen=True)
 class HalfClose:
-    """Close the sending side (FIN) and go on reading (RFC 9293, section 3.6)."""
+    """Close the sending side (FIN) and continue reading (RFC 9293, section 3.6)."""
 
     def __str__(self) -> str:
         return "fin"
@@ -125,7 +125,7 @@ Step = Send | Await | Pause | SlowRead | HalfClose | Reset
 
 @dataclass(frozen=True)
 class Conversation:
-    """One connection: the steps one side takes, in order.
+    """One connection: the steps that this side takes, in order.
 
     Raises:
         ConversationError: if a step cannot follow the one before it: nothing follows a reset,
@@ -148,7 +148,7 @@ class Conversation:
         """Read the text form; ``str()`` of the result is the canonical spelling of ``text``.
 
         Raises:
-            ConversationError: with the word that was not understood and what is allowed.
+            ConversationError: naming the word that is not understood, and what is allowed.
         """
         if text.strip() in ("", EMPTY):
             return cls()
@@ -159,6 +159,13 @@ class Conversation:
         """All bytes sent, joined."""
         return b"".join(step.payload for step in self.steps if isinstance(step, Send))
 
+    @property
+    def own_seconds(self) -> float:
+        """The seconds that its pauses and its slow reading take on any path."""
+        pauses = sum(step.ms / 1000 for step in self.steps if isinstance(step, Pause))
+        size = len(self.payload)
+        return pauses + sum(size / s.rate for s in self.steps if isinstance(s, SlowRead))
+
     def __str__(self) -> str:
         return "; ".join(map(str, self.steps)) or EMPTY
 
@@ -168,12 +175,13 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Session:
-    """Several conversations on one target.
+    """Several conversations with one target.
 
     Attributes:
-        conversations: at least one. At once, each connects after the one before it has
-            connected, and those without ``fin`` or ``reset`` stay open until all are done.
-        sequential: one after the other instead, each on a fresh connection.
+        conversations: at least one. They are simultaneous: each connects after the one before
+            it has connected, and those without ``fin`` or ``reset`` stay open until all are
+            done.
+        sequential: one after the other instead, each on a new connection.
     """
 
     conversations: tuple[Conversation, ...]
@@ -186,13 +194,13 @@ class Session:
                 f"allowed are 1 to {MAX_CONVERSATIONS}"
             )
         if len(self.conversations) == 1 and self.sequential:
-            # One spelling for one thing: equality and the text form must agree.
+            # One form for one meaning: equality and the text form must agree.
             object.__setattr__(self, "sequential", False)
 
     @classmethod
-    def of(cls, said: Conversation | Session) -> Session:
-        """``said`` itself if it is a session, else the session of this one conversation."""
-        return said if isinstance(said, Session) else cls((said,))
+    def of(cls, script: Conversation | Session) -> Session:
+        """Return ``script`` if it is a session, else the session of this one conversation."""
+        return script if isinstance(script, Session) else cls((script,))
 
     @classmethod
     def parse(cls, text: str) -> Session:
@@ -211,7 +219,7 @@ class Session:
 
     @property
     def joiner(self) -> str:
-        """What stands between two conversations in the text form."""
+        """The separator of two conversations in the text form."""
         return " then " if self.sequential else " | "
 
     def __str__(self) -> str:
@@ -247,10 +255,10 @@ _TOKEN = re.compile(
 
 
 def parse_payload(text: str) -> bytes:
-    """Bytes from their text form, e.g. ``0d ff 00*4097 00..ff (0d 0a)*3``.
+    """Return bytes from their text form, e.g. ``0d ff 00*4097 00..ff (0d 0a)*3``.
 
     Raises:
-        ConversationError: for a word that is none of these, or more than ``MAX_PAYLOAD`` bytes.
+        ConversationError: for any other word, or more than ``MAX_PAYLOAD`` bytes.
     """
     return b"".join(_payload_parts(text.strip()))
 
@@ -280,7 +288,7 @@ def _payload_parts(text: str) -> Iterator[bytes]:
 
 
 def format_payload(payload: bytes) -> str:
-    """The short text form of ``payload``; :func:`parse_payload` reads it back."""
+    """Return the short text form of ``payload``; :func:`parse_payload` reads it back."""
     period = payload.find(payload[:16], 1) if len(payload) > 32 else -1
     if 1 < period <= len(payload) // 2 and payload[period:] == payload[:-period]:
         times, rest = divmod(len(payload), period)

@@ -1,77 +1,57 @@
 """A whole run of the probe: preflight, saved failures, catalogue, fuzz, and shrinking between.
 
-The campaign fills a :class:`CampaignResult` as it goes and tells an :class:`Observer`; it prints
-nothing and writes nothing but the saved failures.
+The campaign fills a :class:`CampaignResult` and informs an :class:`Observer` as it goes. It
+prints nothing, and writes nothing but the saved failures.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import math
 import shlex
 import time
-import warnings
-from collections import deque
+from dataclasses import dataclass
 
-from hypothesis import HealthCheck, Verbosity, given, seed, settings
-from hypothesis import Phase as HypothesisPhase
-from hypothesis.errors import HypothesisWarning
-
-from echoproto.probe.script.catalogue import catalogue
+from echoproto.probe.script.catalogue import Case, catalogue
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.script.strategies import sessions
-from echoproto.probe.search.failures import SavedFailures, SavedFailuresError
-from echoproto.probe.search.preflight import FIRST_STALLS, preflight
-from echoproto.probe.search.reproduce import TIMED, Reproduced, comes_again, reproduce
-from echoproto.probe.search.result import (
-    CampaignResult,
-    CaseRecord,
-    Failure,
-    Observer,
-    Phase,
-    Preflight,
-    Settings,
-)
-from echoproto.probe.search.shrink import contains, length
-from echoproto.probe.wire.channel import Connector, LocalError
-from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.search.contains import contains
+from echoproto.probe.search.draw import draw
+from echoproto.probe.search.failures import SavedFailure, SavedFailures, SavedFailuresError
+from echoproto.probe.search.observer import Observer
+from echoproto.probe.search.preflight import Preflight, preflight
+from echoproto.probe.search.progress import Progress
+from echoproto.probe.search.reproduce import Reproduced, reproduce
+from echoproto.probe.search.result import CampaignResult, Failure, Phase
+from echoproto.probe.search.runner import Runner
+from echoproto.probe.search.settings import Settings
+from echoproto.probe.search.shrink import length
+from echoproto.probe.wire.channel import LocalError
 from echoproto.probe.wire.target import Target, TargetError
-from echoproto.probe.wire.verdict import Kind, Outcome
+from echoproto.probe.wire.verdict import Outcome
 
-__all__ = ["Campaign", "limits", "preflight"]
+__all__ = ["Campaign"]
 
-# A path that fails everything would take a timeout for each conversation still to come, and
-# tell nothing new.
+# On a path that fails everything, each further conversation would take a timeout and show
+# nothing new.
 _IN_A_ROW = 25
 _KNOWN_AGAIN = 10
 _MAX_FAILURES = 10
 _SHRINK_SECONDS = 30.0
 
-_MAX_ROUND_TRIPS = 5000
-_HISTORY = 8
 _SAVED_TRIES = 20
 
 
-def limits(known: Preflight, stall: float) -> Limits:
-    """The limits of an exchange on a path of which the preflight is known.
-
-    Args:
-        known: what the preflight found.
-        stall: seconds without progress that end a wait.
-    """
-    trips = sorted(known.round_trips)
-    grace = max(3 * trips[len(trips) // 2], 0.002) if trips else known.timeout
-    return Limits(stall=stall, half_close=known.half_close, grace=grace)
-
-
-class _EnoughError(Exception):
-    """Ends the drawing; Hypothesis has no other way out."""
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Pending:
-    """A failing session that is not explained yet."""
+    """A failing session that is not explained yet.
+
+    Attributes:
+        record: the index of its record in the result.
+        outcome: of its first run.
+        found_by: as in :class:`Failure`.
+        history: the sessions run just before it.
+        saved: whether it is a saved failure, which is not shrunk again.
+    """
 
     record: int
     outcome: Outcome
@@ -79,21 +59,23 @@ class _Pending:
     history: tuple[Session, ...] = ()
     saved: bool = False
 
-
-def _cost(pending: _Pending) -> tuple[int, ...]:
-    """By what is quick to hold, then by what is short: shrinking starts where it is cheap."""
-    sent = sum(len(conversation.payload) for conversation in pending.outcome.session.conversations)
-    return (sent // 10_000, *length(pending.outcome.session))
+    @property
+    def cost(self) -> tuple[int, ...]:
+        """The key by which shrinking begins where it is cheap: quick to run, then short."""
+        conversations = self.outcome.session.conversations
+        sent = sum(len(conversation.payload) for conversation in conversations)
+        return (sent // 10_000, *length(self.outcome.session))
 
 
 class Campaign:
     """One run.
 
     Args:
-        target: where to.
+        target: where to connect.
         settings: what to do.
-        observer: is told what happens.
+        observer: informed of what happens.
         saved: the failures on disk.
+        command: the command line that repeats the run, for the result.
     """
 
     def __init__(
@@ -102,50 +84,45 @@ class Campaign:
         settings: Settings,
         observer: Observer | None = None,
         saved: SavedFailures | None = None,
+        command: str = "",
     ) -> None:
-        self.result = CampaignResult(target=target.words, settings=settings)
+        self.result = CampaignResult(target.words, settings, command)
         self._target = target
         self._settings = settings
-        self._observer = observer or Observer()
         self._saved = saved or SavedFailures()
+        self._progress = Progress(self.result, observer or Observer())
         self._began = time.monotonic()
         self._deadline = self._began + (settings.max_time or math.inf)
-        self._phase = Phase.PREFLIGHT
-        self._phase_began = self._began
-        self._history: deque[Session] = deque(maxlen=_HISTORY)
         self._pending: list[_Pending] = []
-        self._stall_confirmed = False
-        self._connector: Connector
         self._known: Preflight
+        self._runner: Runner
 
     def run(self) -> CampaignResult:
-        """All phases. Whatever happens is in the result; also when the user interrupts it."""
-        result = self.result
+        """Run all phases.
+
+        Returns:
+            the result, also of a campaign that could not test or was interrupted.
+        """
         try:
-            self._run()
+            self._run_phases()
         except KeyboardInterrupt:
-            result.interrupted = True
+            self.result.interrupt()
             for pending in self._pending:
                 if not self._is_explained(pending):
                     as_seen = Reproduced(pending.outcome.session, pending.outcome, 1, 1, 0)
                     self._explain(pending, as_seen)
         except (TargetError, LocalError) as error:
-            result.error = str(error)
-        self._end_phase()
-        result.seconds = time.monotonic() - self._began
-        if (spent := result.phase_seconds.get(Phase.FUZZ, 0.0)) > 0:
-            result.rate = result.counts[Phase.FUZZ] / spent
-        return result
+            self.result.fail(str(error))
+        self._progress.end_phase()
+        self.result.end(time.monotonic() - self._began)
+        return self.result
 
-    def _run(self) -> None:
-        self._enter(Phase.PREFLIGHT, None)
-        self._connector, self._known = preflight(self._target, self._settings.rate)
-        self.result.preflight = self._known
-        trips = sorted(self._known.round_trips)
-        self._observer.note(
-            f"{self._known.address}: round trip {1000 * trips[len(trips) // 2]:.3g} ms, "
-            f"{self._known.half_close_in_words}"
-        )
+    def _run_phases(self) -> None:
+        self._progress.enter(Phase.PREFLIGHT)
+        connector, self._known = preflight(self._target, self._settings.rate)
+        self._runner = Runner(connector, self._known, self._settings, self._progress)
+        self.result.reached(self._known)
+        self._progress.note(str(self._known))
         if not self._settings.cases:
             self._replay_saved()
         self._run_catalogue()
@@ -157,111 +134,90 @@ class Campaign:
     # Phases.
 
     def _replay_saved(self) -> None:
-        saved, wrong = self._saved.load()
-        for line in wrong:
-            self._observer.note(f"saved failure skipped: {line}")
+        saved, unreadable = self._saved.load()
+        for line in unreadable:
+            self._progress.note(f"skipped a saved failure: {line}")
         if not saved:
             return
-        self._enter(Phase.SAVED, len(saved))
+        self._progress.enter(Phase.SAVED, len(saved))
         for failure in saved:
             if self._out_of_time():
                 return
-            # As often as it takes to see one in ten: a flaky failure that passes once is not
-            # mended.
-            for _ in range(min(_SAVED_TRIES, self._settings.retries) + 1):
-                outcome = self._hold(failure.session)
-                if failed := self._failed(outcome):
-                    break
-            index = self._record(failure.id, failure.comment, outcome)
-            try:
-                self._saved.mark(failure, passed=not failed)
-            except SavedFailuresError as error:
-                self._observer.note(f"not marked: {error}")
-            if failed:
-                self._pending.append(_Pending(index, outcome, failure.id, saved=True))
-            else:
-                self.result.passing.append(failure.id)
-                self._observer.note(f"saved failure {failure.id} passes now: {failure.session}")
+            self._replay(failure)
+
+    def _replay(self, failure: SavedFailure) -> None:
+        # Often enough to see one that fails in one run of ten: a flaky failure that passes
+        # once is not fixed.
+        for _ in range(min(_SAVED_TRIES, self._settings.retries) + 1):
+            outcome = self._runner.run(failure.session)
+            if failed := self._runner.failed(outcome):
+                break
+        index = self._progress.record(failure.id, failure.comment, outcome)
+        try:
+            self._saved.mark(failure, passed=not failed)
+        except SavedFailuresError as error:
+            self._progress.note(f"cannot mark a saved failure: {error}")
+        if failed:
+            self._pending.append(_Pending(index, outcome, failure.id, saved=True))
+        else:
+            self.result.passing.append(failure.id)
+            self._progress.note(f"saved failure {failure.id} passes now: {failure.session}")
 
     def _run_catalogue(self) -> None:
-        chosen = [
-            case
-            for case in catalogue()
-            if not self._settings.cases or case.number in self._settings.cases
-        ]
-        skipped = [case.number for case in chosen if case.parallel > self._settings.parallel]
-        chosen = [case for case in chosen if case.parallel <= self._settings.parallel]
-        if skipped:
-            self._observer.note(f"more than --parallel connections: {', '.join(skipped)} left out")
-        self._enter(Phase.CATALOGUE, len(chosen))
+        chosen = self._chosen_cases()
+        self._progress.enter(Phase.CATALOGUE, len(chosen))
         in_a_row = 0
         for number, case in enumerate(chosen, 1):
             if self._out_of_time():
                 return
-            history = tuple(self._history)
-            outcome = self._hold(case.session)
-            index = self._record(case.number, case.name, outcome)
-            in_a_row = in_a_row + 1 if (failed := self._failed(outcome)) else 0
+            history = self._runner.history
+            outcome = self._runner.run(case.session)
+            index = self._progress.record(case.number, case.name, outcome)
+            in_a_row = in_a_row + 1 if (failed := self._runner.failed(outcome)) else 0
             if failed:
                 self._pending.append(_Pending(index, outcome, case.number, history))
             if in_a_row == _IN_A_ROW and number < len(chosen):
-                self._observer.note(f"{in_a_row} cases in a row failed: the rest is left out")
+                self._progress.note(f"{in_a_row} cases in a row failed; skipped the others")
                 return
 
+    def _chosen_cases(self) -> list[Case]:
+        """Return the cases to run: those asked for that need no more than ``parallel``."""
+        wanted, parallel = self._settings.cases, self._settings.parallel
+        cases = [case for case in catalogue() if not wanted or case.number in wanted]
+        skipped = ", ".join(case.number for case in cases if case.parallel > parallel)
+        if skipped:
+            self._progress.note(f"skipped {skipped}: more connections than --parallel allows")
+        return [case for case in cases if case.parallel <= parallel]
+
     def _fuzz(self) -> None:
-        examples = self._settings.examples
-        self._enter(Phase.FUZZ, examples)
+        settings = self._settings
+        self._progress.enter(Phase.FUZZ, settings.examples)
         strategy = sessions(
-            self._settings.tokens,
-            self._settings.sizes,
+            settings.tokens,
+            settings.sizes,
             half_close=self._known.half_close,
-            parallel=self._settings.parallel,
+            parallel=settings.parallel,
         )
-        enough = False
-
-        # Only the drawing is Hypothesis's: what to hold again and what is shorter is decided
-        # in reproduce.py and shrink.py, for every failure alike.
-        @seed(self._settings.seed)
-        @settings(
-            max_examples=examples,
-            phases=(HypothesisPhase.generate,),
-            database=None,
-            deadline=None,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            verbosity=Verbosity.quiet,
-        )
-        @given(strategy)
-        def draw(session: Session) -> None:
-            nonlocal enough
-            # Hypothesis asks for a failing example once more: the answer must be the same.
-            enough = enough or not self._fuzz_one(session)
-            if enough:
-                raise _EnoughError
-
-        with warnings.catch_warnings(), contextlib.suppress(_EnoughError):
-            # It thinks that the session that ends the drawing will be printed.
-            warnings.simplefilter("ignore", HypothesisWarning)
-            draw()
+        draw(strategy, settings.examples, settings.seed, self._fuzz_one)
 
     def _fuzz_one(self, session: Session) -> bool:
-        """Hold what was drawn; whether to go on."""
+        """Run a session that was drawn; return whether to continue."""
         if self._out_of_time():
             return False
-        history = tuple(self._history)
-        outcome = self._hold(session)
-        index = self._record(str(self.result.counts[Phase.FUZZ]), "", outcome)
-        if not self._failed(outcome):
+        history = self._runner.history
+        outcome = self._runner.run(session)
+        index = self._progress.record(str(self.result.counts[Phase.FUZZ]), "", outcome)
+        if not self._runner.failed(outcome):
             return True
         pending = _Pending(index, outcome, "fuzz", history)
         if not self._is_explained(pending):
             self._pending.append(pending)
             return False
-        self.result.known += 1
+        self.result.count_known()
         if self.result.known >= _KNOWN_AGAIN:
-            self._observer.note(
-                f"{self.result.known} conversations ran into a failure found before: "
-                "mend it, or --exclude its kind, to look further"
+            self._progress.note(
+                f"{self.result.known} conversations contained a failure already found; "
+                "fix it, or --exclude its kind, to search further"
             )
             return False
         return True
@@ -269,25 +225,33 @@ class Campaign:
     def _shrink_pending(self) -> None:
         if not self._pending:
             return
-        self._enter(Phase.SHRINK, None)
-        self._pending.sort(key=_cost)
+        self._progress.enter(Phase.SHRINK)
+        self._pending.sort(key=lambda pending: pending.cost)
         until = time.monotonic() + _SHRINK_SECONDS
         while self._pending:
-            # It stays in the list until it is explained, for the user who interrupts.
+            # It stays in the list until it is explained, in case the user interrupts.
             pending = self._pending[0]
             if not self._is_explained(pending):
                 if len(self.result.failures) >= _MAX_FAILURES or time.monotonic() > until:
-                    self._observer.note(f"{len(self._pending)} more are not told apart")
+                    count = len(self._pending)
+                    self._progress.note(
+                        f"{count} more failure{'s' if count > 1 else ''} not analysed"
+                    )
                     self._pending.clear()
                     return
                 self._reproduce(pending)
             del self._pending[0]
 
+    def _out_of_time(self) -> bool:
+        return time.monotonic() >= self._deadline
+
+    # Explanations.
+
     def _reproduce(self, pending: _Pending) -> None:
         began = time.monotonic()
         found = reproduce(
             pending.outcome,
-            self._hold_candidate,
+            self._runner.run_candidate,
             history=pending.history,
             shrinking=self._settings.shrink and not pending.saved,
             retries=self._settings.retries,
@@ -295,163 +259,56 @@ class Campaign:
             deadline=self._deadline,
         )
         if found is None:
-            self._hiccup(pending.outcome)
+            self._progress.ignore_transient(pending.outcome)
         elif (same := self._index(found.session)) is not None:
-            self._set_explained(pending.record, same)
+            self.result.explain(pending.record, same)
         else:
             self._explain(pending, found, time.monotonic() - began)
 
-    # What was found.
-
     def _explain(self, pending: _Pending, found: Reproduced, seconds: float = 0.0) -> None:
         """Add a failure, and save it."""
-        verdict = found.outcome.verdict
-        saved = None
-        try:
-            saved = self._saved.save(
-                found.session,
-                [
-                    f"{verdict.kind}: {verdict.message}",
-                    f"found by {pending.found_by}, reproduced {found.reproduced} of {found.runs}",
-                ],
-                shlex.join(self._target.words),
+        index = self._progress.failure(
+            Failure(
+                kind=found.outcome.kind,
+                session=found.session,
+                outcome=found.outcome,
+                found=pending.outcome.session,
+                found_by=pending.found_by,
+                reproduced=found.reproduced,
+                runs=found.runs,
+                shrink_runs=found.shrink_runs,
+                seconds=seconds,
+                id=self._save(pending, found),
+                target=self._target.words,
             )
-        except SavedFailuresError as error:
-            self._observer.note(f"not saved: {error}")
-        failure = Failure(
-            kind=verdict.kind,
-            session=found.session,
-            outcome=found.outcome,
-            found=pending.outcome.session,
-            found_by=pending.found_by,
-            reproduced=found.reproduced,
-            runs=found.runs,
-            shrink_runs=found.shrink_runs,
-            seconds=seconds,
-            id=saved,
-            target=self._target.words,
         )
-        self.result.failures.append(failure)
-        self._set_explained(pending.record, len(self.result.failures) - 1)
-        self._observer.failure(failure)
+        self.result.explain(pending.record, index)
+
+    def _save(self, pending: _Pending, found: Reproduced) -> str | None:
+        verdict = found.outcome.verdict
+        comments = [
+            f"{verdict.kind}: {verdict.message}",
+            f"found by {pending.found_by}, reproduced in {found.reproduced} of {found.runs} runs",
+        ]
+        try:
+            return self._saved.save(found.session, comments, shlex.join(self._target.words))
+        except SavedFailuresError as error:
+            self._progress.note(f"not saved: {error}")
+            return None
 
     def _is_explained(self, pending: _Pending) -> bool:
-        """Whether the session contains a failure already found; noted in its record.
+        """Return whether the session contains a failure already found; note it in its record.
 
-        One that never came again explains nothing: it may have been another's doing.
+        A failure that never recurred explains nothing: something else may have caused it.
         """
+        session, half_close = pending.outcome.session, self._known.half_close
         for index, failure in enumerate(self.result.failures):
-            if failure.reproduced and contains(pending.outcome.session, failure.session):
-                self._set_explained(pending.record, index)
+            if failure.reproduced and contains(session, failure.session, half_close):
+                self.result.explain(pending.record, index)
                 return True
         return False
 
     def _index(self, session: Session) -> int | None:
-        """The index of the failure with just this session, if any."""
+        """Return the index of the failure with exactly this session, if any."""
         sessions = [failure.session for failure in self.result.failures]
         return sessions.index(session) if session in sessions else None
-
-    def _set_explained(self, record: int, by: int) -> None:
-        records = self.result.records
-        records[record] = dataclasses.replace(records[record], explained_by=by)
-
-    def _failed(self, outcome: Outcome) -> bool:
-        """Whether any verdict of the session counts as a failure."""
-        excluded = self._settings.exclude
-        return any(not v.ok and v.kind not in excluded for v in outcome.verdicts)
-
-    def _hiccup(self, outcome: Outcome) -> None:
-        self.result.hiccups += 1
-        self._observer.note(
-            f"one pause that did not come again is not counted: {outcome.verdict.message}"
-        )
-
-    # Holding one.
-
-    def _hold(self, session: Session) -> Outcome:
-        """Hold a session of a phase.
-
-        A busy machine, here or there, looks like a stall; so the first one must come again,
-        with more patience.
-        """
-        before = tuple(self._history)
-        outcome = self._exchange(session)
-        if self._stall_confirmed or outcome.kind not in TIMED or not self._failed(outcome):
-            self._history.append(session)
-            return self._count(outcome)
-        if not comes_again(outcome, self._hold_candidate, before, self._settings.retries):
-            self._hiccup(outcome)
-            outcome = self._exchange(session)
-        else:
-            self._stall_confirmed = True
-        self._history.append(session)
-        return self._count(outcome)
-
-    def _exchange(self, session: Session) -> Outcome:
-        timeouts = 2 if self._stall_confirmed else FIRST_STALLS
-        stall = timeouts * self._known.timeout
-        return run(session, self._connector, limits(self._known, stall))
-
-    def _hold_candidate(self, session: Session, patient: bool) -> Outcome:
-        """Hold a session in order to reproduce or shrink; excluded kinds are no failure."""
-        stall = self._known.patience if patient else self._known.timeout
-        outcome = run(session, self._connector, limits(self._known, stall))
-        if self._phase is Phase.SHRINK:
-            self._count(outcome)
-            record = self._as_record(str(self.result.counts[Phase.SHRINK]), "", outcome)
-            self._observer.record(record)
-        excluded = self._settings.exclude
-        if not any(verdict.kind in excluded for verdict in outcome.verdicts):
-            return outcome
-        verdicts = (
-            dataclasses.replace(v, kind=Kind.OK) if v.kind in excluded else v
-            for v in outcome.verdicts
-        )
-        return dataclasses.replace(outcome, verdicts=tuple(verdicts))
-
-    def _count(self, outcome: Outcome) -> Outcome:
-        result = self.result
-        result.counts[self._phase] += 1
-        result.kinds[outcome.kind] += 1
-        result.bytes_sent += sum(verdict.sent for verdict in outcome.verdicts)
-        room = _MAX_ROUND_TRIPS - len(result.round_trips)
-        result.round_trips += outcome.round_trips[:room]
-        return outcome
-
-    def _record(self, name: str, title: str, outcome: Outcome) -> int:
-        """Note a session held; its index among the records, if it is kept, else -1."""
-        record = self._as_record(name, title, outcome)
-        self._observer.record(record)
-        if self._phase is Phase.FUZZ and outcome.ok:
-            return -1
-        self.result.records.append(record)
-        return len(self.result.records) - 1
-
-    def _as_record(self, name: str, title: str, outcome: Outcome) -> CaseRecord:
-        return CaseRecord(
-            phase=self._phase,
-            name=name,
-            title=title,
-            said=str(outcome.session),
-            kind=outcome.kind,
-            message=outcome.verdict.message,
-            seconds=outcome.seconds,
-            sent=sum(verdict.sent for verdict in outcome.verdicts),
-            received=sum(verdict.received for verdict in outcome.verdicts),
-        )
-
-    # Time.
-
-    def _enter(self, phase: Phase, total: int | None) -> None:
-        self._end_phase()
-        self._phase, self._phase_began = phase, time.monotonic()
-        self._observer.phase(phase, total)
-
-    def _end_phase(self) -> None:
-        spent = time.monotonic() - self._phase_began
-        seconds = self.result.phase_seconds
-        seconds[self._phase] = seconds.get(self._phase, 0.0) + spent
-        self._phase_began = time.monotonic()
-
-    def _out_of_time(self) -> bool:
-        return time.monotonic() >= self._deadline

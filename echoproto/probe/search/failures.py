@@ -1,15 +1,15 @@
-"""Failures kept on disk: plain text, fit to be committed, replayed first the next time.
+"""Failures kept on disk: plain text that can be committed, replayed first in the next run.
 
-One file a failure, named after what it says, so that the same failure is saved once and two
-people who find it save the same file::
+There is one file for each failure. It is named after its content, so that the same failure is
+saved once, and two people who find it save the same file::
 
-    # truncated: the path closed after 0 of 1 bytes, 1 are missing
-    # found by E-011, reproduced 10 of 10
+    # truncated: the path closed after 0 of 1 bytes, 1 missing
+    # found by E-011, reproduced in 10 of 10 runs
     # target 127.0.0.1:7007
     send ff
 
 Lines with ``#`` are for people, except ``# target``, which ``echoproto replay ID`` reads, and
-``# passed``, which says that it no longer failed.
+``# passed``, which marks a failure that no longer fails.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class SavedFailure:
 
     Attributes:
         id: the name of the file, less its suffix.
-        session: what to say.
+        session: what to run.
         comment: its first comment line: the kind and the message.
         passed: whether it was marked as passing.
-        target: where it was found, as the command line takes it; None if the file does not say.
+        target: where it was found, as the command line takes it; None if the file does not name it.
     """
 
     id: str
@@ -55,7 +55,7 @@ class SavedFailure:
 
 
 def failure_id(session: Session) -> str:
-    """Eight hexadecimal digits that stand for the session."""
+    """Return the eight hexadecimal digits that identify the session."""
     return hashlib.sha256(str(session).encode("ascii")).hexdigest()[:8]
 
 
@@ -63,14 +63,14 @@ class SavedFailures:
     """The failures saved in one directory.
 
     Args:
-        directory: where; it need not exist.
+        directory: where they are; it need not exist.
     """
 
     def __init__(self, directory: Path = DIRECTORY) -> None:
         self.directory = directory
 
     def load(self) -> tuple[list[SavedFailure], list[str]]:
-        """All that can be read, by id, and a line for each file that cannot."""
+        """Return the failures that can be read, by id, and a line for each file that cannot."""
         saved, wrong = [], []
         try:
             paths = sorted(self.directory.glob("*.txt"))
@@ -84,7 +84,7 @@ class SavedFailures:
         return saved, wrong
 
     def get(self, id_: str) -> SavedFailure:
-        """The failure with this id, or the only one whose id begins so.
+        """Return the failure with this id, or the only one whose id begins with it.
 
         Raises:
             SavedFailuresError: if there is none, more than one, or it cannot be read.
@@ -94,11 +94,11 @@ class SavedFailures:
             raise SavedFailuresError(f"no saved failure {id_!r} in {self.directory}")
         if len(found) > 1:
             names = ", ".join(path.stem for path in found)
-            raise SavedFailuresError(f"{id_!r} stands for several saved failures: {names}")
+            raise SavedFailuresError(f"{id_!r} matches several saved failures: {names}")
         return self._read(found[0])
 
     def save(self, session: Session, comments: list[str], target: str) -> str:
-        """Write a failure, unless it is there already; its id.
+        """Write a failure, unless it exists already; return its id.
 
         Raises:
             SavedFailuresError: if the file cannot be written.
@@ -110,7 +110,7 @@ class SavedFailures:
         return id_
 
     def mark(self, saved: SavedFailure, passed: bool) -> None:
-        """Note that a failure passes now, or that it fails again.
+        """Mark a failure as passing, or as failing again.
 
         Raises:
             SavedFailuresError: if the file cannot be written.
@@ -122,7 +122,7 @@ class SavedFailures:
         self._write(saved.id, [_PASSED, *lines] if passed else lines)
 
     def prune(self) -> list[str]:
-        """Delete the failures marked as passing; their ids.
+        """Delete the failures marked as passing; return their ids.
 
         Raises:
             SavedFailuresError: if a file cannot be deleted.
@@ -149,13 +149,13 @@ class SavedFailures:
         except UnicodeDecodeError:
             raise SavedFailuresError(f"{path}: not a text file") from None
         comments = [line.strip() for line in lines if line.lstrip().startswith("#")]
-        said = [
+        content = [
             line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")
         ]
-        if len(said) != 1:
-            raise SavedFailuresError(f"{path}: {len(said)} conversations; allowed is one line")
+        if len(content) != 1:
+            raise SavedFailuresError(f"{path}: {len(content)} conversations; there must be one")
         try:
-            session = Session.parse(said[0])
+            session = Session.parse(content[0])
         except ConversationError as error:
             raise SavedFailuresError(f"{path}: {error}") from None
         targets = [c.removeprefix(_TARGET) for c in comments if c.startswith(_TARGET)]
@@ -169,12 +169,12 @@ class SavedFailures:
 
     def _write(self, id_: str, lines: list[str]) -> None:
         path = self._path(id_)
-        # Beside it, then in its place: an interrupted write leaves no half of a failure.
-        beside = path.with_suffix(".new")
+        # Written to another file, then renamed: an interrupted write leaves no partial failure.
+        temporary = path.with_suffix(".new")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            beside.replace(path)
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            temporary.replace(path)
         except OSError as error:
             raise SavedFailuresError(_line(path, error)) from None
 

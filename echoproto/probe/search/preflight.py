@@ -1,30 +1,30 @@
-"""The first connections: is anybody there, is it an echo, how fast, does half-close survive?"""
+"""The first connections: is it reachable, is it an echo, how fast, does half-close survive?"""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Pause, Send
-from echoproto.probe.search.result import Preflight
 from echoproto.probe.wire.channel import Connector, connect, place
-from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.run import run
+from echoproto.probe.wire.statistics import percentile
 from echoproto.probe.wire.target import Target, TargetError
-from echoproto.probe.wire.verdict import Action, Kind, Outcome
+from echoproto.probe.wire.verdict import Action, Fault, Outcome
 
-__all__ = ["FIRST_STALLS", "NotAnEchoError", "check_echo", "percentile", "preflight"]
+__all__ = ["FIRST_STALLS", "NotAnEchoError", "Preflight", "check_echo", "preflight"]
 
-# The shortest time after which silence is called a stall, whatever the round trip: a busy
-# machine keeps a process waiting for some tens of milliseconds now and then.
+# The shortest time after which silence counts as a stall, whatever the round trip: on a busy
+# machine, a process sometimes waits for tens of milliseconds.
 MIN_TIMEOUT = 0.05
 MIN_PATIENCE = 1.0
 ROUND_TRIPS_A_TIMEOUT = 20
-# A first stall is looked at again, patiently; so it may be called one after this many timeouts.
+# A first stall counts after this many timeouts, and only if it recurs.
 FIRST_STALLS = 6
 
-# How long the very first answer may take beyond the round trips it needs, in seconds.
+# How long the first answer may take in addition to its round trips, in seconds.
 _FIRST_WAIT = 1.0
 _BANNER_WAIT = 20  # milliseconds
 _FLOOD = 8192
@@ -33,22 +33,78 @@ _ATTEMPTS = (b"echo", b"\0", b"0123456789abcdef", b"e", b"\r\n", b"echo\n", b"a"
 
 
 class NotAnEchoError(TargetError):
-    """Something answers, but it is no echo; the message says what it is."""
+    """The target answers, but is not an echo; the message says what it is."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the first connections showed of the path.
+
+    Attributes:
+        address: the address connected to, for people.
+        round_trips: seconds, one for each small echo.
+        timeout: seconds without progress after which a conversation counts as stalled while
+            shrinking: 20 times the 99th percentile of the round trips, at least 50 ms.
+        patience: the same where a busy machine at either end must not pass for a fault: six
+            times as long, at least 1 s.
+        half_close: whether everything sent before a FIN comes back after it, then EOF. Over
+            TLS, the same of close_notify, which has the meaning of a FIN there.
+        tls_version: that the handshakes agreed on, as ``TLSv1.3``; empty without TLS.
+    """
+
+    address: str
+    round_trips: tuple[float, ...]
+    timeout: float
+    patience: float
+    half_close: bool
+    tls_version: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.address}: round trip {1000 * self.round_trip:.3g} ms, "
+            f"{self.half_close_in_words}"
+        )
+
+    @property
+    def round_trip(self) -> float:
+        """The median round trip, in seconds."""
+        trips = sorted(self.round_trips)
+        return trips[len(trips) // 2]
+
+    def limits(self, stall: float) -> Limits:
+        """Return the limits of an exchange on this path.
+
+        Args:
+            stall: seconds without progress after which a wait fails.
+        """
+        grace = max(3 * self.round_trip, 0.002)
+        return Limits(stall=stall, half_close=self.half_close, grace=grace)
+
+    @property
+    def half_close_in_words(self) -> str:
+        """What was tried, and whether it worked."""
+        tried = f" ({self.tls_version} close_notify)" if self.tls_version else ""
+        if self.half_close:
+            return f"half-close{tried} survives"
+        if self.tls_version and self.tls_version < "TLSv1.3":
+            # RFC 5246, 7.2.1: on close_notify the other side discards pending data.
+            return f"half-close{tried} does not survive, as it need not before TLSv1.3"
+        return f"half-close{tried} does not survive"
 
 
 def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Preflight]:
-    """Connect, and find out what all later judgement rests on.
+    """Connect, and find out what all later verdicts depend on.
 
-    A path may break what is said here too, so each question is asked in several ways: one
-    right answer is enough to call it an echo, one wrong one is never enough to call it none.
+    A path may break these exchanges too, so each question is asked in several ways. One right
+    answer is enough for an echo; one wrong answer is not enough to rule it out.
 
     Args:
-        target: where to.
-        rate: connections a second at most, as for :class:`Connector`.
+        target: where to connect.
+        rate: as for :class:`Connector`.
 
     Raises:
         TargetError: if there is no connection; the message says why.
-        NotAnEchoError: if there is one, but no echo.
+        NotAnEchoError: if there is one, but not to an echo.
         LocalError: if this machine runs out of ports or descriptors.
     """
     connector = connect(target, rate)
@@ -68,36 +124,31 @@ def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Pre
     )
 
 
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile of an ordered, non-empty sequence."""
-    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
-
-
 def check_echo(connector: Connector) -> None:
-    """Return if anything comes back as an echo sends it.
+    """Return if anything comes back as from an echo.
 
     Raises:
-        NotAnEchoError: if not.
+        NotAnEchoError: if nothing does.
     """
     wait = _FIRST_WAIT + ROUND_TRIPS_A_TIMEOUT * connector.round_trip
     limits = Limits(stall=wait, half_close=False)
     outcomes: list[Outcome] = []
     began = time.monotonic()
     for number, payload in enumerate(_ATTEMPTS):
-        # Half of them with FIN: there are paths that pass nothing on until the end.
+        # Half of them with FIN: some paths forward nothing before the end.
         end = (HalfClose(),) if number % 2 else ()
-        # First a silence, in which a server that speaks first does so.
+        # First a silence, for servers that speak first.
         silence = Pause(_BANNER_WAIT)
         conversation = Conversation((silence, Send(payload), *(end or (Await(),))))
         outcome = run(conversation, connector, limits)
-        if outcome.ok or outcome.kind is Kind.NEVER_CLOSED:
+        if outcome.ok or outcome.kind is Fault.NEVER_CLOSED:
             return
         outcomes.append(outcome)
-        if outcome.kind is Kind.REFUSED and "TLS" in outcome.verdict.message:
+        if outcome.kind is Fault.REFUSED and "TLS" in outcome.verdict.message:
             raise NotAnEchoError(outcome.verdict.message)
-        if outcome.verdict.received > 0 and outcome.kind in (Kind.TRUNCATED, Kind.STALLED):
-            return  # part of it came back right
-        if outcome.kind is Kind.CORRUPT and _resembles(outcome, payload):
+        if outcome.verdict.received > 0 and outcome.kind in (Fault.TRUNCATED, Fault.STALLED):
+            return  # a part of it came back
+        if outcome.kind is Fault.CORRUPT and _resembles(outcome, payload):
             return
         if time.monotonic() - began > 2 * wait:
             break
@@ -105,7 +156,7 @@ def check_echo(connector: Connector) -> None:
 
 
 def _resembles(outcome: Outcome, payload: bytes) -> bool:
-    """Whether wrong bytes are what was sent, with a fault, rather than an answer to it."""
+    """Return whether wrong bytes are those sent, with a fault, and not an answer to them."""
     got = outcome.verdict.got
     return any(payload[i : i + 2] in got for i in range(len(payload) - 1))
 
@@ -113,44 +164,44 @@ def _resembles(outcome: Outcome, payload: bytes) -> bool:
 def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
     verdict = outcomes[0].verdict
     unasked = [outcome for outcome in outcomes if outcome.ok is False and not outcome.verdict.sent]
-    if any(outcome.kind is Kind.EXTRA for outcome in unasked):
+    if any(outcome.kind is Fault.EXTRA for outcome in unasked):
         size, data = _answer(unasked[0])
         if size >= _FLOOD:
-            return f"not an echo: it floods, {size} bytes came that were never sent (extra)"
+            return f"not an echo: it floods, {size} bytes arrived that were never sent (extra)"
         return f"not an echo: it sent a banner, {_text(data)}"
     match verdict.kind:
-        case Kind.REFUSED:
+        case Fault.REFUSED:
             return verdict.message
-        case Kind.CORRUPT | Kind.EXTRA:
+        case Fault.CORRUPT | Fault.EXTRA:
             data = _answer(outcomes[0])[1]
             if data.startswith(_TLS_ALERT):
                 return f"not an echo: it answered with a TLS alert{_tls_hint(connector)}"
             return f"not an echo: it answered {_text(data)}"
-        case Kind.STALLED:
+        case Fault.STALLED:
             return (
                 f"not an echo: it took {verdict.sent} bytes and sent nothing back in "
                 f"{outcomes[0].seconds:.3g} s (stalled){_tls_hint(connector)}"
             )
-        case Kind.RESET:
+        case Fault.RESET:
             return f"not an echo: it reset the connection at the first bytes{_tls_hint(connector)}"
     return f"not an echo: it closed the connection without an answer{_tls_hint(connector)}"
 
 
 def _answer(outcome: Outcome) -> tuple[int, bytes]:
-    """How much came in at first, and its first bytes."""
+    """Return the size of the first read, and its first bytes."""
     received = (e for e in outcome.timelines[0] if e.action is Action.RECEIVED)
     return next(((event.size, event.data) for event in received), (0, b""))
 
 
 def _text(data: bytes) -> str:
-    """Bytes for people: as text where they are text, else in hexadecimal."""
+    """Return bytes as text if they are text, else in hexadecimal."""
     line = data.splitlines()[0] if data.splitlines() else data
     text = line.decode("ascii", "replace")
     return repr(text) if line and text.isprintable() and text.isascii() else data[:16].hex(" ")
 
 
 def _tls_hint(connector: Connector) -> str:
-    """Whether the other side expects TLS, for a target that was given without."""
+    """Return a hint if the other side expects TLS but the target was given without it."""
     target = connector.target
     if target.scheme != "tcp":
         return ""
@@ -158,11 +209,11 @@ def _tls_hint(connector: Connector) -> str:
         replace(target, scheme="tls", insecure=True), (connector.family, connector.where)
     )
     outcome = run(Conversation(), secure, Limits(stall=1.0, half_close=False, connect=1.0))
-    return "" if outcome.kind is Kind.REFUSED else f" (it expects TLS: try tls:{target})"
+    return "" if outcome.kind is Fault.REFUSED else f" (it expects TLS: try tls:{target})"
 
 
 def _round_trips(connector: Connector) -> list[float]:
-    """The seconds of some small echoes, over several connections."""
+    """Return the seconds of some small echoes, over several connections."""
     wait = FIRST_STALLS * max(MIN_TIMEOUT, ROUND_TRIPS_A_TIMEOUT * connector.round_trip)
     limits = Limits(stall=wait, half_close=False)
     samples: list[float] = []
@@ -175,17 +226,17 @@ def _round_trips(connector: Connector) -> list[float]:
 
 
 def _half_close(connector: Connector, stall: float) -> bool:
-    """Whether a FIN leaves the way back open until all is back, and is answered by EOF.
+    """Return whether all bytes come back after a FIN, then EOF.
 
-    Over TLS it is close_notify that is sent; the TCP connection stays open both ways.
+    Over TLS, close_notify is sent instead; the TCP connection stays open in both directions.
     """
     limits = Limits(stall=stall, half_close=False)
     for size in (1, 100, 5000, 1, 50_000, 1):
         payload = Send(b"e" * size)
         outcome = run(Conversation((payload, HalfClose())), connector, limits)
-        if outcome.kind in (Kind.STALLED, Kind.NEVER_CLOSED, Kind.REFUSED):
+        if outcome.kind in (Fault.STALLED, Fault.NEVER_CLOSED, Fault.REFUSED):
             return False
-        # Bytes that are lost without a FIN too are a fault, but not one of closing.
-        if outcome.kind in (Kind.TRUNCATED, Kind.RESET):
+        # If the bytes are lost without a FIN too, closing is not the cause.
+        if outcome.kind in (Fault.TRUNCATED, Fault.RESET):
             return not run(Conversation((payload, Await())), connector, limits).ok
     return True

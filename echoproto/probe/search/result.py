@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import shlex
 from collections import Counter
@@ -9,19 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from echoproto.probe.script.conversation import Session
-from echoproto.probe.wire.verdict import Kind, Outcome
+from echoproto.probe.search.preflight import Preflight
+from echoproto.probe.search.settings import Settings
+from echoproto.probe.wire.verdict import Fault, Outcome
 
 __all__ = [
     "CampaignResult",
     "CaseRecord",
     "Failure",
-    "Observer",
     "Phase",
-    "Preflight",
-    "Settings",
     "example_line",
     "replay_line",
 ]
+
+_MAX_ROUND_TRIPS = 5000
 
 
 class Phase(str, enum.Enum):
@@ -38,82 +40,15 @@ class Phase(str, enum.Enum):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a campaign was asked to do; the defaults are those of the command line.
-
-    Attributes:
-        examples: how many conversations (or sessions) to draw in the fuzz phase.
-        seed: of what is drawn; the same seed and version of Hypothesis draw the same.
-        max_time: seconds for the whole campaign, or None.
-        shrink: whether to look for the shortest conversation that fails.
-        retries: how often a candidate that passes is tried again while shrinking a flaky
-            failure, at most.
-        rate: connections a second at most, or None for no limit.
-        parallel: connections at the same time at most.
-        exclude: kinds that do not count as failures.
-        tokens: byte strings to draw more often, beside the built-in ones.
-        sizes: payload sizes to draw more often, beside the built-in ones.
-        cases: numbers of the catalogue to run instead of everything, e.g. ``("E-017",)``.
-    """
-
-    examples: int = 1000
-    seed: int = 0
-    max_time: float | None = None
-    shrink: bool = True
-    retries: int = 100
-    rate: float | None = None
-    parallel: int = 32
-    exclude: frozenset[Kind] = frozenset()
-    tokens: tuple[bytes, ...] = ()
-    sizes: tuple[int, ...] = ()
-    cases: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What the first connections told about the path.
-
-    Attributes:
-        address: the address connected to, for people.
-        round_trips: seconds, one for each small echo.
-        timeout: seconds without progress after which a conversation counts as stalled while
-            shrinking: 20 times the 99th percentile of the round trips, at least 50 ms.
-        patience: the same where it matters that a busy machine on either side is not taken for
-            a fault: six times as long, at least 1 s.
-        half_close: whether what was sent before a FIN comes back after it, and then EOF; over
-            TLS, where close_notify says what a FIN says, the same of that.
-        tls_version: that the handshakes agreed on, as ``TLSv1.3``; empty without TLS.
-    """
-
-    address: str
-    round_trips: tuple[float, ...]
-    timeout: float
-    patience: float
-    half_close: bool
-    tls_version: str = ""
-
-    @property
-    def half_close_in_words(self) -> str:
-        """What was tried, and how it went."""
-        tried = f" ({self.tls_version} close_notify)" if self.tls_version else ""
-        if self.half_close:
-            return f"half-close{tried} survives"
-        if self.tls_version and self.tls_version < "TLSv1.3":
-            # RFC 5246, 7.2.1: who is sent close_notify discards what is pending.
-            return f"half-close{tried} does not survive, as it need not before TLSv1.3"
-        return f"half-close{tried} does not survive"
-
-
-@dataclass(frozen=True)
 class CaseRecord:
-    """One session held, as the JSON lines and the matrix of the HTML report have it.
+    """One session that was run, as in the JSON lines and the matrix of the HTML report.
 
     Attributes:
-        phase: in which it was held: saved failures, catalogue, fuzz or shrink.
+        phase: in which it was run: saved failures, catalogue, fuzz or shrink.
         name: the number of the catalogue (``E-017``), the id of the saved failure, or a count.
-        title: what the catalogue says about it, else empty.
-        said: the session's text form.
-        kind: of its verdict; ``Kind.OK`` if all is well.
+        title: its title in the catalogue; else empty.
+        script: the session's text form.
+        kind: of its verdict; ``Fault.NONE`` if it passed.
         message: of its verdict.
         seconds: how long it took.
         sent: bytes sent, over all conversations of the session.
@@ -125,8 +60,8 @@ class CaseRecord:
     phase: Phase
     name: str
     title: str
-    said: str
-    kind: Kind
+    script: str
+    kind: Fault
     message: str
     seconds: float
     sent: int
@@ -135,12 +70,12 @@ class CaseRecord:
 
 
 def replay_line(target: Sequence[str], session: Session) -> str:
-    """The command that holds ``session`` on a target given in these words."""
+    """Return the command that runs ``session`` on a target given in these words."""
     return shlex.join(["echoproto", "replay", *target, str(session)])
 
 
 def example_line(session: Session) -> str:
-    """The line that pins ``session`` in a Hypothesis test."""
+    """Return the line that pins ``session`` in a Hypothesis test."""
     cls = "Conversation" if len(session.conversations) == 1 else "Session"
     return f'@example({cls}.parse("{session}"))'
 
@@ -152,18 +87,18 @@ class Failure:
     Attributes:
         kind: of fault.
         session: the shortest session found that shows it.
-        outcome: what a run of ``session`` came to, with its time lines.
+        outcome: of one run of ``session``, with its time lines.
         found: the session that first showed it.
         found_by: a number of the catalogue, the id of a saved failure, or ``fuzz``.
         reproduced: how often ``session`` failed again ...
         runs: ... in so many runs.
-        shrink_runs: how many sessions were held to shrink it.
-        seconds: from the first sight to the shrunk session.
+        shrink_runs: how many sessions were run to shrink it.
+        seconds: the time that took.
         id: under which it is saved, or None.
         target: the target as given, with its options, for the ``replay`` line.
     """
 
-    kind: Kind
+    kind: Fault
     session: Session
     outcome: Outcome
     found: Session
@@ -177,12 +112,12 @@ class Failure:
 
     @property
     def flaky(self) -> bool:
-        """Whether it did not fail in every run."""
+        """Whether it passed in any run."""
         return self.reproduced < self.runs
 
     @property
     def replay(self) -> str:
-        """The command that holds the shrunk session again."""
+        """The command that runs the shrunk session again."""
         return replay_line(self.target, self.session)
 
     @property
@@ -193,48 +128,54 @@ class Failure:
 
 @dataclass
 class CampaignResult:
-    """All of it. Filled while the campaign runs, so that an interrupted one can be told too.
+    """The result of a campaign.
+
+    It is filled while the campaign runs, so that an interrupted one can be reported too.
 
     Attributes:
         target: the target as given, with its options.
-        settings: what was asked.
+        settings: what was asked for.
+        command: the command line that repeats the run.
         preflight: None if the target could not be tested.
         error: why it could not be tested, in one line; else None.
-        interrupted: whether it was stopped by the user.
+        interrupted: whether the user stopped it.
         failures: in the order found.
-        records: of the saved failures and the catalogue, and of every failing session; those
-            that passed in the fuzz phase are only counted (an :class:`Observer` sees them all).
-        counts: sessions held, by phase.
-        kinds: sessions held, by kind of verdict.
+        records: of the saved failures and the catalogue, and of every failing session. Those
+            that passed in the fuzz phase are only counted (an observer sees them all).
+        counts: sessions run, by phase.
+        kinds: sessions run, by kind of verdict.
         known: how many failing sessions of the fuzz phase contained a failure already found.
-        hiccups: pauses long enough for a stall, that never came again: not failures.
+        transients: stalls that did not recur: not failures.
         passing: ids of saved failures that pass now.
         bytes_sent: over all sessions.
         round_trips: payload size and seconds of waits that were met.
         phase_seconds: how long each phase took.
-        seconds: how long it all took.
-        rate: sessions a second in the fuzz phase.
-        command: the command line that repeats the run.
+        seconds: how long the campaign took.
     """
 
     target: tuple[str, ...]
     settings: Settings
+    command: str = ""
     preflight: Preflight | None = None
     error: str | None = None
     interrupted: bool = False
     failures: list[Failure] = field(default_factory=list)
     records: list[CaseRecord] = field(default_factory=list)
     counts: Counter[Phase] = field(default_factory=Counter)
-    kinds: Counter[Kind] = field(default_factory=Counter)
+    kinds: Counter[Fault] = field(default_factory=Counter)
     known: int = 0
-    hiccups: int = 0
+    transients: int = 0
     passing: list[str] = field(default_factory=list)
     bytes_sent: int = 0
     round_trips: list[tuple[int, float]] = field(default_factory=list)
     phase_seconds: dict[Phase, float] = field(default_factory=dict)
     seconds: float = 0.0
-    rate: float = 0.0
-    command: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Sessions per second in the fuzz phase; 0 if there was none."""
+        spent = self.phase_seconds.get(Phase.FUZZ, 0.0)
+        return self.counts[Phase.FUZZ] / spent if spent > 0 else 0.0
 
     @property
     def exit_code(self) -> int:
@@ -245,18 +186,44 @@ class CampaignResult:
             return 2
         return 1 if self.failures else 0
 
+    # How a campaign fills it.
 
-class Observer:
-    """Is told what a campaign does while it runs. Every method may be left as it is."""
+    def reached(self, preflight: Preflight) -> None:
+        """Note what the preflight found."""
+        self.preflight = preflight
 
-    def phase(self, phase: Phase, total: int | None) -> None:
-        """``phase`` begins, with ``total`` sessions to hold (None: not known)."""
+    def count(self, phase: Phase, outcome: Outcome) -> None:
+        """Count a session that was run."""
+        self.counts[phase] += 1
+        self.kinds[outcome.kind] += 1
+        self.bytes_sent += sum(verdict.sent for verdict in outcome.verdicts)
+        room = _MAX_ROUND_TRIPS - len(self.round_trips)
+        self.round_trips += outcome.round_trips[:room]
 
-    def record(self, record: CaseRecord) -> None:
-        """One session was held."""
+    def count_known(self) -> None:
+        """Count a failing session that contains a failure already found."""
+        self.known += 1
 
-    def failure(self, failure: Failure) -> None:
-        """A fault was found and shrunk."""
+    def count_transient(self) -> None:
+        """Count a stall that did not recur."""
+        self.transients += 1
 
-    def note(self, text: str) -> None:
-        """Something worth a line happened."""
+    def explain(self, record: int, failure: int) -> None:
+        """Note which failure a record contains, both by index."""
+        self.records[record] = dataclasses.replace(self.records[record], explained_by=failure)
+
+    def spend(self, phase: Phase, seconds: float) -> None:
+        """Add to the time that a phase took."""
+        self.phase_seconds[phase] = self.phase_seconds.get(phase, 0.0) + seconds
+
+    def fail(self, error: str) -> None:
+        """Note why the target cannot be tested."""
+        self.error = error
+
+    def interrupt(self) -> None:
+        """Note that the user stopped the campaign."""
+        self.interrupted = True
+
+    def end(self, seconds: float) -> None:
+        """Note how long the campaign took."""
+        self.seconds = seconds

@@ -1,1 +1,1 @@
-"""Saying it: targets, channels, exchanges, verdicts."""
+"""Sending it: targets, channels, exchanges, verdicts."""

@@ -1,4 +1,4 @@
-"""One connection as the exchange uses it: never blocking, with or without TLS."""
+"""A non-blocking connection, with or without TLS, and the connector that opens it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
+from echoproto.probe.wire.reasons import reason
 from echoproto.probe.wire.target import Address, Target, TargetError, is_loopback
 
-__all__ = ["Channel", "Connector", "LocalError", "TlsChannel", "connect", "place", "reason"]
+__all__ = ["NOT_NOW", "Channel", "Connector", "LocalError", "TlsChannel", "connect", "place"]
 
-# 28,232 ephemeral ports, each held 60 s by TIME_WAIT, make 470 connections a second to one
+# 28,232 ephemeral ports, each kept 60 s by TIME_WAIT, allow 470 connections per second to one
 # remote address (Linux: net.ipv4.ip_local_port_range, tcp_fin_timeout does not apply).
 REMOTE_RATE = 470.0
 
-# A slow reader must be felt on the other side: without it, megabytes fit between the two.
+# A slow reader must slow the other side down: with a larger buffer, megabytes fit in between.
 _SLOW_RECEIVE_BUFFER = 4096
 
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a channel raises when it would have to wait."""
+
 _ABORT = struct.pack("ii", 1, 0)
 
 
 class LocalError(Exception):
-    """This machine, not the path, is out of something: ports, descriptors, memory."""
+    """This machine, not the path, is out of ports, descriptors or memory."""
 
 
 class Channel:
     """A connected stream socket.
 
-    ``send`` and ``recv`` are those of the socket: they raise BlockingIOError when they would
+    ``send`` and ``recv`` are those of the socket: they raise one of ``NOT_NOW`` when they would
     have to wait, and OSError when the connection is gone.
     """
 
-    # Whether one ``recv`` that brings less than was asked for has emptied the channel.
+    # Whether a ``recv`` that returns less than was asked for has emptied the channel.
     whole_reads = True
     wants_write = False
 
@@ -47,11 +50,11 @@ class Channel:
         self.recv = sock.recv
 
     def handshake(self) -> bool:
-        """Go on with the handshake; whether it is done."""
+        """Continue the handshake; return whether it is done."""
         return True
 
     def flush(self) -> None:
-        """Send what is waiting, as far as the kernel takes it."""
+        """Send pending data, as far as the kernel takes it."""
 
     def shutdown_write(self) -> None:
         """Close the sending side."""
@@ -72,7 +75,13 @@ class TlsChannel(Channel):
     """The same over TLS.
 
     TLS runs on buffers instead of on the socket, since ``SSLSocket`` cannot close one side and
-    go on reading the other.
+    continue reading the other.
+
+    Args:
+        sock: connected.
+        context: what TLS needs.
+        name: the server's, to send and to verify.
+        agreed: called with the protocol version after the handshake.
     """
 
     whole_reads = False
@@ -101,11 +110,11 @@ class TlsChannel(Channel):
             try:
                 self._fill()
                 self._tls.do_handshake()
-            except _WOULD_BLOCK:
+            except NOT_NOW:
                 self.flush()
                 return False
         except ssl.SSLError:
-            self.flush()  # the alert tells the other side why
+            self.flush()  # sends the alert, which says why
             raise
         self.flush()
         self._agreed(self._tls.version() or "")
@@ -145,8 +154,8 @@ class TlsChannel(Channel):
             self._incoming.write_eof()
 
     def shutdown_write(self) -> None:
-        # close_notify goes out at the first call. What would finish the closing, reading the
-        # other side's close_notify, is left to recv.
+        # The first call sends close_notify. Reading the other side's close_notify, which would
+        # complete the closing, is left to recv.
         with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
         self.flush()
@@ -158,13 +167,13 @@ class TlsChannel(Channel):
 
 
 class Connector:
-    """Opens connections to one address of a target, no faster than it may.
+    """Opens connections to one address of a target, at a limited rate.
 
     Args:
-        target: where to.
+        target: where to connect.
         address: one of its addresses.
-        rate: connections a second at most; None for no limit on this machine's own addresses
-            and ``REMOTE_RATE`` on all others.
+        rate: maximum connections per second; None for no limit on loopback addresses and
+            ``REMOTE_RATE`` on all others.
 
     Raises:
         TargetError: if a file that TLS needs cannot be used.
@@ -177,21 +186,21 @@ class Connector:
         self.context = target.tls_context
         if rate is None and not self.local:
             rate = REMOTE_RATE
-        self.tls_version = ""  # what the last handshake agreed on, as ssl has it: TLSv1.3
-        self.round_trip = 0.0  # what connecting took, in seconds; set by connect()
+        self.tls_version = ""  # agreed on in the last handshake, as TLSv1.3
+        self.round_trip = 0.0  # how long connecting took, in seconds; set by connect()
         self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
         self._sources = _loopback_sources() if self.family == socket.AF_INET else iter(())
         self._source: str | None = None
 
     def new_socket(self, slow: bool = False) -> socket.socket:
-        """A new socket, ready for ``connect``; waits as long as the rate demands.
+        """Return a new socket, ready for ``connect``; wait as long as the rate requires.
 
         Args:
-            slow: whether the reader will be slow: then the receive buffer is small.
+            slow: whether the reader will be slow, which needs a small receive buffer.
 
         Raises:
-            LocalError: if the kernel gives no socket.
+            LocalError: if the kernel has no socket left.
         """
         if self._interval:
             now = time.monotonic()
@@ -212,15 +221,15 @@ class Connector:
         return sock
 
     def connect(self, sock: socket.socket) -> int:
-        """Begin to connect; an errno, 0 for done, EINPROGRESS for under way.
+        """Begin to connect; return an errno: 0 for done, EINPROGRESS for in progress.
 
         Raises:
             LocalError: if this machine has no port left.
         """
         error: int = sock.connect_ex(self.where)
         if error == errno.EADDRNOTAVAIL:
-            # Every ephemeral port to this address is in TIME_WAIT. On loopback each other
-            # address of 127.0.0.0/8 brings a fresh set of ports.
+            # Every ephemeral port to this address is in TIME_WAIT. On loopback, each other
+            # address of 127.0.0.0/8 has a set of ports of its own.
             self._next_source()
             self._bind(sock)
             error = sock.connect_ex(self.where)
@@ -242,7 +251,7 @@ class Connector:
             raise LocalError("no local port is free; lower --rate")
 
     def channel(self, sock: socket.socket) -> Channel:
-        """The channel over a connected socket; the PROXY header goes out first.
+        """Return the channel over a connected socket; send the PROXY header first.
 
         Raises:
             OSError: if the connection is gone.
@@ -264,15 +273,15 @@ def _loopback_sources() -> Iterator[str]:
 
 
 def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> Connector:
-    """A connector to the first of the target's addresses that accepts a connection.
+    """Return a connector to the first of the target's addresses that accepts a connection.
 
     Args:
-        target: where to.
+        target: where to connect.
         rate: as for :class:`Connector`.
         timeout: seconds to wait for each address.
 
     Raises:
-        TargetError: if there is none, with the reason a network person would give.
+        TargetError: if there is none; the message says why.
     """
     reasons = []
     for address in target.addresses():
@@ -292,24 +301,8 @@ def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> 
     raise TargetError(f"cannot connect to {target}: {'; '.join(reasons)}")
 
 
-def reason(error: OSError, timeout: float = 5.0) -> str:
-    """What a failed connection means, in words."""
-    if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
-        return f"timed out after {timeout:g} s (a filter drops the packets, or no such host)"
-    words = {
-        errno.ECONNREFUSED: "connection refused (nothing listens there)",
-        errno.EHOSTUNREACH: "no route to the host",
-        errno.ENETUNREACH: "network is unreachable",
-        errno.ECONNRESET: "connection reset by the other side",
-        errno.ENOENT: "there is no such socket file",
-        errno.EACCES: "permission denied",
-        errno.EAGAIN: "the accept queue is full",
-    }
-    return words.get(error.errno or 0, error.strerror or str(error))
-
-
 def place(connector: Connector) -> str:
-    """The address connected to, for people."""
+    """Return the address connected to, for people."""
     where = connector.where
     if isinstance(where, str):
         return where

@@ -1,13 +1,14 @@
-"""One conversation under way on one socket, as a state machine that never blocks."""
+"""One conversation in progress on one socket, as a state machine that never blocks.
+
+Connecting is done by :class:`Opening`, writing by :class:`Outbound`, reading and comparing by
+:class:`Inbound`. What is here takes the steps in order, keeps the timers, and reaches the
+verdict.
+"""
 
 from __future__ import annotations
 
 import enum
-import errno
 import select
-import socket
-import ssl
-from dataclasses import dataclass
 
 from echoproto.probe.script.conversation import (
     Await,
@@ -18,69 +19,49 @@ from echoproto.probe.script.conversation import (
     Send,
     SlowRead,
 )
-from echoproto.probe.wire.channel import Channel, Connector, LocalError, reason
-from echoproto.probe.wire.verdict import Action, Kind, Verdict
+from echoproto.probe.wire.channel import Channel, Connector
+from echoproto.probe.wire.comparison import verdict_at
+from echoproto.probe.wire.inbound import Inbound
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.messages import reset_message, timed_out, truncated_message
+from echoproto.probe.wire.opening import Opening
+from echoproto.probe.wire.outbound import Outbound
+from echoproto.probe.wire.timeline import Timeline
+from echoproto.probe.wire.verdict import Action, Fault, Verdict
 
-__all__ = ["Limits", "Talk"]
-
-PREVIEW = 64
-MAX_EVENTS = 400
-
-# What a report shows before and after the first difference, in bytes.
-_BEFORE, _AFTER = 8, 24
-
-_READ = 65536
-_READS_A_TURN = 16
-_SLOW_TICK = 0.005
-_UNIX_RETRY = 0.002
-_LOCAL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long to wait for what.
-
-    Attributes:
-        stall: seconds without a byte moving after which a wait has failed.
-        half_close: whether the end is judged by EOF.
-        connect: seconds for connecting, and for the TLS handshake.
-        total: seconds for a whole conversation, beside its own pauses and slow reading.
-        grace: seconds to watch for extra bytes once all are back, where EOF does not tell.
-    """
-
-    stall: float
-    half_close: bool
-    connect: float = 5.0
-    total: float = 60.0
-    grace: float = 0.002
+__all__ = ["Exchange"]
 
 
 class _State(enum.IntEnum):
-    NEW = 0
-    CONNECTING = 1
-    HANDSHAKE = 2
-    STEPS = 3
-    WHOLE = 4  # steps done, bytes still missing
-    TOGETHER = 5  # all back, waiting for the other conversations of the session
-    CLOSING = 6  # own side closed, waiting for EOF
-    GRACE = 7
-    DONE = 8
+    OPENING = 0
+    STEPS = 1
+    WHOLE = 2  # all steps are done, bytes are still missing
+    TOGETHER = 3  # all bytes are back; waits for the other conversations of the session
+    CLOSING = 4  # this side has closed; waits for EOF
+    GRACE = 5
+    DONE = 6
 
 
-class Talk:
+class Exchange:
     """One conversation, from connect to its verdict.
 
-    The owner calls :meth:`start`, then, in a loop, waits for :meth:`mask` on :attr:`fd` or for
-    :meth:`wake`, calls :meth:`on_ready` for what is ready and :meth:`advance` in any case.
+    The owner calls :meth:`start`, then, in a loop, waits for :meth:`mask` on :attr:`fd` or
+    until :meth:`wake`, calls :meth:`on_ready` for what is ready and :meth:`advance` in any case.
     Times are those of ``time.monotonic``, in seconds.
 
     Args:
-        conversation: what to say.
-        connector: where to.
+        conversation: the steps to take.
+        connector: where to connect.
         limits: how long to wait.
-        began: when the session began, for the time line.
-        alone: whether it need not wait for other conversations before it closes.
+        began: when the session began.
+        alone: whether it may close without waiting for other conversations.
+
+    Attributes:
+        stream: all bytes that it sends.
+        timeline: what happened when.
+        round_trips: for each wait that was met, the bytes it covered and the seconds it took.
+        verdict: None until it is done.
+        tail: what came in from the first difference on; it may be another conversation's.
     """
 
     def __init__(
@@ -91,40 +72,32 @@ class Talk:
         began: float,
         alone: bool,
     ) -> None:
-        self.steps = conversation.steps
         self.stream = conversation.payload
-        self.fd = -1
-        self.verdict: Verdict | None = None
-        self.tail = b""  # what came in from the first difference on, for cross-talk
-        self.events: list[tuple[float, Action, int | None, int, int, bytes]] = []
+        self.timeline = Timeline(began)
         self.round_trips: list[tuple[int, float]] = []
-        self.sent = 0
-        self.received = 0
-        self._view = memoryview(self.stream)
-        self._connector = connector
+        self.verdict: Verdict | None = None
+        self.tail = b""
+        self._steps = conversation.steps
         self._limits = limits
         self._began = began
         self._alone = alone
-        self._sock: socket.socket | None = None
-        self._channel: Channel | None = None
-        self._state = _State.NEW
-        self._index = 0
-        self._write_end = 0
-        self._blocked = False
+        self._opening = Opening(connector, limits.connect)
+        self._channel: Channel
+        self._outbound = Outbound(self.stream, self.timeline)
+        self._inbound = Inbound(self.stream, self.timeline)
+        self._state = _State.OPENING
+        self._index = 0  # of the current step
         self._pause_until = 0.0
-        self._last = began  # when something moved
+        self._last = began  # when something last moved
         self._deadline = began
         self._burst: float | None = None  # when the first byte not yet awaited was sent
         self._awaited = 0
-        self._eof = False
-        self._fin = False
-        self._broken = ""  # why sending failed
-        self._rate = 0
-        self._slow_since = 0.0
-        self._slow_got = 0
-        self._next_read = 0.0
+        self._own_seconds = conversation.own_seconds
 
-    # What the owner asks.
+    @property
+    def fd(self) -> int:
+        """The descriptor to poll."""
+        return self._opening.fd
 
     @property
     def done(self) -> bool:
@@ -133,215 +106,169 @@ class Talk:
 
     @property
     def under_way(self) -> bool:
-        """Whether it has connected and said what it could without waiting (or is done)."""
+        """Whether it has connected and sent what it could without waiting, or is done."""
         return self._state >= _State.STEPS
 
     @property
     def at_end(self) -> bool:
-        """Whether all is back and it only waits for the other conversations."""
+        """Whether all bytes are back and it only waits for the other conversations."""
         return self._state is _State.TOGETHER
 
     def mask(self) -> int:
-        """The poll events to wait for; 0 for none."""
-        if self._state is _State.CONNECTING:
-            return 0 if self._pause_until else select.POLLOUT
+        """Return the poll events to wait for; 0 for none."""
+        if self._state is _State.OPENING:
+            return self._opening.mask()
         mask = 0
-        if not self._eof and self._next_read <= self._last:
+        if not self._inbound.eof and self._inbound.next_read <= self._last:
             mask = select.POLLIN
-        assert self._channel is not None
-        if (self._blocked and not self._broken) or self._channel.wants_write:
+        if (self._outbound.blocked and not self._outbound.error) or self._channel.wants_write:
             mask |= select.POLLOUT
         return mask
 
     def wake(self) -> float:
-        """When to call :meth:`advance` if nothing happens before."""
-        if self._state <= _State.HANDSHAKE:
-            return self._pause_until or self._deadline
+        """Return when to call :meth:`advance` if there is no event before."""
+        if self._state is _State.OPENING:
+            return self._opening.wake()
         if self._state is _State.TOGETHER:
             wake = self._deadline
         elif self._pause_until:
             wake = self._pause_until
         else:
             wake = self._last + self._limits.stall
-        if self._next_read > self._last:
-            wake = min(wake, self._next_read)
+        if self._inbound.next_read > self._last:
+            wake = min(wake, self._inbound.next_read)
         return min(wake, self._deadline)
 
-    # What the owner tells.
-
     def start(self, now: float) -> None:
-        """Begin to connect."""
-        slow = any(isinstance(step, SlowRead) for step in self.steps)
-        self._sock = self._connector.new_socket(slow)
-        self.fd = self._sock.fileno()
-        self._state = _State.CONNECTING
-        self._deadline = now + self._limits.connect
-        self._connect(now)
+        """Begin to connect.
 
-    def _connect(self, now: float) -> None:
-        assert self._sock is not None
-        error = self._connector.connect(self._sock)
-        self._pause_until = 0.0
-        if error == 0:
-            self._connected(now)
-        elif error == errno.EAGAIN:  # a UNIX socket's accept queue is full: no event tells
-            self._pause_until = now + _UNIX_RETRY
-        elif error != errno.EINPROGRESS:
-            self._refused(OSError(error, ""), now)
-
-    def _refused(self, error: OSError, now: float) -> None:
-        if error.errno in _LOCAL:
-            raise LocalError(f"out of resources: {reason(error)}")
-        self._finish(Kind.REFUSED, f"no connection: {reason(error, self._limits.connect)}", now)
-
-    def _connected(self, now: float) -> None:
-        assert self._sock is not None
-        try:
-            self._channel = self._connector.channel(self._sock)
-        except OSError as error:
-            self._refused(error, now)
-            return
-        self._state = _State.HANDSHAKE
-        self._handshake(now)
-
-    def _handshake(self, now: float) -> None:
-        assert self._channel is not None
-        try:
-            if not self._channel.handshake():
-                return
-        except ssl.SSLError as error:
-            self._finish(Kind.REFUSED, f"no TLS: {tls_reason(error)}", now)
-            return
-        except OSError as error:
-            self._finish(Kind.REFUSED, f"no TLS: {reason(error)}", now)
-            return
-        self._log(Action.CONNECTED, now)
-        self._state = _State.STEPS
-        self._last = now
-        own = sum(step.ms / 1000 for step in self.steps if isinstance(step, Pause))
-        own += sum(len(self.stream) / s.rate for s in self.steps if isinstance(s, SlowRead))
-        self._deadline = now + self._limits.total + own
-        self.advance(now)
+        Raises:
+            LocalError: if this machine is out of ports, descriptors or memory; so do
+                :meth:`on_ready` and :meth:`advance`.
+        """
+        self._opening.start(now, any(isinstance(step, SlowRead) for step in self._steps))
+        self._check_opening(now)
 
     def on_ready(self, events: int, now: float) -> None:
-        """The socket is ready for ``events``."""
-        if self._state is _State.CONNECTING:
-            assert self._sock is not None
-            error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                self._refused(OSError(error, ""), now)
-            else:
-                self._connected(now)
-        elif self._state > _State.HANDSHAKE and not self.done:
-            self._blocked = False
-            if events & ~select.POLLOUT and not self._eof:
+        """Handle ``events`` of the socket."""
+        if self._state is _State.OPENING:
+            self._opening.on_ready()
+            self._check_opening(now)
+        elif not self.done:
+            self._outbound.unblock()
+            if events & ~select.POLLOUT and not self._inbound.eof:
                 self._read(now)
 
     def advance(self, now: float) -> None:
-        """Do what can be done now: steps, timers, and giving up."""
-        if self._state <= _State.HANDSHAKE:
-            if now >= self._deadline:
-                self._refused(OSError(errno.ETIMEDOUT, ""), now)
-            elif self._state is _State.HANDSHAKE:
-                self._handshake(now)
-            elif self._pause_until and now >= self._pause_until:
-                self._connect(now)
+        """Do what can be done now: take steps, end timers, give up."""
+        if self._state is _State.OPENING:
+            self._opening.advance(now)
+            self._check_opening(now)
             return
-        if self._rate and not self._eof:
-            if now >= self._next_read:
+        if self._inbound.slow and not self._inbound.eof:
+            if now >= self._inbound.next_read:
                 self._read(now)
             else:
-                self._last = max(self._last, min(now, self._next_read))
+                self._last = max(self._last, min(now, self._inbound.next_read))
         while not self.done and self._step(now):
             pass
         if not self.done:
             self._give_up(now)
 
     def close_together(self, now: float) -> None:
-        """All conversations of the session are at their end: close."""
+        """Close, now that all conversations of the session are at their end."""
         self._last = now
         self._end(now)
         self.advance(now)
 
     def drop(self) -> None:
-        """Let go of the socket, whatever the state."""
+        """Release the socket, whatever the state."""
         self._state = _State.DONE
-        if self._sock is not None:
-            self._sock.close()
+        self._opening.drop()
 
-    # Steps. Each returns whether to go on at once.
+    def _check_opening(self, now: float) -> None:
+        if self._opening.error:
+            self._finish(Fault.REFUSED, self._opening.error, now)
+        elif self._opening.channel is not None:
+            self._channel = self._opening.channel
+            self.timeline.add(Action.CONNECTED, now)
+            self._state = _State.STEPS
+            self._last = now
+            self._deadline = now + self._limits.total + self._own_seconds
+            self.advance(now)
+
+    # Steps. Each method returns whether to continue at once.
 
     def _step(self, now: float) -> bool:
-        if self._broken:
+        if self._outbound.error:
             return False
-        if self._channel is not None and self._channel.wants_write:
-            try:
-                self._channel.flush()
-            except OSError as error:
-                return self._cannot_send(error, now)
+        if self._channel.wants_write:
+            self._outbound.flush(self._channel)
+            if self._outbound.error:
+                return self._cannot_send(now)
         if self._state is _State.STEPS:
-            if self.sent < self._write_end:
+            if self._outbound.sent < self._outbound.due:
                 return self._write(now)
             if self._pause_until:
-                if now < self._pause_until:
-                    return False
-                self._pause_until = 0.0
-                self._last = max(self._last, now)
-                self._index += 1
-                return True
-            if self._index == len(self.steps):
+                return self._pause(now)
+            if self._index == len(self._steps):
                 return self._last_step(now)
             return self._next_step(now)
         if self._state is _State.WHOLE and self._is_whole(now):
             if self._alone:
                 return self._end(now)
             self._state = _State.TOGETHER
-            return False
-        if self._state is _State.CLOSING and self._eof:
-            if self._is_whole(now):
-                self._finish(Kind.OK, "all bytes came back", now)
-        elif self._state is _State.GRACE and now >= self._pause_until:
-            self._finish(Kind.OK, "all bytes came back", now)
+        closed = self._state is _State.CLOSING and self._inbound.eof and self._is_whole(now)
+        if closed or (self._state is _State.GRACE and now >= self._pause_until):
+            self._finish(Fault.NONE, "all bytes came back", now)
         return False
 
     def _next_step(self, now: float) -> bool:
-        step = self.steps[self._index]
+        step = self._steps[self._index]
         match step:
             case Send():
                 if self._burst is None:
                     self._burst = now
-                self._write_end = self.sent + len(step.payload)
+                self._outbound.add(len(step.payload))
                 return self._write(now)
             case Await():
                 if not self._is_whole(now):
                     return False
                 if self._burst is not None:
-                    self.round_trips.append((self.sent - self._awaited, now - self._burst))
-                    self._burst, self._awaited = None, self.sent
-                self._log(Action.AWAITED, now, self._index)
+                    sent = self._outbound.sent
+                    self.round_trips.append((sent - self._awaited, now - self._burst))
+                    self._burst, self._awaited = None, sent
+                self.timeline.add(Action.AWAITED, now, self._index)
             case Pause():
-                self._log(Action.PAUSED, now, self._index)
+                self.timeline.add(Action.PAUSED, now, self._index)
                 self._pause_until = now + step.ms / 1000
                 return True
             case SlowRead():
-                self._log(Action.SLOWED, now, self._index)
-                self._rate, self._slow_since, self._slow_got = step.rate, now, 0
-                self._next_read = now + max(1 / step.rate, _SLOW_TICK)
+                self.timeline.add(Action.SLOWED, now, self._index)
+                self._inbound.slow_down(step.rate, now)
             case HalfClose():
                 if not self._send_fin(now):
                     return False
             case Reset():
                 self._read(now)
                 if not self.done:
-                    self._log(Action.SENT_RESET, now, self._index)
-                    self._finish(Kind.OK, "what came back before the reset is right", now)
+                    self.timeline.add(Action.SENT_RESET, now, self._index)
+                    self._finish(Fault.NONE, "all bytes received before the reset are right", now)
                 return False
         self._index += 1
         return True
 
+    def _pause(self, now: float) -> bool:
+        if now < self._pause_until:
+            return False
+        self._pause_until = 0.0
+        self._last = max(self._last, now)
+        self._index += 1
+        return True
+
     def _last_step(self, now: float) -> bool:
-        self._last = max(self._last, now) if not self._fin else self._last
-        if self._fin:
+        self._last = max(self._last, now) if not self._outbound.fin else self._last
+        if self._outbound.fin:
             self._state = _State.CLOSING
         elif self._alone and self._limits.half_close:
             return self._end(now)
@@ -358,148 +285,66 @@ class Talk:
         return True
 
     def _write(self, now: float) -> bool:
-        assert self._channel is not None
-        try:
-            count = self._channel.send(self._view[self.sent : self._write_end])
-        except _NOT_NOW:
-            self._blocked = True
-            return False
-        except OSError as error:
-            return self._cannot_send(error, now)
-        start = self.sent
-        self.sent += count
-        self._last = now
-        self._log(
-            Action.SENT,
-            now,
-            self._index,
-            start,
-            count,
-            self.stream[start : start + min(count, PREVIEW)],
-        )
-        if self.sent == self._write_end:
-            self._index += 1
-        return True
+        written = self._outbound.write(self._channel, now, self._index)
+        if self._outbound.error:
+            return self._cannot_send(now)
+        if written:
+            self._last = now
+            if self._outbound.sent == self._outbound.due:
+                self._index += 1
+        return written
 
     def _send_fin(self, now: float) -> bool:
-        assert self._channel is not None
-        self._fin = True
-        step = self._index if self._index < len(self.steps) else None
-        self._log(Action.SENT_FIN, now, step)
+        step = self._index if self._index < len(self._steps) else None
         self._last = now
-        try:
-            self._channel.shutdown_write()
-        except OSError as error:
-            return self._cannot_send(error, now)
-        return True
+        self._outbound.send_fin(self._channel, now, step)
+        return self._cannot_send(now) if self._outbound.error else True
 
-    def _cannot_send(self, error: OSError, now: float) -> bool:
-        # What was received before the other side's RST is still there to be read and judged:
-        # the verdict waits for it.
-        self._broken = tls_reason(error) if isinstance(error, ssl.SSLError) else reason(error)
+    def _cannot_send(self, now: float) -> bool:
+        # What was received before the other side's RST can still be read and judged: the
+        # verdict waits for it.
         self._last = now
-        if self._eof:
-            self._reset(now, self._broken)
+        if self._inbound.eof:
+            self._reset(now, self._outbound.error)
         else:
             self._read(now)
         return False
 
     def _is_whole(self, now: float) -> bool:
-        if self.received == self.sent:
+        if self._inbound.received == self._outbound.sent:
             return True
-        if self._eof:
+        if self._inbound.eof:
             self._truncated(now)
         return False
-
-    # What comes in.
 
     def _read(self, now: float) -> None:
-        assert self._channel is not None
-        for _ in range(_READS_A_TURN):
-            size = _READ
-            if self._rate:
-                size = int((now - self._slow_since) * self._rate) - self._slow_got
-                if size < 1:
-                    self._next_read = now + max(1 / self._rate, _SLOW_TICK)
-                    return
-                size = min(size, _READ)
-            try:
-                data = self._channel.recv(size)
-            except _NOT_NOW:
-                self._next_read = 0.0  # nothing is there: the poll tells when
-                return
-            except ssl.SSLError as error:
-                self._reset(now, f"TLS: {tls_reason(error)}")
-                return
-            except OSError as error:
-                self._reset(now, reason(error))
-                return
-            if not data:
-                self._on_eof(now)
-                return
-            if not self._judge(data, now):
-                return
-            if self._rate:
-                self._slow_got += len(data)
-                tick = max(1, int(self._rate * _SLOW_TICK))
-                self._next_read = self._slow_since + (self._slow_got + tick) / self._rate
-            if len(data) < size and self._channel.whole_reads:
-                return
-
-    def _judge(self, data: bytes, now: float) -> bool:
-        start = self.received
-        end = start + len(data)
-        self._log(Action.RECEIVED, now, None, start, len(data), data[:PREVIEW])
-        if end <= self.sent and self._view[start:end] == data:
-            self.received = end
+        inbound, before = self._inbound, self._inbound.received
+        inbound.read(self._channel, now, self._outbound.sent)
+        if inbound.received > before:
             self._last = now
-            return True
-        same = _common_prefix(self.stream[start : min(end, self.sent)], data)
-        self.received = end
-        self.tail = data[same : same + PREVIEW]
-        offset = start + same
-        if offset >= self.sent:
-            kind = Kind.EXTRA
-            message = f"{end - offset} more bytes came back than the {self.sent} sent"
-        else:
-            kind = Kind.CORRUPT
-            message = (
-                f"byte {offset} came back as {data[same]:02x}, sent was {self.stream[offset]:02x}"
-            )
-        before = max(0, offset - _BEFORE)
-        got = self.stream[before:offset] + data[same : same + _AFTER]
-        self._finish(kind, message, now, offset, got)
-        return False
-
-    def _on_eof(self, now: float) -> None:
-        self._eof = True
-        self._log(Action.GOT_EOF, now)
-        if self._broken:
-            self._reset(now, self._broken)
-        elif self.received < self.sent or self.sent < self._write_end:
-            self._truncated(now)
+        if inbound.difference is not None:
+            kind, message, offset, got, self.tail = inbound.difference
+            self._finish(kind, message, now, offset, got)
+        elif inbound.error:
+            self._reset(now, inbound.error)
+        elif inbound.eof:
+            if self._outbound.error:
+                self._reset(now, self._outbound.error)
+            elif inbound.received < self._outbound.sent or self._outbound.sent < self._outbound.due:
+                self._truncated(now)
 
     # Verdicts.
 
     def _truncated(self, now: float) -> None:
-        missing = self.sent - self.received
-        self._finish(
-            Kind.TRUNCATED,
-            f"the path closed after {self.received} of {self.sent} bytes, {missing} are missing",
-            now,
-            self.received,
-        )
+        received = self._inbound.received
+        message = truncated_message(received, self._outbound.sent)
+        self._finish(Fault.TRUNCATED, message, now, received)
 
     def _reset(self, now: float, why: str) -> None:
-        self._log(Action.GOT_RESET, now)
-        if self.received < self.sent:
-            state = f"after {self.received} of {self.sent} bytes"
-        elif self._fin:
-            state = "instead of an orderly close, all bytes were back"
-        else:
-            state = f"all {self.sent} bytes were back"
-        offset = self.received if self.received < self.sent else None
-        self._finish(Kind.RESET, f"the path aborted the connection {state}: {why}", now, offset)
+        self.timeline.add(Action.GOT_RESET, now)
+        received, sent = self._inbound.received, self._outbound.sent
+        message = reset_message(received, sent, self._outbound.fin, why)
+        self._finish(Fault.RESET, message, now, received if received < sent else None)
 
     def _give_up(self, now: float) -> None:
         if now < self._deadline and (
@@ -508,90 +353,46 @@ class Talk:
             or now < self._last + self._limits.stall
         ):
             return
-        # The wait may be this process's own, not the path's: look once more.
-        before = self.received, self._eof
-        if not self._eof:
+        # This process itself may have been the one that waited: look once more.
+        before = self._inbound.received, self._inbound.eof
+        if not self._inbound.eof:
             self._read(now)
-        if self.done or (now < self._deadline and (self.received, self._eof) != before):
+        moved = (self._inbound.received, self._inbound.eof) != before
+        if self.done or (now < self._deadline and moved):
             while not self.done and self._step(now):
                 pass
-            return
-        for_ = f"nothing moved for {now - self._last:.3g} s"
-        if now >= self._deadline:
-            for_ = f"not done {now - self._began:.3g} s after the start"
-        if self._broken:
-            self._reset(now, self._broken)
-            return
-        self._log(Action.TIMED_OUT, now)
-        if self.received < self.sent:
-            message = f"{for_}, {self.received} of {self.sent} bytes are back"
-            self._finish(Kind.STALLED, message, now, self.received)
-        elif self._state is _State.CLOSING:
-            message = f"all {self.sent} bytes are back, but no EOF: {for_}"
-            self._finish(Kind.NEVER_CLOSED, message, now)
+        elif self._outbound.error:
+            self._reset(now, self._outbound.error)
         else:
-            message = f"{for_}, {len(self.stream) - self.sent} bytes could not be sent"
-            self._finish(Kind.STALLED, message, now, self.received)
+            self._timed_out(now)
+
+    def _timed_out(self, now: float) -> None:
+        self.timeline.add(Action.TIMED_OUT, now)
+        waited = f"nothing moved for {now - self._last:.3g} s"
+        if now >= self._deadline:
+            waited = f"not done {now - self._began:.3g} s after the start"
+        closing = self._state is _State.CLOSING
+        kind, message, offset = timed_out(
+            waited, self._inbound.received, self._outbound.sent, len(self.stream), closing
+        )
+        self._finish(kind, message, now, offset)
 
     def _finish(
-        self, kind: Kind, message: str, now: float, offset: int | None = None, got: bytes = b""
+        self, kind: Fault, message: str, now: float, offset: int | None = None, got: bytes = b""
     ) -> None:
-        before = max(0, (offset or 0) - _BEFORE)
-        expected = b"" if offset is None else self.stream[before : min(offset + _AFTER, self.sent)]
-        if offset is not None and not got:
-            got = self.stream[before:offset]
-        self.verdict = Verdict(
-            kind, message, self.sent, self.received, offset, before, expected, got
+        self.verdict = verdict_at(
+            kind, message, self.stream, self._outbound.sent, self._inbound.received, offset, got
         )
-        self._log(Action.CLOSED, now, last=True)
+        self.timeline.add(Action.CLOSED, now, last=True)
+        opened = self._state is not _State.OPENING
         self._state = _State.DONE
-        if self._channel is None:
-            assert self._sock is not None
-            self._sock.close()
-        elif kind in (Kind.STALLED, Kind.NEVER_CLOSED) or (
-            kind is Kind.OK and self.steps and isinstance(self.steps[-1], Reset)
+        if not opened:
+            self._opening.close()
+        elif kind in (Fault.STALLED, Fault.NEVER_CLOSED) or (
+            kind is Fault.NONE and self._steps and isinstance(self._steps[-1], Reset)
         ):
             self._channel.abort()
         else:
-            # Not with RST: on a path where a reset harms the next conversation, each failure
-            # would bring about the next one, and a session that does no harm seem to.
+            # No RST here: where a reset harms the next conversation, each failure would cause
+            # the next one, and a harmless session would seem to fail.
             self._channel.close()
-
-    def _log(
-        self,
-        action: Action,
-        now: float,
-        step: int | None = None,
-        offset: int = 0,
-        size: int = 0,
-        data: bytes = b"",
-        last: bool = False,
-    ) -> None:
-        if len(self.events) < MAX_EVENTS or last:
-            self.events.append((now - self._began, action, step, offset, size, data))
-
-
-# An echo without TLS sends the hello back, which is an unexpected message.
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE")
-
-
-def tls_reason(error: ssl.SSLError) -> str:
-    """What went wrong in TLS, in words."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLEOFError):
-        return "the other side closed in the middle of the handshake"
-    if error.reason in _NO_TLS:
-        return f"the other side does not speak TLS ({error.reason})"
-    return (error.reason or str(error)).replace("_", " ").lower()
-
-
-def _common_prefix(a: bytes, b: bytes) -> int:
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[:middle] == b[:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

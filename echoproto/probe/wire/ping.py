@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import select
 import ssl
@@ -10,30 +11,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from echoproto.probe.script.strategies import fill
-from echoproto.probe.search.preflight import percentile
-from echoproto.probe.wire.channel import Channel, Connector, reason
-from echoproto.probe.wire.exchange import tls_reason
-from echoproto.probe.wire.verdict import Kind
+from echoproto.probe.script.vocabulary import fill
+from echoproto.probe.wire.channel import NOT_NOW, Channel, Connector
+from echoproto.probe.wire.comparison import first_difference
+from echoproto.probe.wire.reasons import reason, tls_reason
+from echoproto.probe.wire.statistics import percentile
+from echoproto.probe.wire.verdict import Fault
 
 __all__ = ["Reply", "Statistics", "pings"]
 
 _COUNTING = bytes(range(251))
+# Opening a connection takes more round trips than a ping: it is given at least so many seconds.
+_MIN_OPEN = 5.0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of one ping.
+    """The result of one ping.
 
     Attributes:
         number: from 1.
-        kind: ``Kind.OK``, or why it counts as lost.
-        seconds: from sending to the last byte; until it was given up, for a lost one.
-        message: in words; empty if all is well.
+        kind: ``Fault.NONE``, or why it counts as lost.
+        seconds: from sending to the last byte; for a lost one, until it was given up.
+        message: why, in words; empty for ``Fault.NONE``.
     """
 
     number: int
-    kind: Kind
+    kind: Fault
     seconds: float
     message: str = ""
 
@@ -48,17 +52,19 @@ class Statistics:
     def add(self, reply: Reply) -> None:
         """Count one reply."""
         self.sent += 1
-        if reply.kind is Kind.OK:
+        if reply.kind is Fault.NONE:
             self.seconds.append(reply.seconds)
 
     @property
     def lost(self) -> int:
-        """How many did not come back whole and right."""
+        """How many did not come back complete and right."""
         return self.sent - len(self.seconds)
 
     def milliseconds(self) -> dict[str, float]:
-        """min, avg, p50, p99, max and mdev (the standard deviation, as ping(8) has it) of the
-        round trips; empty if there is none."""
+        """Return min, avg, p50, p99, max and mdev of the round trips; empty if there are none.
+
+        mdev is the standard deviation, as ping(8) computes it.
+        """
         if not self.seconds:
             return {}
         ordered = sorted(1000 * seconds for seconds in self.seconds)
@@ -82,63 +88,82 @@ def pings(
 ) -> Iterator[Reply]:
     """Send and await, again and again.
 
-    All go over one connection; after a loss, the next goes over a new one.
+    All go over one connection; after a loss, the next one opens a new connection.
 
     Args:
-        connector: where to.
-        count: how many; None for ever.
+        connector: where to connect.
+        count: how many; None for no limit.
         interval: seconds from the start of one to the start of the next.
         size: bytes in each.
         timeout: seconds without a byte after which one is lost.
     """
-    channel: Channel | None = None
+    connection = _Connection(connector, timeout)
     number = 0
     try:
         while count is None or number < count:
-            began = sent = time.monotonic()
+            began = time.monotonic()
             number += 1
-            payload = fill(size + number % 251, _COUNTING)[number % 251 :]
-            kind, message = Kind.OK, ""
-            try:
-                if channel is None:
-                    channel = _open(connector, timeout)
-                sent = time.monotonic()
-                _round_trip(channel, payload, timeout)
-            except _LostError as lost:
-                kind, message = lost.kind, str(lost)
-            except ssl.SSLError as error:
-                kind = Kind.REFUSED if channel is None else Kind.RESET
-                message = f"TLS: {tls_reason(error)}"
-            except OSError as error:
-                kind = Kind.REFUSED if channel is None else Kind.RESET
-                message = reason(error, timeout)
-            now = time.monotonic()
-            if kind is not Kind.OK and channel is not None:
-                channel.abort()
-                channel = None
-            yield Reply(number, kind, now - sent, message)
+            yield connection.ping(number, size)
             wait = began + interval - time.monotonic()
             if wait > 0 and (count is None or number < count):
                 time.sleep(wait)
     finally:
-        if channel is not None:
-            channel.close()
+        connection.close()
 
 
 class _LostError(Exception):
-    def __init__(self, kind: Kind, message: str) -> None:
+    def __init__(self, kind: Fault, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
 
+class _Connection:
+    """The connection that pings share; opened when one is needed."""
+
+    def __init__(self, connector: Connector, timeout: float) -> None:
+        self._connector = connector
+        self._timeout = timeout
+        self._channel: Channel | None = None
+
+    def ping(self, number: int, size: int) -> Reply:
+        """Send the payload of this number and read it back."""
+        payload = fill(size + number % len(_COUNTING), _COUNTING)[number % len(_COUNTING) :]
+        kind, message = Fault.NONE, ""
+        # Opening the connection is no part of the round trip.
+        sent = time.monotonic()
+        try:
+            if self._channel is None:
+                self._channel = _open(self._connector, self._timeout)
+            sent = time.monotonic()
+            _round_trip(self._channel, payload, self._timeout)
+        except _LostError as lost:
+            kind, message = lost.kind, str(lost)
+        except OSError as error:  # ssl.SSLError is one
+            kind = Fault.REFUSED if self._channel is None else Fault.RESET
+            message = reason(error, self._timeout)
+            if isinstance(error, ssl.SSLError):
+                message = f"TLS: {tls_reason(error)}"
+        seconds = time.monotonic() - sent
+        if kind is not Fault.NONE and self._channel is not None:
+            self._channel.abort()
+            self._channel = None
+        return Reply(number, kind, seconds, message)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._channel is not None:
+            self._channel.close()
+
+
 def _open(connector: Connector, timeout: float) -> Channel:
+    timeout = max(timeout, _MIN_OPEN)
     sock = connector.new_socket()
     try:
-        sock.settimeout(max(timeout, 5.0))
+        sock.settimeout(timeout)
         sock.connect(connector.where)
         sock.setblocking(False)
         channel = connector.channel(sock)
-        deadline = time.monotonic() + max(timeout, 5.0)
+        deadline = time.monotonic() + timeout
         while not channel.handshake():
             if time.monotonic() >= deadline:
                 raise TimeoutError
@@ -161,48 +186,49 @@ def _round_trip(channel: Channel, payload: bytes, timeout: float) -> None:
     """Send the payload and read it back.
 
     Raises:
-        _LostError: if it does not come back whole and right.
+        _LostError: if it does not come back complete and right.
         OSError: if the connection is gone.
     """
     view = memoryview(payload)
     sent = received = 0
     deadline = time.monotonic() + timeout
     while received < len(payload):
-        moved = False
-        try:
+        moved = 0
+        with contextlib.suppress(*NOT_NOW):
             if sent < len(payload):
-                sent += channel.send(view[sent:])
-                moved = True
+                moved = channel.send(view[sent:])
+                sent += moved
             elif channel.wants_write:
                 channel.flush()
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pass
-        try:
-            data = channel.recv(65536)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pass
-        else:
-            if not data:
-                raise _LostError(Kind.TRUNCATED, f"closed after {received} of {len(payload)} bytes")
-            moved = True
-            end = received + len(data)
-            if payload[received:end] != data:
-                extra = end > len(payload) and data.startswith(payload[received:])
-                if extra:
-                    raise _LostError(Kind.EXTRA, f"{end - len(payload)} bytes more than sent")
-                at = next(i for i, byte in enumerate(data) if payload[received + i] != byte)
-                raise _LostError(
-                    Kind.CORRUPT,
-                    f"byte {received + at} came back as {data[at]:02x}, "
-                    f"sent was {payload[received + at]:02x}",
-                )
-            received = end
+        with contextlib.suppress(*NOT_NOW):
+            count = _receive(channel, payload, received)
+            received += count
+            moved += count
         if moved:
             deadline = time.monotonic() + timeout
         elif time.monotonic() >= deadline:
             raise _LostError(
-                Kind.STALLED,
+                Fault.STALLED,
                 f"nothing for {timeout:g} s, {received} of {len(payload)} bytes are back",
             )
         else:
             _wait(channel, deadline, sent < len(payload))
+
+
+def _receive(channel: Channel, payload: bytes, received: int) -> int:
+    """Read once and compare; return how many bytes came.
+
+    Raises:
+        _LostError: if they are wrong, or the connection is closed.
+    """
+    data = channel.recv(65536)
+    if not data:
+        message = f"closed after {received} of {len(payload)} bytes"
+        raise _LostError(Fault.TRUNCATED, message)
+    end = received + len(data)
+    if payload[received:end] == data:
+        return len(data)
+    if end > len(payload) and data.startswith(payload[received:]):
+        raise _LostError(Fault.EXTRA, f"{end - len(payload)} bytes more than sent")
+    wrong = first_difference(payload, len(payload), received, data)
+    raise _LostError(wrong.kind, wrong.message)

@@ -1,18 +1,18 @@
-"""Holds a session on sockets and judges what came back.
+"""Runs a session on sockets and judges what came back.
 
-The one rule: what comes back is a prefix of what was sent, whole at each ``await`` and at the
-end. No expectation has to be written down for it, so any bytes can be said.
+The one rule: what comes back is a prefix of what was sent, and complete at each ``await`` and
+at the end. No expectation has to be written down, so any bytes can be sent.
 
-Reading and writing go on at the same time, in one thread, so the exchange cannot deadlock
-itself; each ``send`` is a write of its own with Nagle's algorithm off. It ends in bounded time
-whatever the path does: a wait ends when nothing moved for ``Limits.stall`` seconds, a
-conversation when ``Limits.total`` has passed. It ends in bounded memory: the first byte that is
-wrong ends the conversation, so nothing beyond what was sent is ever kept.
+Reading and writing are interleaved in one thread, so an exchange cannot deadlock itself; each
+``send`` is a write of its own, with Nagle's algorithm off. An exchange ends in bounded time
+whatever the path does: a wait ends after ``Limits.stall`` seconds without progress, a
+conversation after ``Limits.total``. It uses bounded memory: the first wrong byte ends the
+conversation, so nothing beyond what was sent is kept.
 
-Where half-close survives, the end of a conversation is judged by EOF: this side closes its
-sending side and reads to the end, which takes no waiting even if bytes are missing. Elsewhere
-it waits for the bytes until the stall timeout. In a session held at the same time, all bytes
-are awaited first, and nobody closes until everybody has them.
+Where half-close survives the path, the end of a conversation is judged by EOF: this side closes
+its sending side and reads to the end, which needs no timeout even if bytes are missing.
+Elsewhere it waits for the bytes until the stall timeout. In a session of simultaneous
+conversations, none closes before all of them have all their bytes.
 """
 
 from __future__ import annotations
@@ -24,100 +24,108 @@ from dataclasses import replace
 
 from echoproto.probe.script.conversation import Conversation, Session
 from echoproto.probe.wire.channel import Connector
-from echoproto.probe.wire.exchange import Limits, Talk
-from echoproto.probe.wire.verdict import Event, Kind, Outcome, Verdict
+from echoproto.probe.wire.exchange import Exchange
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.verdict import Fault, Outcome, Verdict
 
-__all__ = ["Limits", "run"]
+__all__ = ["run"]
 
-_TIMED_OUT = (Kind.STALLED, Kind.NEVER_CLOSED)
+_TIMED_OUT = (Fault.STALLED, Fault.NEVER_CLOSED)
 
 
-def run(said: Conversation | Session, connector: Connector, limits: Limits) -> Outcome:
-    """Hold a session and judge it.
+def run(script: Conversation | Session, connector: Connector, limits: Limits) -> Outcome:
+    """Run a session and judge it.
 
     Args:
-        said: the session, or its only conversation.
-        connector: where to.
+        script: the session, or its only conversation.
+        connector: where to connect.
         limits: how long to wait.
 
     Raises:
-        LocalError: if this machine runs out of ports or descriptors.
+        LocalError: if this machine is out of ports, descriptors or memory.
     """
-    session = Session.of(said)
+    session = Session.of(script)
     began = time.monotonic()
     alone = session.sequential or len(session.conversations) == 1
-    talks = [Talk(c, connector, limits, began, alone) for c in session.conversations]
+    exchanges = [Exchange(c, connector, limits, began, alone) for c in session.conversations]
     if session.sequential:
-        for talk in talks:
-            _hold([talk])
-            if talk.verdict is not None and talk.verdict.kind in _TIMED_OUT:
-                break  # a path that hangs would take a timeout for each of the others
+        for exchange in exchanges:
+            _run_at_once([exchange])
+            if exchange.verdict is not None and exchange.verdict.kind in _TIMED_OUT:
+                break  # on a path that hangs, each of the others would take a timeout
     else:
-        _hold(talks)
+        _run_at_once(exchanges)
     return Outcome(
         session=session,
-        verdicts=tuple(_verdict(talk, talks) for talk in talks),
-        timelines=tuple(tuple(Event(*event) for event in talk.events) for talk in talks),
+        verdicts=tuple(_verdict(exchange, exchanges) for exchange in exchanges),
+        timelines=tuple(exchange.timeline.events() for exchange in exchanges),
         seconds=time.monotonic() - began,
-        round_trips=tuple(sample for talk in talks for sample in talk.round_trips),
+        round_trips=tuple(sample for exchange in exchanges for sample in exchange.round_trips),
     )
 
 
-def _hold(talks: Sequence[Talk]) -> None:
-    """Run talks at the same time until each has its verdict."""
-    poll = select.poll()
-    masks: dict[int, int] = {}
-    by_fd: dict[int, Talk] = {}
+def _run_at_once(exchanges: Sequence[Exchange]) -> None:
+    """Run exchanges at the same time until each has its verdict."""
+    poller = _Poller()
     started = 0
     try:
         while True:
             now = time.monotonic()
             # In order: each connects once the one before it is connected and has to wait.
-            while started < len(talks) and (started == 0 or talks[started - 1].under_way):
-                talks[started].start(now)
+            while started < len(exchanges) and (started == 0 or exchanges[started - 1].under_way):
+                exchanges[started].start(now)
                 started += 1
-            active = [talk for talk in talks[:started] if not talk.done]
-            if started == len(talks):
-                if active and all(talk.at_end for talk in active):
-                    for talk in active:
-                        talk.close_together(now)
-                    active = [talk for talk in active if not talk.done]
+            active = [exchange for exchange in exchanges[:started] if not exchange.done]
+            if started == len(exchanges):
+                if active and all(exchange.at_end for exchange in active):
+                    for exchange in active:
+                        exchange.close_together(now)
+                    active = [exchange for exchange in active if not exchange.done]
                 if not active:
                     return
-            wanted: dict[int, int] = {}
-            for talk in active:
-                if mask := talk.mask():
-                    wanted[talk.fd] = mask
-                    by_fd[talk.fd] = talk
-            for fd in masks.keys() - wanted.keys():
-                poll.unregister(fd)
-            for fd, mask in wanted.items():
-                # Also when the mask is the same: the descriptor may be a new socket's.
-                poll.register(fd, mask)
-            masks = wanted
-            wake = min(talk.wake() for talk in active) - time.monotonic()
-            # Rounded up: waking early would spin until the moment comes.
-            ready = poll.poll(max(0, int(wake * 1000) + 1))
+            ready = poller.wait(active)
             now = time.monotonic()
-            for fd, events in ready:
-                by_fd[fd].on_ready(events, now)
-            for talk in active:
-                if not talk.done:
-                    talk.advance(now)
+            for exchange, events in ready:
+                exchange.on_ready(events, now)
+            for exchange in active:
+                if not exchange.done:
+                    exchange.advance(now)
     finally:
-        for talk in talks:
-            talk.drop()
+        for exchange in exchanges:
+            exchange.drop()
 
 
-def _verdict(talk: Talk, talks: Sequence[Talk]) -> Verdict:
-    """The talk's verdict; cross-talk if its wrong bytes are another's, and not its own."""
-    if talk.verdict is None:
-        return Verdict(Kind.OK, "not held: the path hung in a conversation before it")
-    verdict, tail = talk.verdict, talk.tail
-    if verdict.kind not in (Kind.CORRUPT, Kind.EXTRA) or tail in talk.stream:
+class _Poller:
+    """Waits for the events of exchanges."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._registered: set[int] = set()
+
+    def wait(self, active: Sequence[Exchange]) -> list[tuple[Exchange, int]]:
+        """Wait for events, until the first moment at which one of the exchanges must wake."""
+        wanted = {e.fd: (e, mask) for e in active if (mask := e.mask())}
+        for fd in self._registered - wanted.keys():
+            self._poll.unregister(fd)
+        for fd, (_, mask) in wanted.items():
+            # Also when the mask is the same: the descriptor may be a new socket's.
+            self._poll.register(fd, mask)
+        self._registered = set(wanted)
+        wake = min(exchange.wake() for exchange in active) - time.monotonic()
+        # Rounded up: waking early would spin until the moment comes.
+        ready = self._poll.poll(max(0, int(wake * 1000) + 1))
+        return [(wanted[fd][0], events) for fd, events in ready]
+
+
+def _verdict(exchange: Exchange, exchanges: Sequence[Exchange]) -> Verdict:
+    """Return the exchange's verdict; cross-talk if the wrong bytes are another's."""
+    if exchange.verdict is None:
+        return Verdict(Fault.NONE, "not run: an earlier conversation of the session timed out")
+    verdict, tail = exchange.verdict, exchange.tail
+    if verdict.kind not in (Fault.CORRUPT, Fault.EXTRA) or tail in exchange.stream:
         return verdict
-    for number, other in enumerate(talks, 1):
-        if other is not talk and tail in other.stream:
+    for number, other in enumerate(exchanges, 1):
+        if other is not exchange and tail in other.stream:
             message = f"the bytes of conversation {number} came back: {verdict.message}"
-            return replace(verdict, kind=Kind.CROSS_TALK, message=message)
+            return replace(verdict, kind=Fault.CROSS_TALK, message=message)
     return verdict

@@ -18,7 +18,7 @@ __all__ = ["Address", "Target", "TargetError"]
 Address = tuple[socket.AddressFamily, str | tuple[str, int] | tuple[str, int, int, int]]
 """A family, and the socket address in the form this family has."""
 
-FORMS = "host:port, tcp:host:port, tls:host:port, unix:/path (IPv6 in brackets: [::1]:7)"
+FORMS = "host:port, tcp:host:port, tls:host:port or unix:/path (IPv6 in brackets: [::1]:7)"
 
 _MAX_UNIX_PATH = 107  # sun_path, less its terminating NUL (unix(7))
 
@@ -29,18 +29,18 @@ class TargetError(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """One end of the path: what to connect to, and what to say before the conversation.
+    """One end of the path: where to connect, and how.
 
     Attributes:
         scheme: ``tcp``, ``tls`` or ``unix``.
-        host: a name or a literal address; empty for ``unix``.
+        host: a name or an address; empty for ``unix``.
         port: 1 to 65535; 0 for ``unix``.
         path: of the UNIX socket; empty otherwise.
-        ca: file of certificates to trust instead of the system's.
-        cert: file of the certificate to present.
-        key: file of its private key, if not in ``cert``.
+        ca: a file of certificates to trust instead of the system's.
+        cert: the file of the certificate to present.
+        key: the file of its private key, if not in ``cert``.
         insecure: whether to accept any certificate.
-        server_name: the name to send and to check, if not ``host``.
+        server_name: the name to send and to verify, if not ``host``.
         send_proxy: ``v1`` or ``v2`` to send a PROXY protocol header first, else None.
     """
 
@@ -67,7 +67,7 @@ class Target:
         server_name: str | None = None,
         send_proxy: str | None = None,
     ) -> Target:
-        """Read a target in one of the forms ``FORMS`` lists.
+        """Read a target in one of the forms that ``FORMS`` lists.
 
         Raises:
             TargetError: naming what is wrong and what is allowed.
@@ -78,11 +78,11 @@ class Target:
         if target.scheme != "tls":
             for option, value in given.items():
                 if value is not None:
-                    raise TargetError(f"{option} is for a tls: target, not for {text!r}")
+                    raise TargetError(f"{option} needs a tls: target, not {text!r}")
         if key is not None and cert is None:
-            raise TargetError("--key needs --cert beside it")
+            raise TargetError("--key needs --cert")
         if send_proxy not in (None, "v1", "v2"):
-            raise TargetError(f"--send-proxy {send_proxy!r}; allowed are v1 and v2")
+            raise TargetError(f"--send-proxy {send_proxy!r}; must be v1 or v2")
         return replace(
             target,
             ca=ca,
@@ -99,7 +99,7 @@ class Target:
             path = text[len("unix:") :]
             if not path or "\0" in path or len(os.fsencode(path)) > _MAX_UNIX_PATH:
                 raise TargetError(
-                    f"target {text!r}: a UNIX socket's path has 1 to {_MAX_UNIX_PATH} bytes"
+                    f"target {text!r}: the path of a UNIX socket has 1 to {_MAX_UNIX_PATH} bytes"
                 )
             return cls("unix", path=path)
         match = re.fullmatch(
@@ -107,10 +107,10 @@ class Target:
             text,
         )
         if match is None:
-            raise TargetError(f"target {text!r}: allowed are {FORMS}")
+            raise TargetError(f"target {text!r}; must be {FORMS}")
         port = match["port"]
         if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-            raise TargetError(f"target {text!r}: port {port!r}; allowed are 1 to 65535")
+            raise TargetError(f"target {text!r}: port {port!r}; must be 1 to 65535")
         if match["six"] is not None:
             try:
                 ipaddress.IPv6Address(match["six"])
@@ -138,10 +138,10 @@ class Target:
         return tuple(words)
 
     def addresses(self) -> Sequence[Address]:
-        """The addresses the host stands for, in the resolver's order (RFC 6724).
+        """Return the addresses of the host, in the resolver's order (RFC 6724).
 
         Raises:
-            TargetError: if the name is not known, or the resolver does not answer.
+            TargetError: if the name is unknown, or the resolver does not answer.
         """
         if self.scheme == "unix":
             return [(socket.AF_UNIX, self.path)]
@@ -154,10 +154,10 @@ class Target:
 
     @functools.cached_property
     def tls_context(self) -> ssl.SSLContext | None:
-        """What TLS needs, or None for a target without it.
+        """The TLS context; None for a target without TLS.
 
         Raises:
-            TargetError: for a file that cannot be read or holds no certificate or key.
+            TargetError: for a file that cannot be read or contains no certificate or key.
         """
         if self.scheme != "tls":
             return None
@@ -171,7 +171,7 @@ class Target:
             _load("--ca", self.ca, lambda: context.load_verify_locations(self.ca))
         if self.cert is not None:
             cert = self.cert
-            # An empty password, so that a locked key is refused instead of asked for.
+            # With an empty password, an encrypted key is an error instead of a prompt.
             _load(
                 "--cert",
                 cert if self.key is None else f"{cert} with --key {self.key}",
@@ -180,7 +180,7 @@ class Target:
         return context
 
     def proxy_header(self, sock: socket.socket) -> bytes:
-        """The PROXY protocol header for a connected socket; empty if none was asked for.
+        """Return the PROXY protocol header for a connected socket; empty if not asked for.
 
         Source: the PROXY protocol, https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt,
         sections 2.1 and 2.2.
@@ -215,7 +215,7 @@ def _load(option: str, value: str, load: Callable[[], None]) -> None:
 
 
 def is_loopback(address: Address) -> bool:
-    """Whether the address is on this machine."""
+    """Return whether the address is on this machine."""
     family, where = address
     if family == socket.AF_UNIX:
         return True

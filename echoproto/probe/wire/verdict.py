@@ -1,4 +1,4 @@
-"""What became of a session: the kind of fault, where the bytes first differ, and when."""
+"""The result of a session: the kind of fault, where the bytes first differ, and when."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from dataclasses import dataclass, field
 
 from echoproto.probe.script.conversation import Session
 
-__all__ = ["Action", "Event", "Kind", "Outcome", "Verdict"]
+__all__ = ["Action", "Event", "Fault", "Outcome", "Verdict"]
 
 
-class Kind(str, enum.Enum):
-    """What a path did to a conversation. Only ``OK`` is no fault."""
+class Fault(str, enum.Enum):
+    """The kind of fault that a path showed in a conversation."""
 
-    OK = "ok"
+    NONE = "ok"
+    """All bytes came back."""
     CORRUPT = "corrupt"
     """A byte came back different."""
     EXTRA = "extra"
     """More came back than was sent."""
     TRUNCATED = "truncated"
-    """The path closed (EOF) before all was back."""
+    """The path closed (EOF) before all bytes were back."""
     STALLED = "stalled"
-    """Bytes are missing and nothing moves any more."""
+    """Bytes are missing, and nothing moves any more."""
     RESET = "reset"
     """The path aborted the connection (RST, or a TLS alert)."""
     REFUSED = "refused"
-    """The connection, or its TLS handshake, did not come about."""
+    """The connection or its TLS handshake failed."""
     CROSS_TALK = "cross-talk"
     """The bytes of another conversation came back."""
     NEVER_CLOSED = "never-closed"
-    """All is back, this side has closed, and the path does not close its own."""
+    """All bytes are back and this side has closed, but the path does not close its own."""
 
     def __str__(self) -> str:
         return self.value
@@ -62,10 +63,10 @@ class Event:
     Attributes:
         at: seconds since the session began.
         action: what happened.
-        step: the index of the step it belongs to; None for what comes in, and for the end.
-        offset: for ``SENT`` and ``RECEIVED``, the place of the first byte in its direction.
-        size: for ``SENT`` and ``RECEIVED``, how many bytes.
-        data: the first of these bytes, at most ``PREVIEW``.
+        step: the index of the step it belongs to; None for what is received, and for the end.
+        offset: for ``SENT`` and ``RECEIVED``, the offset of the first byte in its direction.
+        size: for ``SENT`` and ``RECEIVED``, the number of bytes.
+        data: the first of these bytes, at most 64.
     """
 
     at: float
@@ -78,10 +79,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one conversation of a session came to.
+    """The result of one conversation of a session.
 
     Attributes:
-        kind: ``Kind.OK`` or the fault.
+        kind: ``Fault.NONE`` or the fault.
         message: one sentence for people.
         sent: bytes sent.
         received: bytes received.
@@ -92,7 +93,7 @@ class Verdict:
         got: what was received around ``offset``.
     """
 
-    kind: Kind
+    kind: Fault
     message: str
     sent: int = 0
     received: int = 0
@@ -103,19 +104,19 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return self.kind is Kind.OK
+        """Whether there is no fault."""
+        return self.kind is Fault.NONE
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a session came to.
+    """The result of a session.
 
     Attributes:
-        session: what was said.
+        session: what was run.
         verdicts: one for each conversation of the session.
-        timelines: the events of each conversation, in order of time; only as many as fit a
-            report (the last event of a conversation is always there).
+        timelines: the events of each conversation, in order of time; at most 400 of each, the
+            last one always included.
         seconds: how long it took.
         round_trips: for each wait that was met, the bytes it covered and the seconds it took.
     """
@@ -128,9 +129,9 @@ class Outcome:
 
     @property
     def index(self) -> int:
-        """Which conversation tells most about the fault; 0 when all is well."""
+        """Which conversation shows most of the fault; 0 if there is none."""
         faulty = [index for index, verdict in enumerate(self.verdicts) if not verdict.ok]
-        return min(faulty, key=lambda i: _TELLING.index(self.verdicts[i].kind), default=0)
+        return min(faulty, key=lambda i: _BY_VALUE.index(self.verdicts[i].kind), default=0)
 
     @property
     def verdict(self) -> Verdict:
@@ -138,25 +139,25 @@ class Outcome:
         return self.verdicts[self.index]
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Fault:
         """The kind of :attr:`verdict`."""
         return self.verdict.kind
 
     @property
     def ok(self) -> bool:
-        """Whether every conversation came back whole."""
-        return self.kind is Kind.OK
+        """Whether every conversation passed."""
+        return self.kind is Fault.NONE
 
 
-# One fault shows as several: cross-talk leaves a stall behind on the other side. Wrong bytes say
-# more than missing ones, missing ones more than a connection that did not end well.
-_TELLING = (
-    Kind.CROSS_TALK,
-    Kind.CORRUPT,
-    Kind.EXTRA,
-    Kind.RESET,
-    Kind.TRUNCATED,
-    Kind.REFUSED,
-    Kind.STALLED,
-    Kind.NEVER_CLOSED,
+# One fault shows as several: cross-talk causes a stall on the other side. Wrong bytes show more
+# than missing ones, missing ones more than a connection that did not end well.
+_BY_VALUE = (
+    Fault.CROSS_TALK,
+    Fault.CORRUPT,
+    Fault.EXTRA,
+    Fault.RESET,
+    Fault.TRUNCATED,
+    Fault.REFUSED,
+    Fault.STALLED,
+    Fault.NEVER_CLOSED,
 )

@@ -1,20 +1,20 @@
-"""Faults between two conversations, and those of every so many."""
+"""Faults between two connections, and of every nth connection."""
 
 from __future__ import annotations
 
-from tests.probe.faulty_paths.faults import Fault, MakeRelay
+from tests.probe.faulty_paths.faults import FaultyPath, MakeRelay
 from tests.probe.faulty_paths.relay import Relay
 
 
 class Crossed(Relay):
-    """The answers of a second conversation go to the one that was open before it."""
+    """The answers of a second connection go to the first."""
 
     def echo_sent(self, data: bytes) -> None:
         self.path.relays[0].to_client(data)
 
 
 class Copied(Relay):
-    """Whoever is open hears what the others say."""
+    """Every open connection receives the answers of all."""
 
     def echo_sent(self, data: bytes) -> None:
         for relay in list(self.path.relays):
@@ -22,9 +22,9 @@ class Copied(Relay):
 
 
 class ResetKillsAll(Relay):
-    """A client that resets takes all the others along.
+    """When one client resets, all connections are reset.
 
-    An orderly end takes a moment, so that a reset is never too late for it.
+    An orderly close is delayed, so that a reset always comes before it.
     """
 
     def client_ended(self) -> None:
@@ -37,7 +37,7 @@ class ResetKillsAll(Relay):
 
 
 class OneAtATime(Relay):
-    """Serves a client when the one before it has gone."""
+    """Serves a client only after the one before it has left."""
 
     def client_sent(self, data: bytes) -> None:
         if self.path.relays[0] is self:
@@ -53,7 +53,7 @@ class OneAtATime(Relay):
 
 
 def at_most(allowed: int) -> MakeRelay:
-    """A proxy with room for a few; the next one is reset."""
+    """A proxy that allows a few connections; the next one is reset."""
 
     class Full(Relay):
         def opened(self) -> None:
@@ -64,7 +64,7 @@ def at_most(allowed: int) -> MakeRelay:
 
 
 class Leftover(Relay):
-    """What a client that reset has left in a buffer is flushed by the next one that ends."""
+    """The next client that closes receives what a client that reset left in a buffer."""
 
     def client_ended(self) -> None:
         leftover, self.path.leftover = self.path.leftover, b""
@@ -76,7 +76,7 @@ class Leftover(Relay):
 
 
 def every_nth(nth: int, reaction: str) -> MakeRelay:
-    """A balancer one of whose servers is down."""
+    """A balancer with one server down."""
 
     class Nth(Relay):
         def opened(self) -> None:
@@ -90,7 +90,7 @@ def every_nth(nth: int, reaction: str) -> MakeRelay:
 
 
 BETWEEN_FAULTS = [
-    Fault(name, "between", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "between", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         (
             "answers-crossed",

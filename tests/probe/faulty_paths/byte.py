@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from tests.probe.faulty_paths.faults import Fault, chunks
+from tests.probe.faulty_paths.faults import FaultyPath, chunks
 from tests.probe.faulty_paths.relay import Relay
 
 
 class TelnetReceiver(Relay):
-    """Reads IAC sequences as RFC 854 has them, over the bounds of chunks; IAC IAC is FF."""
+    """Reads IAC sequences (RFC 854), across chunks; IAC IAC is FF."""
 
     state = "data"
 
@@ -31,7 +31,7 @@ class TelnetReceiver(Relay):
 
 
 class TelnetSplit(Relay):
-    """Loses what follows an IAC that was the last byte of a segment."""
+    """Loses the byte after an IAC that was the last byte of a segment."""
 
     split = False
 
@@ -43,7 +43,7 @@ class TelnetSplit(Relay):
 
 
 class FlowControl(Relay):
-    """Takes XOFF for its own: passes nothing back until XON."""
+    """Acts on XOFF: forwards nothing until XON."""
 
     stopped = False
 
@@ -95,7 +95,7 @@ def even_parity(data: bytes) -> bytes:
 
 
 BYTE_FAULTS = [
-    Fault(name, "byte", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "byte", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         (
             "iac-swallowed",

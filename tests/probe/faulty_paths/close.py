@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.probe.faulty_paths.faults import Fault
+from tests.probe.faulty_paths.faults import FaultyPath
 from tests.probe.faulty_paths.relay import Relay
 
 
@@ -21,7 +21,7 @@ class EndResets(Relay):
 
 
 class EndClosesBoth(Relay):
-    """Ends the conversation at the client's end, whatever is still on its way back.
+    """Closes when the client closes, even if bytes are still on their way back.
 
     The way back takes a millisecond: long enough to lose the race every time.
     """
@@ -84,7 +84,7 @@ class OneAnswer(Relay):
 
 
 class EmptyResets(Relay):
-    """A client that ends before it has said anything is reset."""
+    """A client that closes before it has sent anything is reset."""
 
     def client_ended(self) -> None:
         if self.offset:
@@ -112,7 +112,7 @@ class LingersAfterBulk(Relay):
 
 
 CLOSE_FAULTS = [
-    Fault(name, "close", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "close", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         ("end-not-passed-on", "fin", "never-closed", EndNotPassedOn),
         ("end-resets", "fin", "reset", EndResets),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.probe.faulty_paths.faults import Fault, MakeRelay
+from tests.probe.faulty_paths.faults import FaultyPath, MakeRelay
 from tests.probe.faulty_paths.relay import Relay
 
 
@@ -59,7 +59,7 @@ def dies_at(number: int) -> MakeRelay:
 
 
 def hangs_at(number: int) -> MakeRelay:
-    """From this conversation on, it accepts and says nothing."""
+    """From this connection on, it accepts and sends nothing."""
 
     class Hanging(Relay):
         def opened(self) -> None:
@@ -81,7 +81,7 @@ class CrashesOnBulk(Relay):
 
 
 DEATH_FAULTS = [
-    Fault(name, kind, shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, kind, shortest, relay, frozenset(verdicts.split()))
     for name, kind, shortest, verdicts, relay in [
         ("flood-after-ff", "flood", "send ff", "extra corrupt", Flooding),
         ("greeting-of-every-5th", "flood", "nothing", "extra corrupt", Greeting),
@@ -91,7 +91,7 @@ DEATH_FAULTS = [
     ]
 ]
 
-#: What the preflight must name, in words: there is nothing to fuzz here.
+#: The preflight must report these: they cannot be fuzzed.
 NOT_AN_ECHO = {
     "greeting": GreetingAll,
     "flood": FloodingAll,

@@ -1,4 +1,4 @@
-"""What a fault is, and the two short ways to write one.
+"""A faulty path, and two short ways to write one.
 
 The shortest conversation of a fault is the shortest that shows it *every time*. Segments
 that follow each other at once may be read as one, so a fault between two segments names a
@@ -17,14 +17,14 @@ MakeRelay = Callable[[Path, socket.socket, int], Relay]
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A way in which a path is wrong.
+class FaultyPath:
+    """A path with a known fault.
 
-    :param name: how the tests call it.
+    :param name: its name in the tests.
     :param kind: byte, position, size, close, timing, between, flood, death or flaky.
     :param shortest: the shortest conversation or session that shows it every time.
     :param relay: the proxy.
-    :param verdicts: the verdicts that name this fault rightly.
+    :param verdicts: the verdicts that are right for this fault.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Fault:
 
 
 def chunks(change: Callable[[bytes], bytes]) -> MakeRelay:
-    """A proxy that changes each chunk it reads, whatever came before."""
+    """A proxy that changes each chunk it reads, independently of the others."""
 
     class Changed(Relay):
         def client_sent(self, data: bytes) -> None:
@@ -48,7 +48,7 @@ def chunks(change: Callable[[bytes], bytes]) -> MakeRelay:
 
 
 def stream(change: Callable[[int, bytes], bytes]) -> MakeRelay:
-    """A proxy that changes what is sent by its offset in the stream."""
+    """A proxy that changes what is sent, depending on its offset in the stream."""
 
     class Changed(Relay):
         def client_sent(self, data: bytes) -> None:

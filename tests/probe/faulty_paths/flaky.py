@@ -1,17 +1,17 @@
-"""Faults that show now and then."""
+"""Faults that do not occur every time."""
 
 from __future__ import annotations
 
 import socket
 
 from tests.probe.faulty_paths.close import EndClosesBoth
-from tests.probe.faulty_paths.faults import Fault, MakeRelay, chunks
+from tests.probe.faulty_paths.faults import FaultyPath, MakeRelay, chunks
 from tests.probe.faulty_paths.position import flipped_at
 from tests.probe.faulty_paths.relay import Path, Relay
 
 
 def one_in(times: int, faulty: MakeRelay) -> MakeRelay:
-    """A path that is wrong for one client in so many, at random."""
+    """A path that is faulty for one client in so many, at random."""
 
     def relay(path: Path, sock: socket.socket, number: int) -> Relay:
         return (faulty if path.random.randrange(times) == 0 else Relay)(path, sock, number)
@@ -22,7 +22,7 @@ def one_in(times: int, faulty: MakeRelay) -> MakeRelay:
 _iac_swallowed = chunks(lambda data: data.replace(b"\xff", b""))
 
 FLAKY_FAULTS = [
-    Fault(name, "flaky", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "flaky", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         ("iac-one-in-2", "send ff", "truncated stalled", one_in(2, _iac_swallowed)),
         ("iac-one-in-10", "send ff", "truncated stalled", one_in(10, _iac_swallowed)),

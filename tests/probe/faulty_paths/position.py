@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 
-from tests.probe.faulty_paths.faults import Fault, MakeRelay, stream
+from tests.probe.faulty_paths.faults import FaultyPath, MakeRelay, stream
 from tests.probe.faulty_paths.relay import Path, Relay
 
 
@@ -54,57 +55,61 @@ class LastByteLost(Relay):
         self.later(3, lambda: self.to_echo(last))
 
 
+class Sniffing(Relay):
+    """A proxy that guesses the protocol from the first bytes of the stream."""
+
+    def __init__(
+        self, path: Path, sock: socket.socket, number: int, prefix: bytes, reaction: str
+    ) -> None:
+        self.prefix, self.reaction = prefix, reaction
+        self.seen: bytes | None = b""
+        super().__init__(path, sock, number)
+
+    def client_sent(self, data: bytes) -> None:
+        if self.seen is None:
+            self.to_echo(data)
+            return
+        self.seen += data
+        if self.seen.startswith(self.prefix):
+            self.recognised(self.seen)
+            self.seen = None
+        elif self.prefix.startswith(self.seen):
+            # It may still become the prefix: a correct proxy that peeks forwards it
+            # when the client closes or waits.
+            seen = self.seen
+            self.later(5, lambda: self.undecided(seen))
+        else:
+            self.to_echo(self.seen)
+            self.seen = None
+
+    def undecided(self, seen: bytes) -> None:
+        if self.seen == seen:
+            self.seen = None
+            self.to_echo(seen)
+
+    def client_ended(self) -> None:
+        if self.seen:
+            self.undecided(self.seen)
+        super().client_ended()
+
+    def recognised(self, seen: bytes) -> None:
+        if self.reaction == "eaten":
+            self.to_echo(seen.removeprefix(self.prefix))
+        elif self.reaction == "reset":
+            self.reset()
+        elif self.reaction == "mute":
+            self.mute()
+        else:
+            self.to_client(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
 def starts_with(prefix: bytes, reaction: str) -> MakeRelay:
-    """A proxy that thinks it knows the protocol by the first bytes of the stream."""
-
-    class Sniffing(Relay):
-        def __init__(self, path: Path, sock: socket.socket, number: int) -> None:
-            self.seen: bytes | None = b""
-            super().__init__(path, sock, number)
-
-        def client_sent(self, data: bytes) -> None:
-            if self.seen is None:
-                self.to_echo(data)
-                return
-            self.seen += data
-            if self.seen.startswith(prefix):
-                self.recognised(self.seen)
-                self.seen = None
-            elif prefix.startswith(self.seen):
-                # It may still become the prefix: a right proxy that peeks passes it on
-                # when the client ends or waits.
-                seen = self.seen
-                self.later(5, lambda: self.undecided(seen))
-            else:
-                self.to_echo(self.seen)
-                self.seen = None
-
-        def undecided(self, seen: bytes) -> None:
-            if self.seen == seen:
-                self.seen = None
-                self.to_echo(seen)
-
-        def client_ended(self) -> None:
-            if self.seen:
-                self.undecided(self.seen)
-            super().client_ended()
-
-        def recognised(self, seen: bytes) -> None:
-            if reaction == "eaten":
-                self.to_echo(seen.removeprefix(prefix))
-            elif reaction == "reset":
-                self.reset()
-            elif reaction == "mute":
-                self.mute()
-            else:
-                self.to_client(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                self.echo.fin()
-
-    return Sniffing
+    """A proxy that reacts to a stream that starts with ``prefix``."""
+    return functools.partial(Sniffing, prefix=prefix, reaction=reaction)
 
 
 POSITION_FAULTS = [
-    Fault(name, "position", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "position", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         ("first-byte-flipped", "send 00", "corrupt", flipped_at(0)),
         (

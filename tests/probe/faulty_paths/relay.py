@@ -1,4 +1,4 @@
-"""A right proxy, in this process, and the seams at which a faulty one goes wrong.
+"""A correct proxy, in this process, and the methods that a faulty one overrides.
 
 One thread serves every path of a test with a selector: the client's side, the proxy, and
 the echo behind it. A path is started and stopped in about a millisecond and leaves no
@@ -6,7 +6,7 @@ socket behind. What a fault overrides are the events of :class:`Relay`, one obje
 client; what it does wrong it does with the actions of the same class.
 
 An exception in the thread ends it and is raised again by :meth:`Path.__exit__`: a broken
-faulty proxy must not pass for a broken byte path.
+test proxy must not be mistaken for a broken byte path.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-#: The most that one read takes, in bytes.
+#: The maximum size of one read, in bytes.
 READ_SIZE = 65536
-#: A wire that has this much still to send stops the reading at the other side, in bytes.
+#: A wire with this much pending output, in bytes, stops reading on the other side.
 HIGH_WATER = 65536
-#: A conversation that hangs for ever is given up after this time, in milliseconds, so that
-#: a thousand of them do not use up the descriptors of the test.
+#: A muted connection is dropped after this time, in milliseconds, so that a thousand of them
+#: do not use up the descriptors of the test.
 MUTE_MS = 10_000
 
 
@@ -39,7 +39,7 @@ class Loop(threading.Thread):
         super().__init__(daemon=True, name="faulty path")
         self.selector = selectors.DefaultSelector()
         self.error: BaseException | None = None
-        #: Every socket that is open: one that nobody reads is in no selector.
+        #: Every open socket: one that is not being read is in no selector.
         self.sockets: set[socket.socket] = set()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
@@ -108,7 +108,7 @@ class Wire:
         self._watch()
 
     def send(self, data: bytes) -> None:
-        """Write, now or when there is room. Nothing is sent after :meth:`fin`."""
+        """Write, now or when the kernel has space. Nothing is sent after :meth:`fin`."""
         if not self.open or self.fin_asked:
             return
         self.pending += data
@@ -136,7 +136,7 @@ class Wire:
             self.close()
 
     def hold(self, held: bool) -> None:
-        """Stop reading, or go on."""
+        """Stop reading, or continue."""
         self._reading = not held
         self._watch()
 
@@ -199,13 +199,13 @@ class Wire:
 
 
 class Relay:
-    """A right proxy's work for one client. Faults override the events, above the line."""
+    """A correct proxy's work for one client. Faulty ones override the events."""
 
     def __init__(self, path: Path, sock: socket.socket, number: int) -> None:
         self.path = path
-        #: How many clients came before this one.
+        #: How many clients connected before this one.
         self.number = number
-        #: Bytes the client has sent, the chunk being handled not counted.
+        #: Bytes the client has sent before the chunk being handled.
         self.offset = 0
         there, echo = socket.socketpair()
         self.client = Wire(
@@ -231,26 +231,26 @@ class Relay:
         self._finished()
 
     def client_reset(self) -> None:
-        """The client has gone with a reset."""
+        """The client has reset the connection."""
 
     def echo_sent(self, data: bytes) -> None:
         """The echo sent this back."""
         self.to_client(data)
 
     def echo_ended(self) -> None:
-        """The echo has sent all."""
+        """The echo has sent everything."""
         self.client.fin()
         self._finished()
 
     # ------------------------------------------------------------------ actions
 
     def to_echo(self, data: bytes) -> None:
-        """Pass on, and read no more from the client while too much is waiting."""
+        """Forward, and stop reading from the client while too much is pending."""
         self.echo.send(data)
         self.client.hold(len(self.echo.pending) > HIGH_WATER)
 
     def to_client(self, data: bytes) -> None:
-        """Pass back, and read no more from the echo while too much is waiting."""
+        """Send back, and stop reading from the echo while too much is pending."""
         self.client.send(data)
         self.echo.hold(len(self.client.pending) > HIGH_WATER)
 
@@ -267,14 +267,14 @@ class Relay:
         self._forget()
 
     def mute(self) -> None:
-        """Answer nothing any more, not even the end, for as long as a test could wait."""
+        """Stop answering, not even with EOF, for as long as a test could wait."""
         self.echo.close()
         self.client.received = lambda data: None
         self.client.ended = lambda: None
         self.later(MUTE_MS, self.reset)
 
     def later(self, ms: float, call: Callable[[], None]) -> None:
-        """Call once, unless the conversation has ended by then."""
+        """Call once, unless the connection has ended by then."""
         self.path.loop.later(ms, lambda: call() if self.client.open else None)
 
     # ---------------------------------------------------------------- machinery
@@ -307,7 +307,7 @@ class Relay:
 
 
 class _Echo:
-    """The echo behind the proxy. Never at fault."""
+    """The echo behind the proxy, always correct."""
 
     def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self.wire = Wire(loop, sock, self._received, self._ended, self._closed, self._drained)
@@ -335,11 +335,11 @@ class Path:
     def __init__(self, relay: Callable[[Path, socket.socket, int], Relay] = Relay) -> None:
         self.loop = Loop()
         self.relay = relay
-        #: The conversations that are open, oldest first.
+        #: The open connections, oldest first.
         self.relays: list[Relay] = []
-        #: A flaky path throws this coin: the same throws in every run.
+        #: Decides what a flaky path does, in the same way in every run.
         self.random = random.Random(862)
-        #: A faulty path keeps here what must not outlive a conversation.
+        #: Where a faulty path keeps what must not outlive a connection.
         self.leftover = b""
         self._served = itertools.count()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -361,7 +361,7 @@ class Path:
         self.loop.stop()
 
     def die(self) -> None:
-        """Reset every conversation and accept no more."""
+        """Reset every connection and stop accepting."""
         self.loop.selector.unregister(self._listener)
         self.loop.sockets.discard(self._listener)
         self._listener.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.probe.faulty_paths.faults import Fault, chunks, stream
+from tests.probe.faulty_paths.faults import FaultyPath, chunks, stream
 from tests.probe.faulty_paths.relay import Relay
 
 
@@ -17,7 +17,7 @@ class StallsAt65536(Relay):
 
 
 class Overwriting(Relay):
-    """Collects small writes for a moment, in a buffer that holds only the last of them."""
+    """Collects small writes for a moment, in a buffer that keeps only the last of them."""
 
     buffered: bytes | None = None
 
@@ -60,14 +60,14 @@ class Swapping(Relay):
 
 
 def run_length(data: bytes) -> bytes:
-    """A run-length coder whose count has eight bits."""
+    """A run-length coder with a count of eight bits."""
     if len(data) >= 256 and data.count(data[:1]) == len(data):
         return data[:255]
     return data
 
 
 SIZE_FAULTS = [
-    Fault(name, "size", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "size", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         (
             "segment-of-1460-short",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import time
 
-from tests.probe.faulty_paths.faults import Fault, MakeRelay
+from tests.probe.faulty_paths.faults import FaultyPath, MakeRelay
 from tests.probe.faulty_paths.relay import Relay
 
 
 def after_idle(ms: float, reaction: str) -> MakeRelay:
-    """What a NAT or a balancer does to a conversation that was silent for a while."""
+    """What a NAT or a balancer does to a connection that was silent for a while."""
 
     class Idle(Relay):
         last = 0.0
@@ -55,7 +55,7 @@ class ResetWhenIdle(Relay):
 
 
 class SlowReaderLoses(Relay):
-    """What a reader does not take at once goes to a buffer of 64 KiB; the rest is lost."""
+    """What a reader does not take at once goes into a buffer of 64 KiB; the rest is lost."""
 
     def opened(self) -> None:
         self.client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -66,7 +66,7 @@ class SlowReaderLoses(Relay):
 
 
 class LateReaderLoses(Relay):
-    """As before, but what the kernels hold is as much as they like, which is megabytes."""
+    """The same with the kernels' default buffers, which are megabytes."""
 
     def echo_sent(self, data: bytes) -> None:
         room = max(0, 65536 - len(self.client.pending))
@@ -90,14 +90,14 @@ class SlowReaderReset(Relay):
 
 
 class SilentStart(Relay):
-    """Greets a client that does not speak first."""
+    """Greets a client that does not send first."""
 
     def opened(self) -> None:
         self.later(60, lambda: None if self.offset else self.to_client(b"SSH-2.0-x\r\n"))
 
 
 class Policer(Relay):
-    """Drops what is over 100000 bytes in 20 ms instead of delaying it."""
+    """Drops, rather than delays, what exceeds 100000 bytes in 20 ms."""
 
     since = 0.0
     passed = 0
@@ -112,7 +112,7 @@ class Policer(Relay):
 
 
 TIMING_FAULTS = [
-    Fault(name, "timing", shortest, relay, frozenset(verdicts.split()))
+    FaultyPath(name, "timing", shortest, relay, frozenset(verdicts.split()))
     for name, shortest, verdicts, relay in [
         (
             "mute-after-30-ms",

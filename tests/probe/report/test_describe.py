@@ -11,7 +11,7 @@ from echoproto.probe.report.describe import (
     time_line,
 )
 from echoproto.probe.script.conversation import Session
-from echoproto.probe.wire.verdict import Action, Event, Kind, Outcome, Verdict
+from echoproto.probe.wire.verdict import Action, Event, Fault, Outcome, Verdict
 from tests.probe.sample_result import CORRUPT, CROSS_TALK
 
 
@@ -38,7 +38,7 @@ def test_bytes_that_are_missing_on_one_side_are_dashes() -> None:
 
 
 def test_rows_begin_at_multiples_of_16_and_are_limited() -> None:
-    verdict = Verdict(Kind.CORRUPT, "", 100, 100, 20, 12, bytes(60), bytes([1]) * 60)
+    verdict = Verdict(Fault.CORRUPT, "", 100, 100, 20, 12, bytes(60), bytes([1]) * 60)
     rows = hex_rows(verdict)
     assert [row.offset for row in rows] == [12, 16, 32]
     assert [len(row.cells) for row in rows] == [4, 16, 16]
@@ -46,14 +46,14 @@ def test_rows_begin_at_multiples_of_16_and_are_limited() -> None:
 
 
 def test_nothing_is_shown_where_nothing_differs() -> None:
-    never_closed = Verdict(Kind.NEVER_CLOSED, "no EOF", 1, 1)
+    never_closed = Verdict(Fault.NEVER_CLOSED, "no EOF", 1, 1)
     assert hex_rows(never_closed) == []
     assert difference(never_closed) == []
     outcome = Outcome(Session.parse("fin"), (never_closed,), ((Event(0.0, Action.CLOSED),),), 0.1)
     assert describe(outcome) == ["never-closed: no EOF", "        0.0 ms  closed"]
 
 
-def test_the_time_line_tells_each_step_of_each_conversation() -> None:
+def test_the_time_line_shows_each_step_of_each_conversation() -> None:
     assert time_line(CROSS_TALK.outcome) == [
         "conversation 1 of 2: send 41 (cross-talk)",
         "      0.0 ms  connected",
@@ -73,23 +73,23 @@ def test_the_time_line_tells_each_step_of_each_conversation() -> None:
 
 def test_a_long_time_line_keeps_its_beginning_and_its_end() -> None:
     events = tuple(Event(n / 1000, Action.RECEIVED, None, n, 1, b"x") for n in range(100))
-    verdict = Verdict(Kind.STALLED, "")
+    verdict = Verdict(Fault.STALLED, "")
     lines = time_line(Outcome(Session.parse("send 78*100"), (verdict,), (events,), 1), limit=9)
     assert len(lines) == 10
-    assert lines[6].strip() == "... 91 events more"
+    assert lines[6].strip() == "... 91 more events"
     assert lines[-1].endswith("received 1 byte from 99: 78")
 
 
-def test_what_was_sent_is_told_whole_and_what_came_as_far_as_it_is_known() -> None:
+def test_sent_bytes_are_shown_completely_and_received_bytes_as_a_preview() -> None:
     (conversation,) = CORRUPT.session.conversations
     sent, received = CORRUPT.outcome.timelines[0][1:3]
     assert event_text(sent, conversation) == "sent 4097 bytes: 00*4097"
     assert event_text(received, conversation) == "received 4080 bytes: 00*64 ..."
 
 
-def test_a_failure_is_described_from_the_sentence_to_the_bytes() -> None:
+def test_a_failure_is_described_by_sentence_time_line_and_bytes() -> None:
     lines = describe(CORRUPT.outcome)
-    assert lines[0] == "corrupt: byte 4096 came back as 01, sent was 00"
+    assert lines[0] == "corrupt: byte 4096 came back as 01 instead of 00"
     assert "      0.1 ms  sent 4097 bytes: 00*4097" in [line[2:] for line in lines]
     assert lines[-1].strip() == "^^"
 

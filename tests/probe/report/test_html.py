@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from echoproto.probe.report.html import html_page, write_html
-from echoproto.probe.search.result import CampaignResult, Settings
-from echoproto.probe.wire.verdict import Action, Event, Kind
+from echoproto.probe.report.html.page import html_page, write_html
+from echoproto.probe.search.result import CampaignResult
+from echoproto.probe.search.settings import Settings
+from echoproto.probe.wire.verdict import Action, Event, Fault
 from tests.probe.sample_result import CORRUPT, HOSTILE, TARGET, sample_result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Page(html.parser.HTMLParser):
-    """What a page holds: its tags with their attributes, and the text in each."""
+    """The contents of a page: its tags with their attributes, and the text in each."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -50,15 +51,15 @@ def test_the_page_shows_the_failures_with_the_wrong_bytes_marked() -> None:
     assert "send 00*4097" in page.texts["pre"]
     assert CORRUPT.replay in page.texts["pre"]
     assert CORRUPT.example in page.texts["pre"]
-    # In the difference 00 and 01, then 01 in the time line; the same for the other failure.
+    # 00 and 01 in the difference, then 01 in the time line; the same for the other failure.
     assert page.texts["mark"][:3] == ["00", "01", "01"]
-    assert "Reproduced 3 of 30 (flaky, 10%); found by fuzz." in page.texts["p"]
+    assert "Reproduced in 3 of 30 runs (flaky, 10%); found by fuzz." in page.texts["p"]
 
 
 def test_the_matrix_has_a_row_for_each_case_and_one_for_the_fuzz_phase() -> None:
     page = Page(html_page(sample_result()))
     assert page.count("td", "case") == 7
-    assert page.count("td", "cell") == 7 * len(Kind)
+    assert page.count("td", "cell") == 7 * len(Fault)
     assert page.count("span", "hit") == 6 + 3
     assert "998" in page.texts["span"]
     assert ("a", {"href": "#failure-2"}) in page.tags
@@ -75,7 +76,7 @@ def test_the_plot_is_drawn_and_bounded() -> None:
     assert one.count("svg") == 1
 
 
-def test_whatever_a_path_or_a_user_says_is_escaped() -> None:
+def test_everything_from_a_path_or_a_user_is_escaped() -> None:
     result = replace(sample_result(), target=(HOSTILE,), command=HOSTILE, error=None)
     page = Page(html_page(result))
     assert page.count("script") == 0
@@ -96,14 +97,14 @@ def test_the_page_needs_nothing_from_outside() -> None:
     assert "@import" not in page.texts["style"][0]
 
 
-def test_a_run_that_could_not_test_says_why_and_a_clean_one_that_it_is() -> None:
+def test_a_run_that_could_not_test_says_why() -> None:
     page = Page(html_page(CampaignResult(TARGET, Settings(), error="connection refused")))
     assert "Could not test: connection refused" in page.texts["p"]
     assert page.count("table") == page.count("svg") == 0
     clean = replace(sample_result(), failures=[], records=[])
-    assert "No failure" in Page(html_page(clean)).texts["p"]
+    assert "No failures" in Page(html_page(clean)).texts["p"]
     halted = replace(clean, interrupted=True)
-    assert "Interrupted; no failure so far" in Page(html_page(halted)).texts["p"]
+    assert "Interrupted; no failures so far" in Page(html_page(halted)).texts["p"]
 
 
 def test_a_long_time_line_unfolds() -> None:
@@ -111,7 +112,7 @@ def test_a_long_time_line_unfolds() -> None:
     outcome = replace(CORRUPT.outcome, timelines=(events,))
     page = Page(html_page(replace(sample_result(), failures=[replace(CORRUPT, outcome=outcome)])))
     assert page.count("ol", "line") == 2
-    assert "260 events more" in page.texts["summary"]
+    assert "260 more events" in page.texts["summary"]
 
 
 @pytest.mark.slow
@@ -132,5 +133,5 @@ def test_a_real_browser_shows_it(tmp_path: Path) -> None:
     assert shown.texts["title"][0] == f"echoproto: {' '.join(TARGET)}"
     assert shown.count("script") == 0
     assert shown.count("article", "failure") == 2
-    assert shown.count("td", "cell") == 7 * len(Kind)
+    assert shown.count("td", "cell") == 7 * len(Fault)
     assert shown.texts["mark"] == Page(file.read_text()).texts["mark"]

@@ -4,7 +4,7 @@ from echoproto.probe.script.catalogue import catalogue
 from echoproto.probe.script.conversation import Session
 
 
-def test_every_case_is_its_own() -> None:
+def test_every_case_is_different() -> None:
     cases = catalogue()
     assert len(cases) >= 60
     assert [case.number for case in cases] == [f"E-{i:03}" for i in range(1, len(cases) + 1)]

@@ -89,13 +89,13 @@ def test_a_long_payload_is_written_short() -> None:
         (" | ".join(["nothing"] * 1025), "1025 conversations"),
     ],
 )
-def test_what_is_no_conversation(text: str, complaint: str) -> None:
+def test_invalid_conversations(text: str, complaint: str) -> None:
     with pytest.raises(ConversationError, match=re.escape(complaint)) as caught:
         Session.parse(text)
     assert "\n" not in str(caught.value)
 
 
-def test_a_session_at_once_and_in_turn() -> None:
+def test_simultaneous_and_sequential_sessions() -> None:
     at_once = Session.parse("send 00 | nothing")
     in_turn = Session.parse("send 00 then nothing")
     assert at_once.conversations == in_turn.conversations

@@ -59,24 +59,26 @@ def test_nothing_saved(saved: SavedFailures) -> None:
         saved.get("abc")
 
 
-def test_several_of_the_same_beginning(saved: SavedFailures) -> None:
+def test_an_ambiguous_id(saved: SavedFailures) -> None:
     for index in range(40):
         saved.save(Session.parse(f"pause {index}"), [], "a:7")
-    with pytest.raises(SavedFailuresError, match="stands for several"):
+    with pytest.raises(SavedFailuresError, match="matches several"):
         saved.get("")
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "0 conversations; allowed is one line"),
+        (b"", "0 conversations; there must be one"),
         (b"send 00\nsend 01\n", "2 conversations"),
         (b"# only a comment\n", "0 conversations"),
         (b"sned 00\n", "'sned 00' is not a step"),
         (b"\xff\xfe\0", "not a text file"),
     ],
 )
-def test_garbled_files_are_told(saved: SavedFailures, content: bytes, complaint: str) -> None:
+def test_unreadable_files_are_reported(
+    saved: SavedFailures, content: bytes, complaint: str
+) -> None:
     good = saved.save(SESSION, [], "a:7")
     (saved.directory / "0bad.txt").write_bytes(content)
     loaded, wrong = saved.load()
@@ -95,7 +97,7 @@ def test_written_by_hand(saved: SavedFailures) -> None:
     assert saved.get("mine").session == Session.parse("send 00")
 
 
-def test_a_directory_that_is_none(tmp_path: File) -> None:
+def test_a_path_that_is_not_a_directory(tmp_path: File) -> None:
     (tmp_path / "file").write_text("")
     saved = SavedFailures(tmp_path / "file" / "failures")
     assert saved.load() == ([], [])

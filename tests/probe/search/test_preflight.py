@@ -5,16 +5,15 @@ import time
 
 import pytest
 
-from echoproto.probe.search.preflight import NotAnEchoError, percentile, preflight
-from echoproto.probe.search.result import Preflight
+from echoproto.probe.search.preflight import NotAnEchoError, Preflight, preflight
 from echoproto.probe.wire.target import Target
 from tests.probe.conftest import Certificates, Handler, echo, serving
 from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Path
 from tests.probe.faulty_paths.faults import MakeRelay
 
 
-def look(handler: Handler, scheme: str = "tcp") -> str:
-    """What the preflight says of a server that is no echo."""
+def error_of(handler: Handler, scheme: str = "tcp") -> str:
+    """Return the error of the preflight for a server that is not an echo."""
     with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
         target = Target.parse(f"{scheme}:127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(NotAnEchoError) as caught:
@@ -22,7 +21,7 @@ def look(handler: Handler, scheme: str = "tcp") -> str:
     return str(caught.value)
 
 
-def saying(answer: bytes) -> Handler:
+def answering(answer: bytes) -> Handler:
     def handler(sock: socket.socket) -> None:
         sock.recv(4)
         sock.sendall(answer)
@@ -30,7 +29,7 @@ def saying(answer: bytes) -> Handler:
     return handler
 
 
-def test_a_right_echo(right_target: Target) -> None:
+def test_a_correct_echo(right_target: Target) -> None:
     connector, known = preflight(right_target)
     assert connector.target is right_target
     assert known.half_close
@@ -41,17 +40,17 @@ def test_a_right_echo(right_target: Target) -> None:
 
 
 def test_a_banner() -> None:
-    said = look(lambda sock: sock.sendall(b"220 mail.example ESMTP\r\n"))
-    assert said == "not an echo: it sent a banner, '220 mail.example ESMTP'"
+    message = error_of(lambda sock: sock.sendall(b"220 mail.example ESMTP\r\n"))
+    assert message == "not an echo: it sent a banner, '220 mail.example ESMTP'"
 
 
-def test_a_banner_that_is_no_text() -> None:
-    assert "sent a banner, ff fb 01" in look(lambda sock: sock.sendall(b"\xff\xfb\x01"))
+def test_a_banner_that_is_not_text() -> None:
+    assert "sent a banner, ff fb 01" in error_of(lambda sock: sock.sendall(b"\xff\xfb\x01"))
 
 
 def test_a_web_server() -> None:
-    said = look(saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-    assert said == "not an echo: it answered 'HTTP/1.1 400 Bad Request'"
+    message = error_of(answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    assert message == "not an echo: it answered 'HTTP/1.1 400 Bad Request'"
 
 
 def test_a_discard_server() -> None:
@@ -59,23 +58,23 @@ def test_a_discard_server() -> None:
         while sock.recv(65536):
             pass
 
-    said = look(handler)
-    assert "took 4 bytes and sent nothing back in 1" in said
-    assert "(stalled)" in said
+    message = error_of(handler)
+    assert "took 4 bytes and sent nothing back in 1" in message
+    assert "(stalled)" in message
 
 
 def test_a_server_that_closes_at_once() -> None:
     def handler(sock: socket.socket) -> None:
         sock.recv(4)
 
-    assert look(handler).startswith("not an echo: it closed the connection without an answer")
+    assert error_of(handler).startswith("not an echo: it closed the connection without an answer")
 
 
 def test_a_server_that_resets() -> None:
     def handler(sock: socket.socket) -> None:
         sock.recv(1)  # closing with the rest unread resets
 
-    assert look(handler).startswith("not an echo: it reset the connection at the first bytes")
+    assert error_of(handler).startswith("not an echo: it reset the connection at the first bytes")
 
 
 def test_a_flood() -> None:
@@ -83,17 +82,17 @@ def test_a_flood() -> None:
         while True:
             sock.sendall(bytes(65536))
 
-    assert "it floods" in look(handler)
+    assert "it floods" in error_of(handler)
 
 
-def test_tls_where_none_was_given(tls_port: int) -> None:
+def test_a_tls_server_as_a_tcp_target(tls_port: int) -> None:
     target = Target.parse(f"127.0.0.1:{tls_port}")
     with pytest.raises(NotAnEchoError, match=f"it expects TLS: try tls:127.0.0.1:{tls_port}"):
         preflight(target)
 
 
-def test_no_tls_where_it_was_given() -> None:
-    assert "does not speak TLS" in look(echo, "tls")
+def test_a_tcp_server_as_a_tls_target() -> None:
+    assert "does not speak TLS" in error_of(echo, "tls")
 
 
 def test_tls(tls_port: int, certificates: Certificates) -> None:
@@ -122,7 +121,7 @@ def test_half_close_in_words(tls_version: str, half_close: bool, words: str) -> 
 
 
 @pytest.mark.parametrize("name", sorted(NOT_AN_ECHO))
-def test_what_is_no_echo_is_told_in_bounded_time(name: str) -> None:
+def test_a_target_that_is_not_an_echo_is_reported_in_bounded_time(name: str) -> None:
     relays: dict[str, MakeRelay] = dict(NOT_AN_ECHO)
     began = time.monotonic()
     with Path(relays[name]) as path, pytest.raises(NotAnEchoError, match="not an echo"):
@@ -148,9 +147,3 @@ def test_a_broken_echo_is_still_an_echo(name: str, half_close: bool) -> None:
         _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
     assert known.half_close is half_close
     assert known.timeout < 1
-
-
-def test_percentile() -> None:
-    assert percentile([1.0], 50) == 1
-    assert percentile([float(i) for i in range(1, 101)], 99) == 99
-    assert percentile([1, 2, 3, 4], 50) == 2

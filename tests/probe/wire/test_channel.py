@@ -8,8 +8,10 @@ import pytest
 
 from echoproto.probe.script.conversation import Conversation
 from echoproto.probe.wire import channel
-from echoproto.probe.wire.channel import Connector, LocalError, connect, place, reason
-from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.wire.channel import Connector, LocalError, connect, place
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.reasons import reason
+from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target, TargetError
 
 
@@ -21,7 +23,7 @@ def test_the_first_address_that_answers() -> None:
         assert made.round_trip > 0
 
 
-def test_nobody_there() -> None:
+def test_connection_refused() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -40,7 +42,7 @@ def test_the_rate_is_kept(echo_port: int) -> None:
     assert time.monotonic() - began >= 0.05
 
 
-def test_only_other_machines_have_a_rate_of_their_own() -> None:
+def test_only_other_machines_have_a_default_rate() -> None:
     remote = Target.parse("192.0.2.1:7")
     assert Connector(remote, remote.addresses()[0])._interval == 1 / channel.REMOTE_RATE
     local = Target.parse("127.0.0.1:7")

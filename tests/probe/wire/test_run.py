@@ -14,14 +14,16 @@ import pytest
 from echoproto.probe.report.describe import describe
 from echoproto.probe.script.conversation import Conversation, Session
 from echoproto.probe.wire.channel import Connector, connect
-from echoproto.probe.wire.run import Limits, run
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target
-from echoproto.probe.wire.verdict import Action, Kind, Outcome
-from tests.probe.conftest import Certificates, Handler, echo, serving
+from echoproto.probe.wire.verdict import Action, Fault, Outcome
+from tests.probe.conftest import Handler, echo, serving
 from tests.probe.faulty_paths import NOT_AN_ECHO, Path
 
 LIMITS = Limits(stall=2, half_close=True)
-QUICK = Limits(stall=0.1, half_close=True)
+# For what ends only with the timeout; long enough for a server thread of a busy machine.
+QUICK = Limits(stall=0.5, half_close=True)
 TIMED = replace(LIMITS, half_close=False)
 
 RIGHT = [
@@ -41,10 +43,10 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize("said", RIGHT)
+@pytest.mark.parametrize("script", RIGHT)
 @pytest.mark.parametrize("limits", [LIMITS, TIMED], ids=["by eof", "by time"])
-def test_a_right_echo(said: str, limits: Limits, right_connector: Connector) -> None:
-    outcome = run(Session.parse(said), right_connector, limits)
+def test_a_correct_echo(script: str, limits: Limits, right_connector: Connector) -> None:
+    outcome = run(Session.parse(script), right_connector, limits)
     assert outcome.ok, outcome.verdict.message
     assert len(outcome.verdicts) == len(outcome.timelines) == len(outcome.session.conversations)
     for timeline in outcome.timelines:
@@ -53,7 +55,7 @@ def test_a_right_echo(said: str, limits: Limits, right_connector: Connector) -> 
         assert [event.at for event in timeline] == sorted(event.at for event in timeline)
 
 
-def test_the_time_line_tells_what_was_sent_and_received(right_connector: Connector) -> None:
+def test_the_time_line_shows_what_was_sent_and_received(right_connector: Connector) -> None:
     outcome = run(Conversation.parse("send 41*100; await; fin"), right_connector, LIMITS)
     (events,) = outcome.timelines
     assert [(event.action, event.step) for event in events if event.action is not
@@ -69,12 +71,12 @@ def test_the_time_line_tells_what_was_sent_and_received(right_connector: Connect
     assert 0 < seconds < 1
 
 
-def broken(handler: Handler, said: str, limits: Limits = QUICK) -> Outcome:
-    """What comes of a conversation with a server that does ``handler``."""
+def broken(handler: Handler, script: str, limits: Limits = LIMITS) -> Outcome:
+    """The outcome of a conversation with a server that does ``handler``."""
     with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
         target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
         made = Connector(target, target.addresses()[0])
-        return run(Session.parse(said), made, limits)
+        return run(Session.parse(script), made, limits)
 
 
 def answer(data: bytes, then: Handler | None = None) -> Handler:
@@ -108,13 +110,13 @@ def hang(sock: socket.socket) -> None:
 
 def test_corrupt() -> None:
     verdict = broken(answer(b"abXd"), "send 61 62 63 64").verdict
-    assert verdict.kind is Kind.CORRUPT
-    assert verdict.message == "byte 2 came back as 58, sent was 63"
+    assert verdict.kind is Fault.CORRUPT
+    assert verdict.message == "byte 2 came back as 58 instead of 63"
     assert (verdict.offset, verdict.context) == (2, 0)
     assert (verdict.expected, verdict.got) == (b"abcd", b"abXd")
 
 
-def test_the_context_is_cut_out_around_the_difference() -> None:
+def test_the_verdict_has_the_bytes_around_the_difference() -> None:
     payload = bytes(range(100))
     wrong = payload[:50] + b"\xff" + payload[51:]
     verdict = broken(answer(wrong), f"send {payload.hex(' ')}").verdict
@@ -125,70 +127,69 @@ def test_the_context_is_cut_out_around_the_difference() -> None:
 
 def test_extra() -> None:
     verdict = broken(answer(b"ab!"), "send 61 62").verdict
-    assert (verdict.kind, verdict.offset) == (Kind.EXTRA, 2)
-    assert verdict.message == "1 more bytes came back than the 2 sent"
-    assert broken(lambda sock: sock.sendall(b"220 hello"), "nothing").kind is Kind.EXTRA
+    assert (verdict.kind, verdict.offset) == (Fault.EXTRA, 2)
+    assert verdict.message == "1 extra byte came back after the 2 sent"
+    assert broken(lambda sock: sock.sendall(b"220 hello"), "nothing").kind is Fault.EXTRA
 
 
-def test_bytes_that_come_before_they_are_sent_are_extra() -> None:
-    said = "send 61; pause 100; send 62"
-    assert broken(answer(b"ab", discard), said, replace(QUICK, stall=1)).kind is Kind.EXTRA
+def test_bytes_that_arrive_before_they_are_sent_are_extra() -> None:
+    assert broken(answer(b"ab", discard), "send 61; await; send 62").kind is Fault.EXTRA
 
 
 def test_truncated() -> None:
     verdict = broken(answer(b"a"), "send 61 62 63").verdict
-    assert (verdict.kind, verdict.offset) == (Kind.TRUNCATED, 1)
-    assert "after 1 of 3 bytes, 2 are missing" in verdict.message
+    assert (verdict.kind, verdict.offset) == (Fault.TRUNCATED, 1)
+    assert "after 1 of 3 bytes, 2 missing" in verdict.message
     assert broken(answer(b"a"), "send 61; await; pause 20; send 62; await").kind in (
-        Kind.TRUNCATED,
-        Kind.RESET,
+        Fault.TRUNCATED,
+        Fault.RESET,
     )
 
 
 def test_stalled() -> None:
-    for said in ("send 61 62", "send 61 62; await", "send 61 62; fin"):
-        outcome = broken(answer(b"a", hang), said)
-        assert outcome.kind is Kind.STALLED
+    for script in ("send 61 62", "send 61 62; await", "send 61 62; fin"):
+        outcome = broken(answer(b"a", hang), script, QUICK)
+        assert outcome.kind is Fault.STALLED
         assert "1 of 2 bytes are back" in outcome.verdict.message
         assert outcome.timelines[0][-2].action is Action.TIMED_OUT
 
 
 def test_stalled_while_sending() -> None:
-    assert broken(hang, "send 00*20000000").kind is Kind.STALLED
+    assert broken(hang, "send 00*20000000", QUICK).kind is Fault.STALLED
 
 
 def test_never_closed() -> None:
-    outcome = broken(answer(b"a", hang), "send 61")
-    assert outcome.kind is Kind.NEVER_CLOSED
-    assert "all 1 bytes are back, but no EOF" in outcome.verdict.message
+    outcome = broken(answer(b"a", hang), "send 61", QUICK)
+    assert outcome.kind is Fault.NEVER_CLOSED
+    assert "all bytes (1) are back, but no EOF" in outcome.verdict.message
 
 
-def test_reset_after_a_part_that_is_judged() -> None:
+def test_bytes_received_before_a_reset_are_judged() -> None:
     verdict = broken(answer(b"ab", reset), "send 61 62 63; pause 30; await").verdict
-    assert verdict.kind is Kind.RESET
+    assert verdict.kind is Fault.RESET
     assert verdict.received == 2
     assert "after 2 of 3 bytes" in verdict.message
     wrong = broken(answer(b"aX", reset), "send 61 62 63; pause 30; await").verdict
-    assert wrong.kind is Kind.CORRUPT
+    assert wrong.kind is Fault.CORRUPT
 
 
-def test_reset_in_place_of_a_close() -> None:
+def test_reset_instead_of_a_close() -> None:
     def handler(sock: socket.socket) -> None:
         echo(sock)
         reset(sock)
 
     verdict = broken(handler, "send 61").verdict
-    assert verdict.kind is Kind.RESET
+    assert verdict.kind is Fault.RESET
     assert "instead of an orderly close" in verdict.message
 
 
-def test_a_reset_met_while_sending_still_judges_what_came() -> None:
+def test_bytes_received_before_a_failing_send_are_judged() -> None:
     def handler(sock: socket.socket) -> None:
         sock.sendall(sock.recv(1))
         reset(sock)
 
     outcome = broken(handler, "send 61; pause 50; send 62; pause 50; send 63; await")
-    assert outcome.kind is Kind.RESET
+    assert outcome.kind is Fault.RESET
     assert outcome.verdict.received == 1
 
 
@@ -197,7 +198,7 @@ def test_refused() -> None:
         unused.bind(("127.0.0.1", 0))
         target = Target.parse(f"127.0.0.1:{unused.getsockname()[1]}")
         outcome = run(Conversation(), Connector(target, target.addresses()[0]), LIMITS)
-    assert outcome.kind is Kind.REFUSED
+    assert outcome.kind is Fault.REFUSED
     assert "connection refused" in outcome.verdict.message
 
 
@@ -212,7 +213,7 @@ def test_no_answer_to_the_first_packet() -> None:
         outcome = run(Conversation(), made, replace(LIMITS, connect=0.2))
         for sock in waiting:
             sock.close()
-    assert outcome.kind is Kind.REFUSED
+    assert outcome.kind is Fault.REFUSED
     assert "timed out after 0.2 s" in outcome.verdict.message
 
 
@@ -243,7 +244,7 @@ def test_cross_talk() -> None:
     acceptor = threading.Thread(target=accept)
     acceptor.start()
     target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
-    outcome = run(Session.parse("send 41 | send 42"), connect_only(target), QUICK)
+    outcome = run(Session.parse("send 41 | send 42"), connect_only(target), LIMITS)
     acceptor.join()
     for sock in mixed:
         with contextlib.suppress(OSError):
@@ -252,7 +253,7 @@ def test_cross_talk() -> None:
         thread.join()
     for sock in (*mixed, listener):
         sock.close()
-    assert outcome.kind is Kind.CROSS_TALK
+    assert outcome.kind is Fault.CROSS_TALK
     assert "the bytes of conversation 2 came back" in outcome.verdicts[0].message
 
 
@@ -260,9 +261,9 @@ def connect_only(target: Target) -> Connector:
     return Connector(target, target.addresses()[0])
 
 
-def test_one_that_blocks_the_next_is_seen() -> None:
-    outcome = broken(echo, "nothing | send 00")
-    assert [verdict.kind for verdict in outcome.verdicts] == [Kind.OK, Kind.STALLED]
+def test_a_connection_that_blocks_the_next_is_detected() -> None:
+    outcome = broken(echo, "nothing | send 00", QUICK)
+    assert [verdict.kind for verdict in outcome.verdicts] == [Fault.NONE, Fault.STALLED]
     assert outcome.index == 1
 
 
@@ -279,24 +280,24 @@ def test_a_flood_ends_in_bounded_time_and_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
-    assert outcome.kind is Kind.EXTRA
+    assert outcome.kind is Fault.EXTRA
 
 
-def test_a_path_that_drips_ends_too() -> None:
+def test_a_path_that_trickles_ends_too() -> None:
     def drip(sock: socket.socket) -> None:
         for byte in sock.recv(65536):
             sock.sendall(bytes([byte]))
             time.sleep(0.05)
 
-    outcome = broken(drip, "send 00*1000", replace(QUICK, stall=0.2, total=0.5))
-    assert outcome.kind is Kind.STALLED
+    outcome = broken(drip, "send 00*1000", replace(LIMITS, total=0.5))
+    assert outcome.kind is Fault.STALLED
     assert "not done" in outcome.verdict.message
     assert outcome.seconds < 1
 
 
 def test_a_long_time_line_is_cut(right_connector: Connector) -> None:
-    said = "; ".join(["send 61; await"] * 300)
-    (events,) = run(Conversation.parse(said), right_connector, LIMITS).timelines
+    script = "; ".join(["send 61; await"] * 300)
+    (events,) = run(Conversation.parse(script), right_connector, LIMITS).timelines
     assert len(events) <= 401
     assert events[-1].action is Action.CLOSED
 
@@ -308,14 +309,14 @@ def test_ipv6() -> None:
         pytest.skip("needs IPv6 on loopback")
     with serving(echo, listener):
         made = connect(Target.parse(f"[::1]:{listener.getsockname()[1]}"))
-        for said in RIGHT[:9]:
-            assert run(Session.parse(said), made, LIMITS).ok, said
+        for script in RIGHT[:9]:
+            assert run(Session.parse(script), made, LIMITS).ok, script
 
 
 def test_unix_socket(unix_path: str) -> None:
     made = connect(Target.parse(f"unix:{unix_path}"))
-    for said in RIGHT[:9]:
-        assert run(Session.parse(said), made, LIMITS).ok, said
+    for script in RIGHT[:9]:
+        assert run(Session.parse(script), made, LIMITS).ok, script
 
 
 def test_unix_socket_whose_accept_queue_is_full(tmp_path: object) -> None:
@@ -327,51 +328,7 @@ def test_unix_socket_whose_accept_queue_is_full(tmp_path: object) -> None:
             first.connect(path)
             made = connect_only(Target.parse(f"unix:{path}"))
             outcome = run(Conversation(), made, replace(LIMITS, connect=0.1))
-            assert outcome.kind is Kind.REFUSED
-
-
-@pytest.mark.parametrize("said", [*RIGHT[3:7], "send (00..fa)*8000"])
-def test_tls(said: str, tls_port: int, certificates: Certificates) -> None:
-    made = connect(Target.parse(f"tls:localhost:{tls_port}", ca=certificates.cert))
-    outcome = run(Session.parse(said), made, replace(TIMED, grace=0.01))
-    assert outcome.ok, outcome.verdict.message
-
-
-def test_tls_half_close(tls_port: int) -> None:
-    made = connect(Target.parse(f"tls:127.0.0.1:{tls_port}", insecure=True))
-    outcome = run(Conversation.parse("send 61*100; await; fin"), made, LIMITS)
-    assert outcome.ok, outcome.verdict.message
-
-
-def test_tls_certificate_that_is_not_accepted(tls_port: int, certificates: Certificates) -> None:
-    made = connect(Target.parse(f"tls:127.0.0.1:{tls_port}"))
-    verdict = run(Conversation(), made, LIMITS).verdict
-    assert verdict.kind is Kind.REFUSED
-    assert "no TLS: the certificate is not accepted: self-signed" in verdict.message
-    named = Target.parse(f"tls:127.0.0.1:{tls_port}", ca=certificates.cert, server_name="b")
-    verdict = run(Conversation(), connect(named), LIMITS).verdict
-    assert "Hostname mismatch" in verdict.message
-
-
-def test_tls_with_a_server_without(right: Path) -> None:
-    made = connect(Target.parse(f"tls:127.0.0.1:{right.port}", insecure=True))
-    verdict = run(Conversation(), made, LIMITS).verdict
-    assert verdict.kind is Kind.REFUSED
-    assert "does not speak TLS" in verdict.message
-
-
-def test_tls_with_a_server_that_closes_or_hangs() -> None:
-    def closes(sock: socket.socket) -> None:
-        sock.recv(1)
-
-    for handler, complaint in ((closes, "no TLS"), (discard, "timed out")):
-        with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
-            target = Target.parse(f"tls:127.0.0.1:{listener.getsockname()[1]}", insecure=True)
-            verdict = run(
-                Conversation(), connect_only(target), replace(LIMITS, connect=0.2)
-            ).verdict
-            assert verdict.kind is Kind.REFUSED
-            assert complaint in verdict.message
+            assert outcome.kind is Fault.REFUSED
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -395,7 +352,7 @@ def test_the_proxy_header_goes_first(version: str) -> None:
     assert heads[0].startswith(b"PROXY TCP4 127.0.0.1 " if version == "v1" else b"\r\n\r\n\0")
 
 
-def test_a_path_that_hangs_takes_one_timeout_for_a_session_in_turn() -> None:
+def test_a_path_that_hangs_takes_one_timeout_for_a_sequential_session() -> None:
     began = time.monotonic()
     with Path(NOT_AN_ECHO["hanging"]) as path:
         outcome = run(
@@ -404,6 +361,6 @@ def test_a_path_that_hangs_takes_one_timeout_for_a_session_in_turn() -> None:
             Limits(stall=0.1, half_close=True),
         )
     assert time.monotonic() - began < 5
-    assert [verdict.kind for verdict in outcome.verdicts] == [Kind.STALLED] + [Kind.OK] * 99
-    assert outcome.verdicts[1].message.startswith("not held")
+    assert [verdict.kind for verdict in outcome.verdicts] == [Fault.STALLED] + [Fault.NONE] * 99
+    assert outcome.verdicts[1].message.startswith("not run")
     assert describe(outcome)[0].startswith("stalled")

@@ -30,19 +30,19 @@ def test_every_form(text: str, target: Target) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("balancer", "allowed are host:port"),
-        ("", "allowed are host:port"),
-        ("::1:7", "allowed are host:port"),
-        ("http://a:7", "port '//a:7'; allowed are"),
-        ("a:0", "port '0'; allowed are 1 to 65535"),
-        ("a:70000", "port '70000'; allowed are 1 to 65535"),
+        ("balancer", "must be host:port"),
+        ("", "must be host:port"),
+        ("::1:7", "must be host:port"),
+        ("http://a:7", "port '//a:7'; must be"),
+        ("a:0", "port '0'; must be 1 to 65535"),
+        ("a:70000", "port '70000'; must be 1 to 65535"),
         ("a:echo", "port 'echo'"),
         ("[zz]:7", "'zz' is not an IPv6 address"),
         ("unix:", "has 1 to 107 bytes"),
         ("unix:/" + "a" * 107, "has 1 to 107 bytes"),
     ],
 )
-def test_what_is_no_target(text: str, complaint: str) -> None:
+def test_invalid_targets(text: str, complaint: str) -> None:
     with pytest.raises(TargetError, match="target") as caught:
         Target.parse(text)
     assert complaint in str(caught.value)
@@ -50,13 +50,13 @@ def test_what_is_no_target(text: str, complaint: str) -> None:
 
 
 def test_options_of_tls_need_tls() -> None:
-    with pytest.raises(TargetError, match="--ca is for a tls: target"):
+    with pytest.raises(TargetError, match="--ca needs a tls: target"):
         Target.parse("a:7", ca="x")
-    with pytest.raises(TargetError, match="--insecure is for a tls: target"):
+    with pytest.raises(TargetError, match="--insecure needs a tls: target"):
         Target.parse("unix:/x", insecure=True)
     with pytest.raises(TargetError, match="--key needs --cert"):
         Target.parse("tls:a:7", key="x")
-    with pytest.raises(TargetError, match="allowed are v1 and v2"):
+    with pytest.raises(TargetError, match="must be v1 or v2"):
         Target.parse("a:7", send_proxy="v3")
 
 
@@ -76,7 +76,7 @@ def test_addresses() -> None:
         Target.parse(f"{'a' * 64}.b:7").addresses()
 
 
-def test_what_is_on_this_machine() -> None:
+def test_loopback_addresses() -> None:
     assert is_loopback((socket.AF_INET, ("127.9.9.9", 7)))
     assert is_loopback((socket.AF_INET6, ("::1", 7, 0, 0)))
     assert is_loopback((socket.AF_UNIX, "/x"))

@@ -1,0 +1,129 @@
+"""Runs a campaign for a command: terminal, reports, and the command line that repeats it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import click
+from rich.console import Console
+
+from echoproto.probe.report.html.page import write_html
+from echoproto.probe.report.json_lines import JsonLines
+from echoproto.probe.report.junit import write_junit
+from echoproto.probe.report.terminal import Terminal
+from echoproto.probe.search.campaign import Campaign
+from echoproto.probe.search.failures import SavedFailures
+from echoproto.probe.search.observer import Observer, Observers
+from echoproto.probe.search.result import CampaignResult
+from echoproto.probe.search.settings import Settings
+from echoproto.probe.wire.target import Target
+
+__all__ = ["Reports", "run_campaign"]
+
+
+@dataclass(frozen=True)
+class Reports:
+    """The files to write; None for those not asked for."""
+
+    html: Path | None = None
+    junit: Path | None = None
+    jsonl: Path | None = None
+
+    def write(self, result: CampaignResult) -> None:
+        """Write those that are written in the end.
+
+        Raises:
+            ClickException: if one cannot be written.
+        """
+        _write("--html", self.html, lambda path: write_html(result, path))
+        _write("--junit", self.junit, lambda path: write_junit(result, path))
+
+
+def run_campaign(
+    target: Target, settings: Settings, reports: Reports = Reports(), prune: bool = False
+) -> int:
+    """Run a campaign and report it.
+
+    Args:
+        target: where to connect.
+        settings: what to do.
+        reports: the files to write.
+        prune: whether to delete the saved failures that pass now.
+
+    Returns:
+        the exit code.
+
+    Raises:
+        ClickException: if a file cannot be written.
+        SavedFailuresError: if a saved failure cannot be deleted.
+    """
+    console = Console(highlight=False)
+    saved = SavedFailures()
+    for option, path in (("--html", reports.html), ("--junit", reports.junit)):
+        if path is not None:
+            _open(option, path).close()  # fails now rather than after the campaign
+    with contextlib.ExitStack() as stack:
+        terminal = stack.enter_context(Terminal(console))
+        observers: list[Observer] = [terminal]
+        lines = None
+        if reports.jsonl is not None:
+            stream = stack.enter_context(_open("--jsonl", reports.jsonl))
+            observers.append(lines := JsonLines(stream, target.words, settings))
+        command = command_line(target, settings)
+        result = Campaign(target, settings, Observers(observers), saved, command).run()
+        if lines is not None:
+            lines.end(result)
+    terminal.summary(result)
+    reports.write(result)
+    if prune:
+        for id_ in saved.prune():
+            console.print(f"deleted saved failure {id_}", soft_wrap=True)
+    return result.exit_code
+
+
+def _open(option: str, path: Path) -> TextIO:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{option} {path}: {error.strerror}") from None
+
+
+def _write(option: str, path: Path | None, write: Callable[[Path], None]) -> None:
+    if path is None:
+        return
+    try:
+        write(path)
+    except OSError as error:
+        raise click.ClickException(f"{option} {path}: {error.strerror}") from None
+
+
+def command_line(target: Target, settings: Settings) -> str:
+    """Return the command line that does the same again."""
+    words = ["echoproto", "fuzz", *target.words, "--seed", str(settings.seed)]
+    standard = Settings()
+    for option, name in (
+        ("-n", "examples"),
+        ("--max-time", "max_time"),
+        ("--retries", "retries"),
+        ("--rate", "rate"),
+        ("--parallel", "parallel"),
+    ):
+        value = getattr(settings, name)
+        if value != getattr(standard, name):
+            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    if not settings.shrink:
+        words.append("--no-shrink")
+    for option, values in (
+        ("--exclude", sorted(map(str, settings.exclude))),
+        ("--token", [token.hex(" ") for token in settings.tokens]),
+        ("--size", map(str, settings.sizes)),
+        ("--case", settings.cases),
+    ):
+        for value in values:
+            words += [option, value]
+    return shlex.join(words)
