@@ -85,17 +85,21 @@ class Instance:
 
 
 def configuration(port: int, instances: list[Instance]) -> str:
-    """The recipe, with the ports of this test."""
-    text, bound = re.subn(r"(?m)^    bind :7$", f"    bind 127.0.0.1:{port}", RECIPE)
+    """The recipe, with the ports of this test, in one thread.
+
+    With several threads, HAProxy drops a log line when another thread is writing one.
+    """
+    text, threads = re.subn(r"(?m)^global\n", "global\n    nbthread 1\n", RECIPE)
+    text, bound = re.subn(r"(?m)^    bind :7$", f"    bind 127.0.0.1:{port}", text)
     text, served = re.subn(r"(?m)^    server .*\n", "", text)
-    assert (bound, served) == (1, len(instances))
+    assert (threads, bound, served) == (1, 1, len(instances))
     for each in instances:
         text += f"    server {each.name} 127.0.0.1:{each.port} port {each.status}\n"
     return text
 
 
 class Balancer:
-    """A running HAProxy, whose log is a file: it drops lines that a pipe does not take at once."""
+    """A running HAProxy. Its log is a file: it drops lines that a pipe does not take at once."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

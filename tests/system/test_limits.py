@@ -17,6 +17,7 @@ import pytest
 
 from tests.system.conftest import Serve, in_both_lanes
 from tests.system.server import PATIENCE, Server, eventually, receive_all, say
+from tests.system.test_pressure import CONNECTION, PROGRAM
 
 pytestmark = in_both_lanes
 
@@ -184,12 +185,6 @@ def test_a_drain_flushes_a_connection_that_waits_for_its_rate(serve: Serve) -> N
     # What had been read is returned, and what had not is told.
     late = server.wait_for(r"(\d+) bytes came after the deadline and were not returned")
     assert got + int(late[1]) == 100_000
-
-
-# The published ceiling (docs/limits.rst): what the program takes, and what a
-# connection does, in bytes of memory.
-PROGRAM = 128 * 1024 * KIB
-CONNECTION = 256 * KIB
 
 
 @pytest.mark.slow

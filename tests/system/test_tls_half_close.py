@@ -20,9 +20,9 @@ import pytest
 from echoproto.probe.search.preflight import preflight
 from echoproto.probe.wire.target import Target
 from tests.system.conftest import in_both_lanes
-from tests.system.server import BIN, PATIENCE, Server, eventually, running
+from tests.system.server import BIN, PATIENCE, Server, running
 from tests.system.test_endpoints import TAC
-from tests.system.test_pressure import KIB, needs_proc
+from tests.system.test_pressure import CONNECTION, assert_stuck_clients_cost_little, needs_proc
 from tests.tls import VERSIONS, End, TLSClient, make_certificate
 
 pytest.importorskip("OpenSSL", reason="needs Twisted[tls]")
@@ -256,14 +256,11 @@ def test_close_notify_ends_a_drain(lane: str, tmp_path: Path) -> None:
 @needs_proc
 @pytest.mark.slow  # the client has much to encrypt
 def test_tiny_records_that_nobody_reads_cost_little(lane: str, tmp_path: Path) -> None:
-    clients = 10
     # The stock lane keeps each write by itself; see EchoService on tiny chunks there.
-    most = 256 * KIB if lane == "fast" else 2 * MIB
+    most = CONNECTION if lane == "fast" else 2 * MIB
     with start_ssl(lane, tmp_path) as server, ExitStack() as stack:
-        with Client(server.connect()) as client:
-            assert len(client.tell(bytes(MIB), True, True)) == MIB
-        before = server.rss()
-        for _ in range(clients):
+
+        def get_stuck() -> None:
             client = stack.enter_context(Client(server.connect()))
             client.sock.settimeout(0.1)
             end = time.monotonic() + PATIENCE
@@ -275,6 +272,5 @@ def test_tiny_records_that_nobody_reads_cost_little(lane: str, tmp_path: Path) -
             except TimeoutError:
                 pass  # full
             assert time.monotonic() < end
-        assert eventually(lambda: server.rss() - before <= clients * most, timeout=1), (
-            f"{(server.rss() - before) / clients / KIB:.0f} KiB a client"
-        )
+
+        assert_stuck_clients_cost_little(server, 5, get_stuck, most)

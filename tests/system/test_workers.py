@@ -73,8 +73,11 @@ def test_connections_spread(serve: Serve) -> None:
 
 
 def test_a_killed_worker_hurts_no_other_and_is_replaced(serve: Serve) -> None:
+    began = time.monotonic()
     server = serve("--workers", "4", "--log", "connections")
     all_listen(server, 4)
+    # How fast this machine starts processes just now.
+    took_to_start = time.monotonic() - began
     refused: list[OSError] = []
     connected = 0
     over = threading.Event()
@@ -109,9 +112,13 @@ def test_a_killed_worker_hurts_no_other_and_is_replaced(serve: Serve) -> None:
         load.start()
         killed = time.monotonic()
         os.kill(pid_of(server, 2), signal.SIGKILL)
-        server.wait_for(r"worker 2 ended \(killed by signal 9\); a new one starts in \d\.\d s")
+        ended = server.wait_for(
+            r"worker 2 ended \(killed by signal 9\); a new one starts in (\d\.\d) s"
+        )
+        delay = float(ended[1])
+        assert delay <= 1
         server.wait_for(r"(?s)worker 2 ended.*\[worker 2\] listening on")
-        assert time.monotonic() - killed < 5  # within a second where nothing else runs
+        assert time.monotonic() - killed < delay + max(4.0, 2 * took_to_start)
         over.set()
         load.join()
         for client in clients:
