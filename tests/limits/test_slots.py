@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from echoproto import EchoService, TCPEndpoint
 from echoproto.core.factory import EchoFactory
 from echoproto.limits.per_source import Limits
-from tests.ports import FakePort, turn
+from tests.fakes import FakeQueuePort, turn
 from tests.reactors import run
 
 
@@ -29,7 +29,7 @@ def test_there_are_never_more_and_nobody_waits_in_vain(
     most: int, count: int, events: list[tuple[int, int]]
 ) -> None:
     factory = EchoFactory(limits=Limits(max_connections=most))
-    ports = [FakePort(factory) for _ in range(count)]
+    ports = [FakeQueuePort(factory) for _ in range(count)]
     for port in ports:
         factory.places.guard(port)  # type: ignore[arg-type]
     for which, number in events:
@@ -48,7 +48,7 @@ def test_there_are_never_more_and_nobody_waits_in_vain(
 
 def test_ports_take_turns() -> None:
     factory = EchoFactory(limits=Limits(max_connections=1))
-    ports = [FakePort(factory) for _ in range(3)]
+    ports = [FakeQueuePort(factory) for _ in range(3)]
     for port in ports:
         factory.places.guard(port)  # type: ignore[arg-type]
         port.queued = 10
@@ -62,7 +62,7 @@ def test_ports_take_turns() -> None:
 
 def test_without_a_limit_a_port_is_left_alone() -> None:
     factory = EchoFactory()
-    port = FakePort(factory)
+    port = FakeQueuePort(factory)
     factory.places.guard(port)  # type: ignore[arg-type]
     assert "doRead" not in vars(port)
 

@@ -17,7 +17,7 @@ from echoproto.core.factory import EchoFactory
 from echoproto.limits.per_source import Limits
 from echoproto.workers.channel import Messages, encode
 from echoproto.workers.shared_limits import LeasedSlots, LimitCoordinator, RemoteSourceLimit
-from tests.ports import CLIENT, FakePort, turn
+from tests.fakes import CLIENT, FakeQueuePort, turn
 from tests.transports import TCPLikeTransport
 
 
@@ -41,7 +41,7 @@ class Worker:
         self._from_parent = from_parent
         self._from_worker = Messages()
         arbiter.listen_to(name, self._from_worker)
-        self.port = FakePort(self.factory)
+        self.port = FakeQueuePort(self.factory)
         self.factory.places.guard(self.port)  # type: ignore[arg-type]
 
     def _tell(self, kind: str, **members: Any) -> None:
@@ -66,7 +66,7 @@ class Worker:
             self.port.made.popleft().connectionLost(Failure(ConnectionDone()))
 
 
-class House:
+class Cluster:
     """A parent and its workers."""
 
     def __init__(self, count: int, **limits: Any) -> None:
@@ -115,10 +115,10 @@ EVENTS = st.tuples(
 def test_places_are_exact_however_the_messages_cross(
     most: int, count: int, events: list[tuple[str, int, int]]
 ) -> None:
-    house = House(count, max_connections=most)
+    cluster = Cluster(count, max_connections=most)
     for event, which, number in events:
         name = "abc"[which % count]
-        worker = house.workers[name]
+        worker = cluster.workers[name]
         if event == "come":
             worker.port.queued += number
         elif event == "leave":
@@ -131,34 +131,34 @@ def test_places_are_exact_however_the_messages_cross(
             worker.hears()
         else:
             # The queue is the parent's too: the next one finds it as it was.
-            waiting = house.kill(name)
-            house.workers[name].port.queued = waiting
-        assert house.live <= most
-    house.settle()
-    waiting = sum(worker.port.queued for worker in house.workers.values())
-    assert house.live == most or not waiting
+            waiting = cluster.kill(name)
+            cluster.workers[name].port.queued = waiting
+        assert cluster.live <= most
+    cluster.settle()
+    waiting = sum(worker.port.queued for worker in cluster.workers.values())
+    assert cluster.live == most or not waiting
     # All come in at last, and nothing was refused.
     for _ in range(1000):
-        if not (house.live or sum(worker.port.queued for worker in house.workers.values())):
+        if not (cluster.live or sum(worker.port.queued for worker in cluster.workers.values())):
             break
-        for worker in house.workers.values():
+        for worker in cluster.workers.values():
             worker.one_leaves()
-        house.settle()
-        assert house.live <= most
-    assert house.live == 0
+        cluster.settle()
+        assert cluster.live <= most
+    assert cluster.live == 0
     assert not any(
-        worker.port.queued or worker.factory.refused for worker in house.workers.values()
+        worker.port.queued or worker.factory.refused for worker in cluster.workers.values()
     )
 
 
 def test_a_worker_has_no_place_in_stock() -> None:
-    house = House(2, max_connections=1)
-    a, b = house.workers.values()
+    cluster = Cluster(2, max_connections=1)
+    a, b = cluster.workers.values()
     a.port.queued = 1
-    house.settle()
+    cluster.settle()
     a.one_leaves()
     b.port.queued = 1
-    house.settle()
+    cluster.settle()
     assert (a.factory.live, b.factory.live) == (0, 1)
 
 
@@ -173,37 +173,37 @@ def leave(connection: Connection) -> None:
 
 
 def test_a_source_is_counted_over_all_workers() -> None:
-    house = House(2, max_per_source=2)
-    a, b = house.workers.values()
+    cluster = Cluster(2, max_per_source=2)
+    a, b = cluster.workers.values()
     connections = [enter(each) for each in (a, b, a, b)] + [enter(b, "192.0.2.2")]
-    house.settle()
+    cluster.settle()
     assert [each.refused for each in connections] == [None, None, "source", "source", None]
     leave(connections[0])
     again, over = enter(b), enter(b)
-    house.settle()
+    cluster.settle()
     assert (again.refused, over.refused) == (None, "source")
 
 
 def test_what_a_dead_worker_had_is_free() -> None:
-    house = House(2, max_per_source=1)
-    enter(house.workers["a"])
-    house.settle()
-    house.kill("a")
-    again = enter(house.workers["b"])
-    house.settle()
+    cluster = Cluster(2, max_per_source=1)
+    enter(cluster.workers["a"])
+    cluster.settle()
+    cluster.kill("a")
+    again = enter(cluster.workers["b"])
+    cluster.settle()
     assert again.refused is None
 
 
 def test_nothing_is_lost_while_the_answer_is_awaited() -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
+    cluster = Cluster(1, max_per_source=1)
+    (worker,) = cluster.workers.values()
     connection = enter(worker)
     transport = connection.transport
     assert transport.producerState == "paused"
     connection.dataReceived(b"some ")
     connection.dataReceived(b"data")
     assert transport.value() == b""
-    house.settle()
+    cluster.settle()
     assert transport.value() == b"some data"
     assert transport.producerState == "producing"
     connection.dataReceived(b"!")
@@ -211,40 +211,40 @@ def test_nothing_is_lost_while_the_answer_is_awaited() -> None:
 
 
 def test_half_close_waits_for_the_answer_too() -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
+    cluster = Cluster(1, max_per_source=1)
+    (worker,) = cluster.workers.values()
     connection = enter(worker)
     connection.dataReceived(b"data")
     connection.readConnectionLost()
     assert "loseConnection" not in connection.transport.calls
-    house.settle()
+    cluster.settle()
     assert connection.transport.value() == b"data"
     assert "loseConnection" in connection.transport.calls
 
 
 def test_who_is_gone_before_the_answer_takes_no_place() -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
+    cluster = Cluster(1, max_per_source=1)
+    (worker,) = cluster.workers.values()
     leave(enter(worker))
-    house.settle()
+    cluster.settle()
     again = enter(worker)
-    house.settle()
+    cluster.settle()
     assert again.refused is None
     assert worker.factory.live == 1
 
 
 def test_a_drain_that_comes_before_the_answer() -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
+    cluster = Cluster(1, max_per_source=1)
+    (worker,) = cluster.workers.values()
     connection = enter(worker)
     connection.dataReceived(b"data")
     connection.finish()
-    house.settle()
+    cluster.settle()
     assert connection.bytes_discarded == 4
     leave(connection)
-    house.settle()
+    cluster.settle()
     again = enter(worker)
-    house.settle()
+    cluster.settle()
     assert again.refused is None
 
 
@@ -252,14 +252,14 @@ def test_a_drain_that_comes_before_the_answer() -> None:
     st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["come", "leave", "hear", "kill"])))
 )
 def test_sources_are_exact_however_the_messages_cross(events: list[tuple[str, str]]) -> None:
-    house = House(2, max_per_source=2)
+    cluster = Cluster(2, max_per_source=2)
     inside: dict[str, list[Connection]] = {"a": [], "b": []}
 
     def heard() -> int:
         return sum(each.source is not None for name in "ab" for each in inside[name])
 
     for name, event in events:
-        worker = house.workers[name]
+        worker = cluster.workers[name]
         if event == "come":
             inside[name].append(enter(worker))
         elif event == "leave" and inside[name]:
@@ -268,28 +268,28 @@ def test_sources_are_exact_however_the_messages_cross(events: list[tuple[str, st
             if not worker.parent_hears():
                 worker.hears()
         elif event == "kill":
-            house.kill(name)
+            cluster.kill(name)
             inside[name] = []
         assert heard() <= 2
-    house.settle()
+    cluster.settle()
     for name in "ab":
         for each in inside[name]:
             leave(each)
-    house.settle()
-    first, second, third = (enter(house.workers["a"]) for _ in range(3))
-    house.settle()
+    cluster.settle()
+    first, second, third = (enter(cluster.workers["a"]) for _ in range(3))
+    cluster.settle()
     assert [each.refused for each in (first, second, third)] == [None, None, "source"]
 
 
 @pytest.mark.parametrize("log", ["connections", "chunks"])
 def test_what_is_logged_waits_for_the_answer(log: str) -> None:
-    house = House(1, max_per_source=1)
-    (worker,) = house.workers.values()
-    factory = EchoFactory(log, limits=house.limits)
+    cluster = Cluster(1, max_per_source=1)
+    (worker,) = cluster.workers.values()
+    factory = EchoFactory(log, limits=cluster.limits)
     factory.sources = worker.factory.sources
     worker.factory = factory
     connection = enter(worker)
     connection.dataReceived(b"data")
     assert not connection.told
-    house.settle()
+    cluster.settle()
     assert connection.told
