@@ -37,6 +37,22 @@ def serve(lane: str) -> Iterator[Serve]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    """A server for tests that only connect to it, and read nothing that others change."""
+    with running(twistd()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[Server]:
+    """The same with four workers, which log connections."""
+    with running(twistd("--workers", "4", "--log", "connections")) as server:
+        for number in range(1, 5):
+            server.wait_for(rf"\[worker {number}\] listening on")
+        yield server
+
+
 @pytest.fixture
 def report(
     request: pytest.FixtureRequest, record_property: Callable[[str, object], None]

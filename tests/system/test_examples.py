@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.system.conftest import Serve
 from tests.system.server import BIN, PATIENCE, Server, running, say
 from tests.system.test_connections import needs_ipv6
 
@@ -62,7 +61,7 @@ def test_embedded() -> None:
     assert run(sys.executable, str(EXAMPLES / "embedded.py")) == "b'data'\n"
 
 
-def test_ask(serve: Serve) -> None:
-    where = f"tcp:127.0.0.1:{serve().port}"
+def test_ask(shared_server: Server) -> None:
+    where = f"tcp:127.0.0.1:{shared_server.port}"
     said = run(sys.executable, str(EXAMPLES / "ask.py"), where, "Hello, echo")
     assert said == "11 bytes came back, identical\n"

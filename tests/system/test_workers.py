@@ -58,16 +58,19 @@ def refused_soon(server: Server) -> None:
         assert time.monotonic() < end
 
 
-def test_connections_spread(serve: Serve) -> None:
-    server = serve("--workers", "4", "--log", "connections")
-    all_listen(server, 4)
+def test_connections_spread(shared_cluster: Server) -> None:
+    server, before = shared_cluster, shared_cluster.log.count("opened")
+
+    def opened() -> list[str]:
+        return re.findall(r"\[worker (\d)\] opened", server.log)[before:]
+
     with ExitStack() as clients:
         for _ in range(400):
             client = clients.enter_context(server.connect())
             client.sendall(b"data")
             assert client.recv(4) == b"data"
-        server.wait_for_times("opened", 400)
-        shares = [len(re.findall(rf"\[worker {n}\] opened", server.log)) for n in range(1, 5)]
+        server.wait_for_times("opened", before + 400)
+        shares = [opened().count(number) for number in "1234"]
     assert sum(shares) == 400
     assert max(shares) <= 200
 
@@ -254,12 +257,10 @@ def test_one_worker_is_this_process_and_0_is_one_a_core(serve: Serve) -> None:
     all_listen(many, cores)
 
 
-def test_a_port_that_somebody_has_is_not_shared(serve: Serve) -> None:
-    server = serve("--workers", "2")
-    all_listen(server, 2)
-    second = serve("--workers", "2", "--port", str(server.port))
+def test_a_port_that_somebody_has_is_not_shared(serve: Serve, shared_cluster: Server) -> None:
+    second = serve("--workers", "2", "--port", str(shared_cluster.port))
     assert second.wait() == 1
-    assert f"--port {server.port}: in use on 127.0.0.1" in second.log
+    assert f"--port {shared_cluster.port}: in use on 127.0.0.1" in second.log
 
 
 def test_reuse_port_lets_independent_processes_share(serve: Serve) -> None:
