@@ -1,4 +1,4 @@
-"""What goes in comes out: whole, in order, under every reactor."""
+"""What is sent comes back, complete and in order, under every reactor."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_reader_that_starts_only_after_fin_gets_all(server: Server) -> None:
         sender = threading.Thread(target=lambda: client.sendall(payload))
         sender.start()
         back = b""
-        # The sender is stuck until somebody reads; take just enough for it.
+        # The sender is blocked until the client reads; read just enough for it.
         while sender.is_alive():
             back += client.recv(1 << 16)
         sender.join()

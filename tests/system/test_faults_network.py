@@ -1,4 +1,4 @@
-"""What a network can do to connections: each comes back whole, and the service stays well.
+"""Faults of a network: every connection comes back complete, and the service stays healthy.
 
 Each test reports how long it took until all was normal; with ``-s`` the figures
 are shown. docs/reliability.rst has those of one machine.
@@ -49,7 +49,7 @@ def serve(link: Link) -> Iterator[Callable[..., Server]]:
 
 
 def seconds_of_one(link: Link, server: Server) -> float:
-    """Hold a connection of a round trip; return how long it took, from the first SYN."""
+    """Make one round trip on a new connection; return its seconds, from the first SYN."""
     began = time.monotonic()
     with link.client.connect(server.port, PATIENCE) as client:
         assert say(client, b"data") == b"data"
@@ -182,7 +182,7 @@ def test_zero_windows_held(
 
 
 def flood(link: Link, port: int, syns: int) -> None:
-    """Send SYNs from addresses that nobody has."""
+    """Send SYNs from addresses that no host has."""
     for n in range(syns):
         link.to_server(syn(f"198.18.{n >> 8}.{n & 255}", 40000, port))
 

@@ -1,7 +1,7 @@
-"""HAProxy in front of three of ours, as docs/deploy has it, through a bad day.
+"""HAProxy in front of three instances, as docs/deploy shows, while instances end.
 
 One is killed with -9, one restarted, one drained, under a load of connections.
-What an instance has accepted comes back whole, unless it is the one killed.
+Connections that an instance has accepted come back complete, except on the killed one.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def test_only_the_killed_ones_connections_are_lost(tmp_path: Path) -> None:
         for each in (restarted, drained):
             # HAProxy was told of the drain by /readyz, and not by a closed port.
             balancer.wait_for(rf"Server echoes/{each.name} is DOWN.*503")
-        # PROXY v2 tells the instance who the client is.
+        # PROXY v2 gives the instance the client's address.
         known = set(re.findall(r"closed (127\.[\d.]+):\d+", restarted.server.log))
         assert known == {held.source for held in load.held} & known
         assert len(known) >= 20

@@ -34,7 +34,7 @@ def start(serve: Serve, workers: int, *arguments: str) -> Server:
 
 @contextmanager
 def clients_of(server: Server, number: int, first: bytes = b"") -> Iterator[list[socket.socket]]:
-    """So many clients, each of which has said something."""
+    """This many clients, each of which has sent something."""
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(number)]
         for client in clients:
@@ -43,7 +43,7 @@ def clients_of(server: Server, number: int, first: bytes = b"") -> Iterator[list
 
 
 def serve_in_turn(clients: list[socket.socket], most: int) -> None:
-    """Take the answers, and leave, until all have been served by turns."""
+    """Read an answer and disconnect, one client after another, until all are served."""
     waiting = set(clients)
     while waiting:
         answered, _, _ = select.select(waiting, [], [], PATIENCE)
@@ -135,7 +135,7 @@ def test_what_a_killed_worker_had_is_free_again(serve: Serve) -> None:
 
 @contextmanager
 def stuck(server: Server) -> Iterator[socket.socket]:
-    """A client that has filled the path and takes nothing."""
+    """A client that has filled the path and reads nothing."""
     with server.connect() as client:
         client.setblocking(False)
         try:
@@ -221,7 +221,7 @@ def test_two_thousand_slow_readers_stay_below_the_ceiling(
             with capsys.disabled():
                 print(
                     f"\n{lane}: {base >> 20} MiB at first, {most >> 20} MiB with {number} "
-                    f"slow readers ({(most - base) // number // KIB} KiB each, who pushed "
+                    f"slow readers ({(most - base) // number // KIB} KiB each, which pushed "
                     f"{sent >> 20} MiB); the ceiling is {ceiling >> 20} MiB"
                 )
             assert most < ceiling
@@ -236,7 +236,7 @@ def test_two_thousand_slow_readers_stay_below_the_ceiling(
 
 
 def push(server: Server, clients: list[socket.socket]) -> tuple[int, int]:
-    """Push until nobody takes any more; return the most memory seen, and the bytes sent."""
+    """Push until nothing more is taken; return the peak memory, and the bytes sent."""
     chunk = bytes(64 * KIB)
     most = sent = rounds = 0
     with select.epoll() as epoll:

@@ -45,7 +45,7 @@ in_all_modes = pytest.mark.parametrize(
 def kinds_and_modes(
     modes: Iterable[str], quick: Collection[tuple[str, str]]
 ) -> pytest.MarkDecorator:
-    """All that there is to test, of which little is not slow."""
+    """All combinations; those that are not quick are marked slow."""
     return pytest.mark.parametrize(
         ("kind", "mode"),
         [

@@ -168,7 +168,7 @@ def test_more_clients_than_descriptors(serve: Serve, lane: str, report: Report) 
                 client.sendall(b"data")
         answered: list[socket.socket] = []
         ended: list[socket.socket] = []
-        # Those are in that the descriptors suffice for; in the stock lane the others are closed.
+        # The descriptors suffice for some clients; in the stock lane the others are closed.
         turned_away = 0 if lane == "fast" else 120 - 64
         while len(answered) < 30 or len(ended) < turned_away:
             readable, _, _ = select.select(clients, [], [], PATIENCE)
@@ -182,20 +182,20 @@ def test_more_clients_than_descriptors(serve: Serve, lane: str, report: Report) 
         before = server.cpu_ticks()
         time.sleep(1.0)  # a spinning server shows in the time that it takes
         assert server.cpu_ticks() - before < 10
-        # Nobody who is in has noticed.
+        # Existing connections are unaffected.
         for client in answered:
             client.sendall(b"more")
             assert client.recv(4) == b"more"
         if lane == "fast":
             assert not ended
             assert server.log.count("no room for one more connection") == 1
-            # Who waits is served when others leave.
+            # Waiting clients are served when others disconnect.
             for client in answered:
                 client.close()
             left = time.monotonic()
             for client in clients[:30]:
                 assert client.recv(4) == b"data"
-            report("30 who waited served after", f"{time.monotonic() - left:.3f} s")
+            report("30 waiting clients served after", f"{time.monotonic() - left:.3f} s")
     with connected_again(server) as client:
         assert say(client, b"data") == b"data"
     assert "Traceback" not in server.log

@@ -1,4 +1,4 @@
-"""PROXY headers on real sockets: half-close survives, and the true source is told."""
+"""PROXY headers on real sockets: half-close works, and the true source is logged."""
 
 from __future__ import annotations
 

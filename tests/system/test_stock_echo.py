@@ -78,7 +78,7 @@ def test_30_mib_before_fin() -> None:
     with ours() as server:
         assert lost_of_30_mib(server) == 0
     with stock() as server:
-        # It depends on who is faster: not every time, but soon.
+        # It depends on which side is faster: not every time, but soon.
         assert any(lost_of_30_mib(server) for _ in range(20))
 
 

@@ -1,4 +1,4 @@
-"""close_notify over TLS, in both lanes: all that was said before it comes back."""
+"""close_notify over TLS, in both lanes: all that was sent before it comes back."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_strangers_and_failures_leave_no_line(server: Server) -> None:
                     with suppress(ConnectionError):
                         while sock.recv(1 << 16):
                             pass
-    # A client that trusts nobody, and one that has nothing in common.
+    # A client that trusts no certificate, and one that has no version in common.
     context = ssl.create_default_context()
     with server.connect() as sock, pytest.raises(ssl.SSLError):
         context.wrap_socket(sock, server_hostname="localhost")

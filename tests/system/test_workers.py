@@ -1,4 +1,4 @@
-"""Several processes on one port: what a client, an operator and a kill -9 see of it."""
+"""Several processes on one port: as clients and operators see them, and after kill -9."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def all_listen(server: Server, count: int) -> None:
 
 
 def pid_of(server: Server, number: int) -> int:
-    """The process that is this worker now."""
+    """Return the pid of a worker's current process."""
     return int(re.findall(rf"worker {number} started, pid (\d+)", server.log)[-1])
 
 
 def gone(pid: int) -> bool:
-    """Tell whether a process has ended; one that nobody has reaped counts."""
+    """Tell whether a process has ended; a zombie has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -91,8 +91,8 @@ def test_a_killed_worker_hurts_no_other_and_is_replaced(serve: Serve) -> None:
             try:
                 with server.connect() as client:
                     client.sendall(b"new")
-                    # Who is accepted by the worker that dies loses the
-                    # connection with it; nobody is turned away.
+                    # A connection that the killed worker had accepted is lost
+                    # with it. No client is refused.
                     client.recv(3)
             except ConnectionRefusedError as error:
                 refused.append(error)
