@@ -19,8 +19,8 @@ from benchmarks.works import Work, works
 
 T = TypeVar("T")
 
-# Many short rounds rather than a few long ones: noise comes in bursts of seconds, and peers that
-# are compared should meet the same.
+# Many short rounds rather than a few long ones: noise comes in bursts of seconds, and should hit
+# all peers that are compared.
 FULL = Timing(seconds=0.5, warmup=0.1)
 FULL_ROUNDS = 15
 QUICK = Timing(seconds=0.2, warmup=0.05)
@@ -29,41 +29,47 @@ PLOT_ROUNDS = 5
 SMOKE = Timing(seconds=0.05, warmup=0.01)
 
 
-def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure echoproto and other echo servers in one interleaved run.",
         epilog=f"Peers: {', '.join(peer.name for peer in PEERS)}. "
-        f"Works: {', '.join(work.name for work in works(0))}.",
+        f"Workloads: {', '.join(work.name for work in works(0))}.",
     )
     short = parser.add_mutually_exclusive_group()
     short.add_argument(
         "--quick",
         action="store_true",
-        help=f"under a minute: short runs, by default only of {', '.join(COMPARED)}",
+        help=f"short runs, under a minute in total; by default only {', '.join(COMPARED)}",
     )
     short.add_argument(
         "--smoke",
         action="store_true",
-        help="a few seconds, for correctness only: no figure is judged or printed",
+        help="check correctness only, in a few seconds; print and judge no figures",
     )
     parser.add_argument(
-        "--peers", metavar="A,B", help="the peers to measure (default: all that are installed)"
+        "--peers", metavar="A,B", help="peers to measure (default: all that are installed)"
     )
-    parser.add_argument("--works", metavar="X,Y", help="the works to do (default: all)")
+    parser.add_argument("--works", metavar="X,Y", help="workloads to run (default: all)")
     parser.add_argument(
         "--rounds",
         type=int,
         metavar="N",
-        help=f"rounds (default: {FULL_ROUNDS}; {QUICK_ROUNDS} with --quick)",
+        help=f"number of rounds (default: {FULL_ROUNDS}; {QUICK_ROUNDS} with --quick)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement to FILE")
     parser.add_argument(
         "--plots",
         type=Path,
         metavar="DIR",
-        help="measure cost against connections and message size too, and draw it there as SVG",
+        help="also plot cost against connections and message size; write SVG files to DIR",
     )
+    return parser
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check a command line; name the chosen peers and workloads."""
+    parser = _parser()
     parsed = parser.parse_args(words)
     if parsed.rounds is not None and parsed.rounds < 1:
         parser.error(f"argument --rounds: {parsed.rounds}: at least 1 is needed")
@@ -106,15 +112,19 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
 
 def main(words: Sequence[str] | None = None) -> int:
     """
-    Run the command line `words`; return the exit code: 1 if a peer was at fault.
+    Run a command line.
 
-    Goals that are not met are no error.
+    Arguments:
+        words: the arguments; None for those of this process.
+
+    Returns:
+        The exit code: 1 if a peer was at fault. A goal that is not met is not an error.
     """
     arguments = _arguments(words)
     if sys.platform != "linux":
-        print("benchmarks: they need Linux: epoll, /proc and pinning to cores", file=sys.stderr)
+        print("benchmarks: Linux is required: epoll, /proc, CPU affinity", file=sys.stderr)
         return 2
-    # Ended by a signal, every server and load generator ends with us, as after Ctrl-C.
+    # Ended by a signal, it ends every server and load generator too, as after Ctrl-C.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _end)
     missing = {peer.name: why for peer in arguments.chosen_peers if (why := peer.missing())}
@@ -122,7 +132,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for name, why in missing.items():
         print(f"missing: {name}: {why}")
     if not peers:
-        print("benchmarks: none of the peers asked for can run here", file=sys.stderr)
+        print("benchmarks: none of the requested peers can run here", file=sys.stderr)
         return 1
     try:
         compiled("load.c")
@@ -135,7 +145,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print("benchmarks: interrupted", file=sys.stderr)
         return 130
     finally:
-        # All is ended where it was started, but for what a signal interrupted in its start.
+        # Each process is ended where it is started; this ends one whose start was interrupted.
         end_descendants()
     for line in run.left_out:
         print(f"left out: {line}")
@@ -149,7 +159,7 @@ def _smoke(arguments: argparse.Namespace, peers: list[Peer]) -> Run:
     _progress("")
     for work in arguments.chosen_works:
         right = [peer.name for peer in peers if run.of(peer.name, work.name)]
-        print(f"{work.name}: every byte right: {', '.join(right) or 'nobody'}")
+        print(f"{work.name}: every byte right: {', '.join(right) or 'none'}")
     return run
 
 
@@ -158,7 +168,7 @@ def _measure(arguments: argparse.Namespace, peers: list[Peer], missing: dict[str
     rounds = arguments.rounds or rounds
     cores = Cores.allowed()
     if cores.server is None:
-        print("only one core is allowed: server and load share it, so take no figure for good")
+        print("only one core is allowed: server and load share it; the figures are unreliable")
     chosen: list[Work] = arguments.chosen_works
     run = run_rounds(peers, chosen, rounds, timing, cores, _progress, (OURS, UVLOOP))
     _progress("")
@@ -180,7 +190,7 @@ def _measure(arguments: argparse.Namespace, peers: list[Peer], missing: dict[str
 
 
 def _plot(folder: Path, run: Run, peers: list[Peer], rounds: int, cores: Cores) -> None:
-    """Measure what the plots show, add it to `run`, and draw."""
+    """Measure the workloads of the plots, add them to `run`, and draw."""
     for plot in plots.PLOTS:
         points = run_rounds(peers, plot.works, rounds, QUICK, cores, _progress)
         _progress("")

@@ -1,4 +1,4 @@
-"""Compiles the load generator and the peers that need it into the user's cache, once a source."""
+"""Compiles the load generator and some peers into the user's cache, once per source."""
 
 import hashlib
 import os
@@ -9,28 +9,26 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-#: The compilers by the ending of the source, with their options before ``-o``.
+#: The compilers by the suffix of the source, with their options before ``-o``.
 COMPILERS = {".c": ("cc", "-O2", "-Wall", "-Wextra"), ".go": ("go", "build")}
 
 
 class BuildError(Exception):
-    """The compiler is missing or refused; the text says which."""
+    """The compiler is missing or failed; the message says which."""
 
 
 def compiler_missing(source: str) -> str | None:
-    """
-    Say why `source`, relative to this folder, cannot be compiled here; None if it can.
-    """
+    """Return why a source, relative to this folder, cannot be compiled here; None if it can."""
     command = COMPILERS[Path(source).suffix][0]
     return None if shutil.which(command) else f"{command} is not installed"
 
 
 def compiled(source: str) -> Path:
     """
-    Return the program made from `source`, relative to this folder; compiles it if it changed.
+    Return the program of a source, relative to this folder; compile it if it has changed.
 
     Raises:
-        BuildError: no compiler, or it failed.
+        BuildError: there is no compiler, or it failed.
     """
     text = (HERE / source).read_bytes()
     command = COMPILERS[Path(source).suffix]
@@ -44,7 +42,7 @@ def compiled(source: str) -> Path:
     if program.exists():
         return program
     folder.mkdir(parents=True, exist_ok=True)
-    # Made beside its place and then renamed, so that two runs at once cannot see half a program.
+    # It is renamed when it is complete, so that concurrent runs never see half a program.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / "program"
         result = subprocess.run(

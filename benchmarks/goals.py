@@ -1,4 +1,4 @@
-"""What the project wants to reach, each a ratio or a size, judged on one run."""
+"""The performance goals of the project. Each is a ratio or a size, judged on one run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ UVLOOP = "uvloop-protocol"
 LIMIT = "c-epoll"
 STOCK = "twisted"
 
-#: The peers that the goals speak of.
+#: The peers that the goals refer to.
 COMPARED = (OURS, UVLOOP, LIMIT, STOCK)
 
 Quantity = Callable[[Measurement], float]
 
-#: A peer and a work, by their names.
+#: A peer and a workload, by name.
 Place = tuple[str, str]
 
 
@@ -27,13 +27,13 @@ class Goal:
 
     Attributes:
         title: what is compared.
-        quantity: what of a measurement is looked at.
-        work: the work at which ours is looked at.
-        peer: whom ours is divided by; None for no division.
-        peer_work: the work of that peer, if it is another one.
-        limit: where the goal lies.
+        quantity: the figure that is taken from a measurement.
+        work: the workload of ours.
+        peer: the peer whose figure ours is divided by; None for no division.
+        peer_work: the workload of that peer, if it differs.
+        limit: the value to reach.
         at_least: whether more is better.
-        unit: of the quantity where nothing is divided.
+        unit: the unit of the quantity, where nothing is divided.
     """
 
     title: str
@@ -49,11 +49,11 @@ class Goal:
 @dataclass(frozen=True)
 class Verdict:
     """
-    What became of a goal.
+    Whether a goal was met.
 
     Attributes:
         goal: the goal.
-        found: over the rounds; None if it was not measured.
+        found: the measured value over the rounds; None if it was not measured.
     """
 
     goal: Goal
@@ -70,7 +70,7 @@ class Verdict:
 
     @property
     def within_spread(self) -> bool:
-        """Whether the limit lies between the quartiles, so that many a round says the opposite."""
+        """Whether the limit is between the quartiles: many rounds contradict the verdict."""
         return self.found is not None and self.found.low <= self.goal.limit <= self.found.high
 
 
@@ -127,14 +127,14 @@ def ratios(run: Run, quantity: Quantity, ours: Place, theirs: Place) -> list[flo
     """
     Return `quantity` of `ours` divided by that of `theirs`, for each round that has both.
 
-    Within a round, so that what slows the whole machine for a while slows both.
+    Ratios are taken within a round, so that whatever slows the machine for a while slows both.
     """
     below = {m.round: quantity(m) for m in run.of(*theirs)}
     return [quantity(m) / below[m.round] for m in run.of(*ours) if m.round in below]
 
 
 def values(run: Run, goal: Goal) -> list[float]:
-    """Return the value of `goal` for each round in which all that it needs was measured."""
+    """Return the value of a goal for each round that has all its measurements."""
     ours = (OURS, goal.work)
     if goal.peer is None:
         return [goal.quantity(m) for m in run.of(*ours)]

@@ -1,7 +1,7 @@
 /* The load generator: one thread, one epoll set, every byte checked.
  *
- * Goals, in this order: never call a wrong answer right; never hide a stall; cost less per echo
- * than the server it measures.
+ * Goals, in this order: never accept a wrong answer; never hide a stall; cost less per echo than
+ * the server it measures.
  *
  * What is sent: connection i sends the byte stream  pattern[(start_i + p) mod PERIOD],  p = 0, 1, ...
  * where pattern is fixed random noise and start_i differs between connections.  A byte that is
@@ -11,19 +11,19 @@
  * Modes:
  *   pingpong  each connection sends one message and sends the next when it is back (closed loop)
  *   stream    each connection keeps up to one message in flight, sending and receiving at once
- *   open      messages leave at a fixed rate, whatever comes back.  Latency counts from the time
- *             at which a message should have left, so a stall is seen by every message that it
- *             delays and not by one alone ("coordinated omission")
+ *   open      messages are sent at a fixed rate, whatever comes back.  Latency counts from the time
+ *             at which a message should have been sent, so a stall shows in every message that it
+ *             delays, not only in one ("coordinated omission")
  *   accept    connect, echo one message, half-close, wait for the end, close
  *   histogram reads numbers from stdin and prints their quantiles: for the test of the histogram
  *
- * How it talks to its parent, on stdin and stdout, a line each:
+ * Steps, as lines on stdout (>) and stdin (<):
  *   > warm    connected, warmed up and quiet       < anything
  *   > idle    the idle neighbours are open         < anything
  *   > done    the measured run is over and quiet   < anything
  *   > {...}   the result; all connections closed cleanly
- * At a fault the next line is {"fault": "what happened"} and the exit code is 1.  When its stdin
- * ends, it exits.
+ * At a fault the next line is {"fault": "what happened"} and the exit code is 1.  It exits when
+ * its stdin ends.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -46,7 +46,7 @@
 
 #define PERIOD 131071u       /* prime, so that no power of two of bytes is a multiple of it */
 #define CHUNK (256u * 1024u) /* most that one recv() or send() moves */
-#define FIRST_MESSAGE 64u    /* what a new connection echoes to show that it is served */
+#define FIRST_MESSAGE 64u    /* what a new connection echoes to prove that it is served */
 #define CONNECTING_AT_ONCE 10 /* a short accept queue must not overflow */
 #define SOURCES 32           /* 127.0.0.2 and up: 28,232 ports to each */
 
@@ -127,7 +127,7 @@ struct connection {
     uint64_t sent, received;    /* bytes of this connection's stream */
     uint64_t due;               /* bytes that may have left by now */
     uint64_t base;              /* where the present run began in the stream */
-    uint64_t completed;         /* messages of the present run that are back */
+    uint64_t completed;         /* messages of the present run that came back */
     uint64_t began[4];          /* when message k left: at k % 4 */
 };
 
@@ -173,7 +173,7 @@ __attribute__((format(printf, 1, 2), noreturn)) static void fault(const char *fo
     exit(1);
 }
 
-/* Tells the parent where we are and waits until it answers. */
+/* Reports a step to the parent and waits until it answers. */
 static void tell(const char *what)
 {
     char line[16];
@@ -509,8 +509,8 @@ static void run(double seconds)
     if (mode == STREAM)
         for (unsigned i = 0; i < active; i++)
             keep_streaming(&connections[i], now_ns());
-    /* What is on its way comes home and is counted. A peer that fell far behind an open loop gets
-     * as long again as the run was; after that it is overloaded, and its latency has no meaning. */
+    /* Messages in flight are completed and counted. A peer that fell far behind an open loop gets
+     * the length of the run once more; after that it is overloaded, and its latency has no meaning. */
     uint64_t patience = run_ends + (uint64_t)((seconds + stall) * 1e9);
     while (mode == ACCEPT ? unfinished > 0 : !quiet(0, active)) {
         turn(100);
@@ -608,7 +608,7 @@ int main(int argc, char **argv)
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     connections = calloc(active + idle, sizeof *connections);
     make_pattern();
-    /* The last guard: whatever goes wrong, here or in the peer, this process ends. */
+    /* A last guard: whatever goes wrong, here or in the peer, this process ends. */
     alarm((unsigned)(2 * (seconds + warmup) + 4 * stall + 60));
 
     for (unsigned i = 0; i < active + idle; i++)

@@ -1,4 +1,4 @@
-"""Drives the load generator, load.c: starts it against a port and follows it step by step."""
+"""Runs the load generator, load.c, against a port and follows it step by step."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from benchmarks.works import Work
 
 
 class FaultError(Exception):
-    """The peer answered wrongly, closed, or stalled; the text says on which byte or when."""
+    """The peer sent a wrong byte, closed, or stalled; the message says which byte, or when."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Timing:
 
     Attributes:
         seconds: how long new messages are sent.
-        warmup: seconds before that, which do not count.
-        stall: seconds without any byte after which a peer is at fault.
+        warmup: seconds before that, which are not counted.
+        stall: seconds without a byte after which a peer is at fault.
     """
 
     seconds: float
@@ -33,7 +33,7 @@ class Timing:
 
 
 class Load:
-    """A running load generator; see the head of load.c for the steps."""
+    """A running load generator; the comment at the top of load.c describes the steps."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -43,11 +43,11 @@ class Load:
         Wait until it reports `step`.
 
         Raises:
-            FaultError: it found the peer at fault, or ended without a word.
+            FaultError: the peer is at fault, or the load generator ended.
         """
         line = self._line()
         if line != step:
-            raise FaultError(f"the load generator said {line!r} where {step!r} was due")
+            raise FaultError(f"the load generator printed {line!r}, expected {step!r}")
 
     def go_on(self) -> None:
         """Let it take the next step."""
@@ -56,7 +56,7 @@ class Load:
             self._process.stdin.write("\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it ended; the next wait_for() says why
+            pass  # it ended; the next wait_for() reports why
 
     def result(self) -> dict[str, Any]:
         """
@@ -85,10 +85,11 @@ def load(
     work: Work, port: int, timing: Timing, core: int | None, rate: float | None = None
 ) -> Iterator[Load]:
     """
-    Run the load generator for `work` against 127.0.0.1:`port` on `core`; it ends with the block.
+    Run the load generator against a port of 127.0.0.1; it is killed when the block ends.
 
     Arguments:
-        rate: messages a second, for a work of mode ``open``.
+        core: the core that it runs on, or None for any.
+        rate: messages per second, for a workload of mode ``open``.
 
     Raises:
         BuildError: it cannot be compiled.

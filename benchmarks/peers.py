@@ -1,4 +1,4 @@
-"""Who takes part: how each peer is started, and what is missing for it."""
+"""The peers: how each is started, and what it requires."""
 
 import importlib.util
 import shutil
@@ -18,11 +18,11 @@ class Peer:
     An echo server to measure.
 
     Attributes:
-        name: what the command line and the tables call it.
-        title: what it is.
-        command: makes the command that serves a free port of 127.0.0.1 and says which.
-        missing: says what is missing to run it here; None if nothing is.
-        cannot: says why it cannot be asked to do a work; None if it can.
+        name: its name on the command line and in the tables.
+        title: a description.
+        command: returns a command that listens on a free port of 127.0.0.1 and prints it.
+        missing: returns what is missing to run it here; None if nothing is.
+        cannot: returns why it cannot run a workload; None if it can.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Peer:
 
     def start(self, core: int | None) -> Server:
         """
-        Start it on `core`, or anywhere if that is None; the caller waits until it listens.
+        Start it on `core`, or on any if that is None. The caller waits until it listens.
 
         Raises:
             BuildError: it cannot be compiled.
         """
-        # It runs outside this checkout, but serves with this checkout's code.
+        # It runs in another directory, with the code of this checkout.
         return Server(self.name, self.command(), {"PYTHONPATH": str(HERE.parent)}, core)
 
 
@@ -78,7 +78,7 @@ def _free_port() -> str:
 
 
 def _forks(work: Work) -> str | None:
-    """What bars a server that starts a process for each connection."""
+    """Return why a server that forks for each connection cannot run a workload."""
     connections = work.connections + work.idle
     return f"no {connections:,} processes are started" if connections > 100 else None
 
@@ -151,7 +151,7 @@ PEERS = (
         "socat",
         "socat TCP4-LISTEN,fork PIPE",
         lambda: [
-            *("socat", "-d", "-d"),  # or it does not name its port
+            *("socat", "-d", "-d"),  # without these it does not print its port
             "TCP4-LISTEN:0,bind=127.0.0.1,fork,backlog=4096,nodelay",
             "PIPE",
         ],

@@ -1,4 +1,4 @@
-"""Draws the cost of an echo against the number of connections and the message size, as SVG."""
+"""Plots the cost of an echo against the number of connections and the message size, as SVG."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from benchmarks.rounds import Run
 from benchmarks.spread import Spread
 from benchmarks.works import BY_CONNECTIONS, BY_SIZE, KIB, MIB, Work
 
-#: Readable on white and on black alike: the background stays transparent.
+#: Readable on both white and black: the background is transparent.
 INK = "#808080"
 
 #: Of middle lightness, for the same reason.
@@ -33,7 +33,7 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One drawing: its file, its title, what is on the x axis, and the works to measure for it."""
+    """One plot: its file, its title, the quantity on the x axis, and the workloads to measure."""
 
     file: str
     title: str
@@ -61,7 +61,7 @@ PLOTS = (
 
 
 def missing() -> str | None:
-    """Say what is missing to draw; None if nothing is."""
+    """Return what is missing for plotting; None if nothing is."""
     if importlib.util.find_spec("matplotlib"):
         return None
     return "matplotlib is not installed: pip install 'echoproto[bench]'"
@@ -74,13 +74,42 @@ def _short(number: float, _: object = None) -> str:
     return f"{number:g}"
 
 
+def _draw_peer(axes: Any, plot: Plot, run: Run, name: str) -> None:
+    points = [
+        (plot.position(work), cost)
+        for work in plot.works
+        if (cost := Spread.of(m.cpu_per_echo * 1e6 for m in run.of(name, work.name)))
+    ]
+    if not points:
+        return
+    axes.errorbar(
+        [x for x, _ in points],
+        [cost.median for _, cost in points],
+        yerr=[
+            [cost.median - cost.low for _, cost in points],
+            [cost.high - cost.median for _, cost in points],
+        ],
+        label=name,
+        color=COLOURS[name],
+        marker="o",
+        markersize=4,
+        capsize=2,
+        elinewidth=0.8,
+        linewidth=2.5 if name == "ours" else 1.2,
+    )
+
+
 def draw(plot: Plot, run: Run, peers: Sequence[Peer], folder: Path) -> Path:
     """
-    Draw `plot` from the medians of `run` into `folder`; bars reach from quartile to
-    quartile. The same figures give the same file.
+    Draw a plot from the medians of a run; bars reach from quartile to quartile.
+
+    The same figures give the same file.
+
+    Arguments:
+        folder: where the file is written.
 
     Returns:
-        The file written.
+        The path of the file.
     """
     import matplotlib
 
@@ -97,28 +126,7 @@ def draw(plot: Plot, run: Run, peers: Sequence[Peer], folder: Path) -> Path:
     with matplotlib.rc_context(style):
         figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
         for peer in peers:
-            points = [
-                (plot.position(work), cost)
-                for work in plot.works
-                if (cost := Spread.of(m.cpu_per_echo * 1e6 for m in run.of(peer.name, work.name)))
-            ]
-            if not points:
-                continue
-            axes.errorbar(
-                [x for x, _ in points],
-                [cost.median for _, cost in points],
-                yerr=[
-                    [cost.median - cost.low for _, cost in points],
-                    [cost.high - cost.median for _, cost in points],
-                ],
-                label=peer.name,
-                color=COLOURS[peer.name],
-                marker="o",
-                markersize=4,
-                capsize=2,
-                elinewidth=0.8,
-                linewidth=2.5 if peer.name == "ours" else 1.2,
-            )
+            _draw_peer(axes, plot, run, peer.name)
         axes.set_xscale("log", base=2 if plot.axis.startswith("bytes") else 10)
         axes.set_yscale("log")
         axes.set_xticks([plot.position(work) for work in plot.works])

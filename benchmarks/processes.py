@@ -1,4 +1,4 @@
-"""Server processes: start, find the port, count CPU time and memory, end. Linux only."""
+"""Server processes: starts them, finds the port, reads CPU time and memory. Linux only."""
 
 import contextlib
 import ctypes
@@ -15,26 +15,27 @@ from types import TracebackType
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
-#: What every server says when it listens; socat names the address family too.
+#: The line that every server prints when it listens; socat adds the address family.
 LISTENING = re.compile(r"listening on (?:AF=2 )?127\.0\.0\.1:(\d+)", re.IGNORECASE)
 
 
 class ServerError(Exception):
-    """A server did not start or did not come to rest; the text says what it printed."""
+    """A server did not start or did not become idle; the message has its output."""
 
 
 @dataclass(frozen=True)
 class Cores:
-    """The cores for the server and for the load; None where there are too few to keep apart."""
+    """The cores for the server and for the load generator; None if there is only one core."""
 
     server: int | None
     load: int | None
 
     @classmethod
     def allowed(cls) -> "Cores":
-        """Choose from the cores this process may use: the load gets the first, the server the last.
+        """Choose from the cores that this process may use.
 
-        Interrupts of a machine tend to be on the first core.
+        The load generator gets the first, the server the last: interrupts tend to be handled on
+        the first core.
         """
         cores = sorted(os.sched_getaffinity(0))
         return cls(cores[-1], cores[0]) if len(cores) > 1 else cls(None, None)
@@ -42,7 +43,7 @@ class Cores:
 
 @contextlib.contextmanager
 def pinned(core: int | None) -> Iterator[None]:
-    """Run the block on `core`; a process started in it stays there with all its threads."""
+    """Run the block on `core`. Processes started in it stay on that core with all their threads."""
     before = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -55,15 +56,15 @@ def pinned(core: int | None) -> Iterator[None]:
 @dataclass(frozen=True)
 class Usage:
     """
-    What a process and its descendants have used since they began.
+    What a process and its descendants have used since they started.
 
     Attributes:
         cpu: seconds on a core, exact to the nanosecond for living processes
-            (clock_getcpuclockid(3)); what ended children used is exact to a tick (10 ms).
-        user: seconds of it in the program, as the kernel's ticks say (proc_pid_stat(5)).
+            (clock_getcpuclockid(3)), and to a tick (10 ms) for children that have ended.
+        user: seconds of it in user mode, sampled at the kernel's ticks (proc_pid_stat(5)).
         system: seconds of it in the kernel, likewise.
-        waited: seconds that the process itself spent runnable without a core, because something
-            else ran there. Not its descendants: they wait for each other.
+        waited: seconds for which the process was runnable but another process had its core.
+            Descendants are not included: they wait for each other.
     """
 
     cpu: float
@@ -73,10 +74,10 @@ class Usage:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return `pid` and the living processes that stem from it."""
+    """Return `pid` and its living descendants."""
     found = [pid]
     for parent in found:
-        # One that ends meanwhile has no children any more.
+        # A process that ends meanwhile has no children.
         with contextlib.suppress(OSError):
             for thread in os.listdir(f"/proc/{parent}/task"):
                 children = Path(f"/proc/{parent}/task/{thread}/children").read_text()
@@ -85,7 +86,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def runnable(pid: int) -> bool:
-    """Whether a thread of `pid` or of its descendants runs or could."""
+    """Tell whether a thread of `pid` or of its descendants is running or runnable."""
     for process in descendants(pid):
         with contextlib.suppress(OSError):
             for thread in os.listdir(f"/proc/{process}/task"):
@@ -96,7 +97,7 @@ def runnable(pid: int) -> bool:
 
 
 def end_descendants() -> None:
-    """Kill every process that stems from this one."""
+    """Kill every descendant of this process."""
     for pid in descendants(os.getpid())[1:]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -104,7 +105,7 @@ def end_descendants() -> None:
 
 def usage(pid: int) -> Usage:
     """
-    Return what `pid` and its descendants have used, those that ended and were waited for included.
+    Return what `pid` and its descendants have used, including children that ended and were reaped.
 
     Raises:
         ProcessLookupError: there is no such process.
@@ -118,7 +119,7 @@ def usage(pid: int) -> Usage:
         except (FileNotFoundError, ProcessLookupError):
             if process == pid:
                 raise ProcessLookupError(pid) from None
-            continue  # a child that ended meanwhile: its parent counts it
+            continue  # a child that ended meanwhile is counted by its parent
         cpu += clock + cutime + cstime
         user += utime + cutime
         system += stime + cstime
@@ -127,7 +128,7 @@ def usage(pid: int) -> Usage:
 
 def _waited(pid: int) -> float:
     total = 0
-    # Unlike the other files of /proc, schedstat knows one thread only.
+    # Unlike the other files of /proc, schedstat is about one thread only.
     for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with contextlib.suppress(OSError):
             total += int(schedstat.read_text().split()[1])
@@ -149,8 +150,8 @@ def resident(pid: int) -> int:
     """
     Return the memory of `pid` and its descendants in bytes.
 
-    RSS for one process. Forked children share most pages with their parent, so where there are any
-    it is the sum of PSS, in which each shared page counts once.
+    For a single process this is its RSS. Forked children share most pages with their parent, so
+    with children it is the sum of PSS, in which each shared page counts once.
     """
     processes = descendants(pid)
     wanted = "Rss:" if len(processes) == 1 else "Pss:"
@@ -165,19 +166,16 @@ def resident(pid: int) -> int:
 
 class Server:
     """
-    A server process of its own session, ended with all its children when the block ends.
+    A server process in its own session; it is killed with all its children when the block ends.
 
     It must print ``listening on 127.0.0.1:PORT``, and flush it.
 
     Arguments:
-        name: what to call it in errors.
+        name: its name in errors.
         command: the program and its arguments.
-        environment: what to add to the environment.
-        core: where it runs, or None for anywhere.
-        timeout: seconds it may take to listen.
-
-    Raises:
-        ServerError: on entering, if it ends or does not listen in time.
+        environment: variables to add to the environment.
+        core: the core that it runs on, or None for any.
+        timeout: seconds that it may take to listen.
     """
 
     def __init__(
@@ -191,7 +189,7 @@ class Server:
         self.name = name
         self._folder = tempfile.TemporaryDirectory(prefix="echoproto-benchmarks-")
         self._output = Path(self._folder.name) / "output"
-        # Its output goes to a file: a pipe that nobody reads would stop it.
+        # Its output goes to a file: a pipe that is not read would block it.
         with pinned(core), self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -216,7 +214,7 @@ class Server:
         Wait until it listens, and set `port`.
 
         Raises:
-            ServerError: it ended, or the time is over.
+            ServerError: it ended, or does not listen in time.
         """
         while not self.port:
             if self._process.poll() is not None:
@@ -239,7 +237,7 @@ class Server:
 
     def wait_idle(self, timeout: float = 10.0) -> None:
         """
-        Wait until it uses no CPU time, so that the next measurement does not pay for the last.
+        Wait until it uses no CPU time, so that the next measurement does not include leftovers.
 
         Raises:
             ServerError: it is still busy after `timeout` seconds, or gone.
@@ -252,7 +250,7 @@ class Server:
                     f"{self.name} ended with {self._process.returncode}:\n{self.output()}"
                 )
             now = usage(self.pid).cpu
-            # One that waits for its core uses no time either, but is not at rest.
+            # A process that waits for its core uses no time either, but is not idle.
             if now - before < 0.0005 and not runnable(self.pid):
                 return
             before = now
@@ -260,8 +258,8 @@ class Server:
         raise ServerError(f"{self.name} is busy {timeout:g} s after the last connection closed")
 
     def stop(self) -> None:
-        """End it and its children, at once; harmless if they have ended."""
-        # Its session outlives it while a child lives, so the group can be signalled until then.
+        """Kill it and its children; do nothing if they have ended."""
+        # Its process group exists while a child lives, so it can be signalled until then.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

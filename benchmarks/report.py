@@ -1,4 +1,4 @@
-"""What a run found, as tables for a terminal and as JSON."""
+"""The results of a run, as tables for a terminal and as JSON."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def _row(peer: str, rounds: Sequence[Measurement], idle: bool) -> list[str]:
 
     cost = Spread.of(m.cpu_per_echo * MICRO for m in rounds)
     assert cost is not None
-    # The kernel samples this at its ticks: the sum of all rounds has the most of them.
+    # The kernel samples this at its ticks; the sum over all rounds has the most samples.
     ticked = sum(m.user + m.system for m in rounds)
     user_share = sum(m.user for m in rounds) / ticked if ticked else 0.0
     row = [
@@ -84,7 +84,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def works_table(run: Run, works: Iterable[Work], peers: Sequence[Peer]) -> str:
-    """Return a table for each work: medians over the rounds, a line for each peer."""
+    """Return a table for each workload: medians over the rounds, a line for each peer."""
     parts = []
     for work in works:
         head = [*HEAD, "KiB/idle"] if work.idle else list(HEAD)
@@ -102,9 +102,10 @@ def works_table(run: Run, works: Iterable[Work], peers: Sequence[Peer]) -> str:
 
 
 def ratios_table(run: Run, works: Sequence[Work], peers: Sequence[Peer]) -> str:
-    """Return the CPU time of an echo of each peer as a multiple of ours, a column for each work.
+    """Return the CPU time per echo of each peer as a multiple of ours, a column for each workload.
 
-    The median over the rounds, then the quartiles; empty if ours was not measured.
+    A cell has the median over the rounds, then the quartiles. The table is empty if ours was not
+    measured.
     """
     columns = [work.name for work in works if run.of(OURS, work.name)]
     rows = [["peer", *columns]]
@@ -116,26 +117,26 @@ def ratios_table(run: Run, works: Sequence[Work], peers: Sequence[Peer]) -> str:
             )
             row.append(f"{found.median:.2f} ({found.low:.2f}-{found.high:.2f})" if found else "-")
         rows.append(row)
-    return f"CPU time of an echo, as a multiple of ours\n{_aligned(rows)}" if columns else ""
+    return f"CPU time per echo, as a multiple of ours\n{_aligned(rows)}" if columns else ""
 
 
 def noise(run: Run) -> str | None:
-    """Say so if something else ran on the server's core for more than a twentieth of the time."""
+    """Return a warning if another process had the server's core for more than 5% of the time."""
     shares = [m.waited / m.seconds for m in run.measurements]
     if not shares or statistics.median(shares) <= 0.05:
         return None
     return (
         f"This machine was busy: the servers waited for their core for "
         f"{statistics.median(shares):.0%} of the time (median), up to {max(shares):.0%}. "
-        "Trust ratios before figures, and a quiet machine before both."
+        "Ratios are more reliable than figures; a quiet machine is more reliable than both."
     )
 
 
 def goals_table(verdicts: Iterable[Verdict]) -> str:
     """
-    Return a line for each goal: what was reached, its spread over the rounds, met or not.
+    Return a line for each goal: the measured value, its spread over the rounds, met or not.
 
-    Those that were not measured are counted in a last line.
+    The last line counts the goals that were not measured.
     """
     rows = [["goal", "against", "wanted", "measured", "(quartiles)", ""]]
     unmeasured = 0
@@ -196,7 +197,7 @@ def as_json(
     timing: Timing,
     cores: Cores,
 ) -> str:
-    """Return all of it: every measurement of every round, times in seconds, sizes in bytes."""
+    """Return everything: each measurement of each round, times in seconds, sizes in bytes."""
     return json.dumps(
         {
             "machine": machine(),

@@ -1,38 +1,39 @@
-"""Measures peers in interleaved rounds: every round does every work with every peer once."""
+"""Measures peers in interleaved rounds: every round runs every workload against every peer once."""
 
 import itertools
 import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from benchmarks.build import BuildError
 from benchmarks.load import FaultError, Timing, load
 from benchmarks.peers import Peer
-from benchmarks.processes import Cores, Server, ServerError, resident, usage
+from benchmarks.processes import Cores, Server, ServerError, Usage, resident, usage
 from benchmarks.works import Work
 
 
 @dataclass(frozen=True)
 class Measurement:
     """
-    One work done once with one peer.
+    One workload, run once against one peer.
 
     Attributes:
         peer, work: their names.
         round: the round, from 0.
-        echoes: messages that came back right.
+        echoes: messages that were echoed correctly.
         bytes: their payload.
         seconds: from the first message to the last byte.
         cpu: seconds of CPU time of the server; `user` and `system` are their shares, which the
             kernel samples at its ticks.
-        waited: seconds for which the server was ready to run but something else had its core.
+        waited: seconds for which the server was ready to run but another process had its core.
         load_cpu: seconds of CPU time of the load generator.
         p50, p99, p999: latency in seconds. In closed loops from the sending of a message; in the
             open loop from the time at which it should have been sent.
-        late: p99 of how late the generator itself sent, in seconds; open loop only.
-        rate: messages a second that were asked for; open loop only.
-        rss: bytes of memory of the server at the end, all connections open.
-        rss_per_idle: growth of that memory for each idle connection; None without any.
+        late: p99 of the load generator's own delay in sending, in seconds; open loop only.
+        rate: messages per second requested; open loop only.
+        rss: memory of the server in bytes at the end, with all connections open.
+        rss_per_idle: growth of that memory per idle connection; None if there are none.
     """
 
     peer: str
@@ -61,25 +62,25 @@ class Measurement:
 
     @property
     def echoes_per_second(self) -> float:
-        """Messages a second of wall time."""
+        """Messages per second of wall time."""
         return self.echoes / self.seconds
 
     @property
     def bytes_per_second(self) -> float:
-        """Payload a second of wall time, counted once, though it goes both ways."""
+        """Payload per second of wall time. It goes both ways, and is counted once."""
         return self.bytes / self.seconds
 
 
 @dataclass
 class Run:
-    """All measurements of a run, what could not be measured, and who was at fault."""
+    """All measurements of a run, what was not measured, and the faults of peers."""
 
     measurements: list[Measurement] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def extend(self, other: "Run") -> None:
-        """Add all that `other` found."""
+        """Add the contents of another run."""
         self.measurements += other.measurements
         self.left_out += other.left_out
         self.faults += other.faults
@@ -90,7 +91,11 @@ class Run:
 
 
 def raise_descriptor_limit(wanted: int) -> int:
-    """Allow this process and its children `wanted` open files if possible; return what holds."""
+    """Allow this process and its children `wanted` open files, or as many as possible.
+
+    Returns:
+        The limit now in force.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for new in ((wanted, max(wanted, hard)), (min(wanted, hard), hard)):
         if soft >= wanted:
@@ -112,15 +117,15 @@ def measure(
     rate: float | None = None,
 ) -> Measurement:
     """
-    Do `work` once with `server`, which listens and has nothing else to do.
+    Run a workload once against a server that listens and is idle.
 
     Arguments:
         number: the round.
-        rate: messages a second, for a work of mode ``open``.
+        rate: messages per second, for a workload of mode ``open``.
 
     Raises:
         FaultError: a wrong answer, a close or a stall.
-        ServerError: it died, or does not come to rest.
+        ServerError: the server died, or does not become idle.
     """
     server.wait_idle()
     with load(work, server.port, timing, cores.load, rate) as running:
@@ -142,45 +147,57 @@ def measure(
             said = server.output().strip().rpartition("\n")[2]
             raise FaultError(f"{fault}" + (f"; it printed: {said}" if said else "")) from None
     if not result["echoes"]:
-        raise FaultError(f"not one message came back in {timing.seconds:g} s")
-    latency = result["latency_ns"]
-    cpu = after.cpu - before.cpu
-    user, system = after.user - before.user, after.system - before.system
-    share = user / (user + system) if user + system else 0.0
+        raise FaultError(f"no message came back in {timing.seconds:g} s")
     return Measurement(
         peer=server.name,
         work=work.name,
         round=number,
-        echoes=result["echoes"],
-        bytes=result["bytes"],
-        seconds=result["seconds"],
-        cpu=cpu,
-        user=cpu * share,
-        system=cpu * (1 - share),
-        waited=after.waited - before.waited,
-        load_cpu=result["load_cpu"],
-        p50=latency["p50"] / 1e9,
-        p99=latency["p99"] / 1e9,
-        p999=latency["p99.9"] / 1e9,
-        late=result["late_ns"]["p99"] / 1e9,
         rate=rate,
         rss=memory_after,
         rss_per_idle=(memory - memory_before) / work.idle if work.idle else None,
+        **_used(before, after),
+        **_counted(result),
     )
+
+
+def _used(before: Usage, after: Usage) -> dict[str, Any]:
+    """Return what a server used between two readings, by the names of `Measurement`."""
+    cpu = after.cpu - before.cpu
+    # The total is exact. Its division is an estimate of the kernel, so only its share is taken.
+    user, system = after.user - before.user, after.system - before.system
+    share = user / (user + system) if user + system else 0.0
+    return {
+        "cpu": cpu,
+        "user": cpu * share,
+        "system": cpu * (1 - share),
+        "waited": after.waited - before.waited,
+    }
+
+
+def _counted(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the load generator counted, by the names of `Measurement`."""
+    latency = result["latency_ns"]
+    return {
+        **{name: result[name] for name in ("echoes", "bytes", "seconds", "load_cpu")},
+        "p50": latency["p50"] / 1e9,
+        "p99": latency["p99"] / 1e9,
+        "p999": latency["p99.9"] / 1e9,
+        "late": result["late_ns"]["p99"] / 1e9,
+    }
 
 
 def measure_fresh(
     peer: Peer, work: Work, timing: Timing, cores: Cores, number: int, rate: float | None = None
 ) -> Measurement:
     """
-    Start `peer`, do `work` with it as `measure` does, and end it.
+    Start a peer, run a workload against it as `measure` does, and end it.
 
-    So no work inherits what an earlier one left behind, and the luck of a process's memory layout
-    becomes part of the spread between rounds.
+    A fresh process inherits nothing from an earlier workload, and differences due to its memory
+    layout become part of the spread between rounds.
 
     Raises:
-        FaultError, ServerError: as for `measure`, or it does not start.
-        BuildError: it cannot be compiled.
+        FaultError, ServerError: as for `measure`, or the peer does not start.
+        BuildError: the peer cannot be compiled.
     """
     with peer.start(cores.server) as server:
         server.wait_listening()
@@ -194,9 +211,9 @@ def smoke(
     cores: Cores,
     say: Callable[[str], None],
 ) -> Run:
-    """Do every work once with every peer, started once: enough to see that all answers are right.
+    """Run every workload once against every peer, started once, to check that it echoes correctly.
 
-    The open loop runs at a rate that each of them stands.
+    The open loop runs at a rate that every peer sustains.
     """
     run = Run()
     for peer in peers:
@@ -225,13 +242,13 @@ def run_rounds(
     judged: Sequence[str] = (),
 ) -> Run:
     """
-    Do every work with every peer in every round; the order of the peers turns from round to round.
+    Run every workload against every peer in every round; the order of peers rotates.
 
-    A peer at fault does not end the run: the fault is kept, and that work is not asked of that
-    peer again.
+    A peer at fault does not end the run. The fault is recorded, and that workload is not run
+    against that peer again.
 
     Arguments:
-        say: is told what goes on, in a line.
+        say: is called with a line about the progress.
         judged: the names of the peers whose saturation sets the rate of the open loop.
     """
     run = Run()
@@ -254,7 +271,7 @@ def run_rounds(
                 barred.add(pair)
 
     do([work for work in works if work.mode != "open"], {})
-    # The open loop comes last: by then it is known what the peers can sustain.
+    # The open loop comes last: by then the rates that the peers sustain are known.
     for work in works:
         if work.mode == "open":
             saturation = {
@@ -267,7 +284,7 @@ def run_rounds(
 
 
 def _possible(peers: Sequence[Peer], works: Sequence[Work], run: Run) -> set[tuple[str, str]]:
-    """Return the names of peers and works that go together; tells `run` what is left out."""
+    """Return the pairs of peer and workload that can run, and record in `run` what is left out."""
     limit = raise_descriptor_limit(max(work.descriptors for work in works))
     possible = set()
     for work in works:
@@ -286,25 +303,25 @@ def _possible(peers: Sequence[Peer], works: Sequence[Work], run: Run) -> set[tup
 
 def _saturation(peer: Peer, work: Work, timing: Timing, cores: Cores, run: Run) -> float | None:
     """
-    Return how many messages of `work` a second `peer` answers in a closed loop; None at a fault.
+    Return how many messages per second a peer echoes in a closed loop; None at a fault.
 
-    It is the best of several rounds, those in `run` or three more: noise only ever lowers it.
+    It is the best of several rounds, those in `run` or three more, because noise only lowers it.
     """
     closed = replace(work, name="saturation", mode="pingpong")
     known = [m for m in run.of(peer.name, "pingpong-50") if m.bytes == m.echoes * work.size]
     try:
         found = known or [measure_fresh(peer, closed, timing, cores, n) for n in range(3)]
     except (BuildError, FaultError, ServerError):
-        return None  # the work itself is going to say so
+        return None  # the workload itself is going to report it
     return max(m.echoes_per_second for m in found)
 
 
 def _open_rates(saturation: Mapping[str, float], judged: Iterable[str]) -> dict[str, float]:
     """
-    Return the rate of the open loop for each peer, in messages a second.
+    Return the rate of the open loop for each peer, in messages per second.
 
-    Half of the lowest saturation rate among the judged peers, the same for all; a peer that
-    saturates below that gets half of its own.
+    All peers get half of the lowest saturation rate of the judged peers. A peer that saturates
+    below that gets half of its own.
     """
     among = [saturation[name] for name in judged if name in saturation] or saturation.values()
     common = min(among, default=0.0)

@@ -1,4 +1,4 @@
-"""A median over the rounds with its spread: what noise leaves of many measurements."""
+"""The median over the rounds with its spread."""
 
 import statistics
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Spread:
     """
-    The middle of some values and how far they lie around it.
+    The median of some values and their quartiles.
 
     Attributes:
-        median: half of the values lie below, half above.
-        low, high: the quartiles, between which the middle half lies; single rounds in which
-            something else kept the machine busy do not move them.
+        median: half of the values are below, half above.
+        low, high: the quartiles; the middle half of the values is between them. Single rounds
+            on a busy machine do not change them.
     """
 
     median: float

@@ -1,26 +1,26 @@
-"""What is measured: the works of a run, and those that the plots need."""
+"""The workloads of a run, and those of the plots."""
 
 from dataclasses import dataclass
 
 KIB = 1024
 MIB = 1024 * 1024
 
-#: Descriptors that a server or the load generator needs besides its connections.
+#: Descriptors that a server or the load generator needs in addition to its connections.
 OWN_DESCRIPTORS = 100
 
 
 @dataclass(frozen=True)
 class Work:
     """
-    One thing to do with a server.
+    One workload.
 
     Attributes:
-        name: what the command line and the tables call it.
-        title: what it is, in words.
-        mode: how the load generator talks: pingpong, stream, open or accept (see load.c).
-        connections: how many talk at once.
-        size: bytes of a message.
-        idle: how many more connections are open and silent meanwhile.
+        name: its name on the command line and in the tables.
+        title: a description.
+        mode: the mode of the load generator: pingpong, stream, open or accept (see load.c).
+        connections: the number of active connections.
+        size: the size of a message in bytes.
+        idle: the number of connections that are open and silent meanwhile.
     """
 
     name: str
@@ -32,12 +32,12 @@ class Work:
 
     @property
     def descriptors(self) -> int:
-        """The open files that one process needs for it."""
+        """The number of open files that each process needs."""
         return self.connections + self.idle + OWN_DESCRIPTORS
 
 
 def works(idle: int) -> tuple[Work, ...]:
-    """Return the works of a run, with `idle` silent neighbours in the one that has any."""
+    """Return the workloads of a run, with `idle` silent connections in the one that has any."""
     return (
         Work("pingpong-50", "50 connections x 1 KiB ping-pong", "pingpong", 50, KIB),
         Work(
@@ -56,13 +56,13 @@ def works(idle: int) -> tuple[Work, ...]:
     )
 
 
-#: The works of the plot of cost against connections.
+#: The workloads of the plot of cost against connections.
 BY_CONNECTIONS = tuple(
     Work(f"connections-{n}", f"{n} connections x 1 KiB ping-pong", "pingpong", n, KIB)
     for n in (1, 4, 16, 50, 200, 1000, 4000)
 )
 
-#: The works of the plot of cost against message size.
+#: The workloads of the plot of cost against message size.
 BY_SIZE = tuple(
     Work(f"size-{n}", f"50 connections x {n} B ping-pong", "pingpong", 50, n)
     for n in (16, 64, 256, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB)

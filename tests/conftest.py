@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Settings for all tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.twisted_versions import HAS_BINDINGS
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says more of what else the machine does than of us.
+# The time that an example takes depends on the load of the machine.
 settings.register_profile("echoproto", deadline=None)
 settings.load_profile("echoproto")
 

@@ -1,4 +1,4 @@
-"""How many files this process may open."""
+"""Limits the number of files that this process may open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """Let this process open nothing meanwhile."""
+    """Prevent this process from opening any file in the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.dup(0)
     os.close(lowest_free)

@@ -1,4 +1,4 @@
-"""What was logged."""
+"""Collects log events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Log:
 
     @property
     def text(self) -> str:
-        """All of it, tracebacks included."""
+        """Return all events as text, with tracebacks."""
         return "\n".join(eventAsText(event, includeSystem=False) for event in self.events)
 
     def lines_of(self, level: str) -> list[str]:
@@ -42,7 +42,7 @@ class Log:
 
 @contextmanager
 def logged(namespace: str = "echoproto") -> Iterator[Log]:
-    """Collect what is logged meanwhile, by our own modules unless told otherwise."""
+    """Collect the log events of a namespace, by default those of the package."""
     log = Log(namespace)
     globalLogPublisher.addObserver(log)
     try:

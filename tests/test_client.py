@@ -28,6 +28,7 @@ from zope.interface.verify import verifyObject
 from echoproto import EchoError, EchoService, EchoTimeout, TCPEndpoint, echo
 from echoproto.client import _Speaker
 from echoproto.core.protocol import Echo
+from tests.fakes import UnreachableEndpoint
 from tests.reactors import run
 from tests.transports import TCPLikeTransport, TLSLikeTransport
 
@@ -165,12 +166,8 @@ def test_a_timeout(size: int) -> None:
 
 
 def test_a_timeout_while_it_connects() -> None:
-    class Unreachable:
-        def connect(self, factory: Any) -> Deferred[Any]:
-            return Deferred()
-
     clock = Clock()
-    talk = Deferred.fromCoroutine(echo(Unreachable(), b"data", timeout=5, reactor=clock))  # type: ignore[arg-type]
+    talk = Deferred.fromCoroutine(echo(UnreachableEndpoint(), b"data", timeout=5, reactor=clock))
     clock.advance(5)
     failure: list[Failure] = []
     talk.addErrback(failure.append)
@@ -178,13 +175,9 @@ def test_a_timeout_while_it_connects() -> None:
 
 
 def test_the_global_reactor_counts_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Unreachable:
-        def connect(self, factory: Any) -> Deferred[Any]:
-            return Deferred()
-
     clock = Clock()
     monkeypatch.setattr("twisted.internet.reactor", clock, raising=False)
-    talk = Deferred.fromCoroutine(echo(Unreachable(), b"data", timeout=3))  # type: ignore[arg-type]
+    talk = Deferred.fromCoroutine(echo(UnreachableEndpoint(), b"data", timeout=3))
     assert [call.getTime() for call in clock.getDelayedCalls()] == [3]
     clock.advance(3)
     talk.addErrback(lambda failure: failure.trap(EchoTimeout))

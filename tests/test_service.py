@@ -19,11 +19,9 @@ from twisted.internet.endpoints import (
     serverFromString,
 )
 from twisted.internet.error import CannotListenError, ConnectionAborted
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
-from twisted.internet.task import Clock
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from echoproto import EchoFactory, EchoService, TCPEndpoint, echo
@@ -32,51 +30,9 @@ from echoproto.core.connection import Connection
 from echoproto.core.protocol import Echo
 from echoproto.drain.drain import FLUSH_TIME, LAST_TIME
 from tests.descriptors import no_descriptor_left
+from tests.fakes import FakeEndpoint, FakePort
 from tests.logs import logged
 from tests.reactors import run
-from tests.transports import TCPLikeTransport
-
-
-@implementer(IListeningPort)
-class FakePort:
-    """A port without a socket, which closes in the reactor's next turn."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.open = True
-
-    def startListening(self) -> None:
-        """Is not used."""
-
-    def stopListening(self) -> Deferred[None]:
-        closed: Deferred[None] = Deferred()
-        self._clock.callLater(0, self._close, closed)
-        return closed
-
-    def _close(self, closed: Deferred[None]) -> None:
-        self.open = False
-        closed.callback(None)
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("TCP", "192.0.2.1", 7)
-
-
-@implementer(IStreamServerEndpoint)
-class FakeEndpoint:
-    """An endpoint whose ``listen`` gives what the test says."""
-
-    def __init__(self, *results: Deferred[Any]) -> None:
-        self.results = list(results)
-        self.factory: Any = None
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:  # noqa: N803
-        self.factory = protocolFactory
-        return self.results.pop(0)
-
-    def accept(self) -> TCPLikeTransport:
-        transport = TCPLikeTransport()
-        self.factory.buildProtocol(None).makeConnection(transport)
-        return transport
 
 
 def is_over(deferred: Deferred[Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import cast
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what comes; reading pauses while the other side does not read."""
+    """Echoes bytes; pauses reading while the other side does not read."""
 
     transport: asyncio.Transport
 

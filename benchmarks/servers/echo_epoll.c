@@ -1,11 +1,11 @@
 /* The limit: what an echo server costs when nothing but the system calls is left.
  *
  * One thread, one level-triggered epoll set, one shared buffer: a wake-up for a batch of
- * connections, one recv() and one send() for each.  Level-triggered is the cheaper one here, since
- * an edge-triggered server must read until EAGAIN or trust a short read, and saves nothing: the
- * interest in a descriptor changes only when the peer does not read.  What the kernel does not
- * take is kept, and nothing is read from that connection until it is gone.  At the end of input
- * the rest is sent, then the connection is closed.
+ * connections, one recv() and one send() for each.  Level-triggered is cheaper here: an
+ * edge-triggered server must read until EAGAIN or trust a short read, and saves nothing, because
+ * the interest in a descriptor changes only when the peer does not read.  Bytes that the kernel
+ * does not accept are kept, and nothing is read from that connection until they are sent.  At the
+ * end of input the rest is sent, then the connection is closed.
  *
  * usage: echo_epoll        serves a free port of 127.0.0.1
  */

@@ -1,5 +1,6 @@
 """Rounds interleave the peers; a peer at fault does not end the run."""
 
+import re
 import resource
 import sys
 
@@ -66,8 +67,9 @@ def test_a_fault_is_kept_and_the_run_goes_on() -> None:
     )
     assert [m.peer for m in run.measurements] == ["right", "right"]
     wrong, dies = sorted(run.faults, reverse=True)
-    assert wrong.startswith("wrong, pingpong-50: connection 0: byte ")
-    assert dies.startswith("dies, pingpong-50: connection ")
+    # The connections race: either one may report first.
+    assert re.match("wrong, pingpong-50: connection [01]: byte ", wrong)
+    assert re.match("dies, pingpong-50: connection [01]: ", dies)
 
 
 def test_a_peer_that_cannot_be_compiled_is_a_fault() -> None:
@@ -158,4 +160,4 @@ def test_smoke_starts_a_peer_once_and_finds_faults() -> None:
         ("right", "open"),
     ]
     assert len(run.faults) == 1
-    assert run.faults[0].startswith("wrong: connection 0: byte 0 came back as 0x")
+    assert re.match("wrong: connection [01]: byte 0 came back as 0x", run.faults[0])

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from echoproto.command.options import CannotStartError, Options
@@ -22,6 +21,7 @@ from echoproto.command.tap import makeService
 from echoproto.limits.limits import Limits
 from echoproto.service import EchoService
 from echoproto.workers.parent import WorkersService
+from tests.fakes import RefusingReactor
 from tests.twisted_versions import binding
 
 
@@ -85,13 +85,9 @@ def refused(
 ) -> CannotStartError:
     """Start where the socket refuses; return the refusal."""
 
-    class Refusing(MemoryReactorClock):
-        def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-            raise CannotListenError(interface, port, why)
-
     options = parsed(*arguments)
     options.parent = parent
-    service = makeService(options, Refusing())
+    service = makeService(options, RefusingReactor(why))
     with pytest.raises(CannotStartError) as caught:
         service.privilegedStartService()
     assert not service.running
@@ -216,23 +212,15 @@ def test_the_status_is_opened_first_and_closed_last(reactor: MemoryReactorClock)
 
 @pytest.mark.parametrize("taken", ["status", "port"])
 def test_where_one_of_both_is_taken_none_is_left_open(taken: str) -> None:
-    opened: list[Any] = []
     status_binding = binding("127.0.0.1", 9998)
-
-    class Refusing(MemoryReactorClock):
-        def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-            if (port == status_binding) == (taken == "status"):
-                raise CannotListenError(interface, port, os_error(errno.EADDRINUSE))
-            opened.append(super().listenTCP(port, factory, backlog, interface))
-            opened[-1].closed = False
-            opened[-1].stopListening = lambda this=opened[-1]: setattr(this, "closed", True)
-            return opened[-1]
-
-    service = makeService(parsed("--status", "9998"), Refusing())
+    reactor = RefusingReactor(
+        os_error(errno.EADDRINUSE), lambda port: (port == status_binding) == (taken == "status")
+    )
+    service = makeService(parsed("--status", "9998"), reactor)
     with pytest.raises(CannotStartError) as caught:
         service.privilegedStartService()
     assert str(caught.value).startswith(f"--{taken} ")
-    assert all(port.closed for port in opened)
+    assert all(port.closed for port in reactor.opened)
 
 
 @pytest.mark.parametrize(

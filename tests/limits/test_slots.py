@@ -17,7 +17,7 @@ from echoproto import EchoService, TCPEndpoint
 from echoproto.core.factory import EchoFactory
 from echoproto.limits.limits import Limits
 from echoproto.limits.slots import ConnectionSlots, SlotsExtension
-from tests.ports import FakePort, turn
+from tests.fakes import FakeQueuePort, turn
 from tests.reactors import run
 
 
@@ -25,7 +25,7 @@ def slots_of(factory: EchoFactory) -> Any:
     return factory.slots
 
 
-def guard(factory: EchoFactory, port: FakePort) -> None:
+def guard(factory: EchoFactory, port: FakeQueuePort) -> None:
     slots_of(factory).guard(port)
 
 
@@ -38,7 +38,7 @@ def test_the_limit_is_never_exceeded_and_every_free_slot_is_used(
     most: int, count: int, events: list[tuple[int, int]]
 ) -> None:
     factory = EchoFactory(limits=Limits(max_connections=most))
-    ports = [FakePort(factory) for _ in range(count)]
+    ports = [FakeQueuePort(factory) for _ in range(count)]
     for port in ports:
         guard(factory, port)
     for which, number in events:
@@ -57,7 +57,7 @@ def test_the_limit_is_never_exceeded_and_every_free_slot_is_used(
 
 def test_ports_take_turns() -> None:
     factory = EchoFactory(limits=Limits(max_connections=1))
-    ports = [FakePort(factory) for _ in range(3)]
+    ports = [FakeQueuePort(factory) for _ in range(3)]
     for port in ports:
         guard(factory, port)
         port.queued = 10
@@ -77,7 +77,7 @@ def test_all_slots_are_filled_at_once_each_port_in_turn() -> None:
     live = 0
     slots = ConnectionSlots(3, lambda: live + factory.live)
     factory = EchoFactory()
-    ports: list[Any] = [FakePort(factory) for _ in range(3)]
+    ports: list[Any] = [FakeQueuePort(factory) for _ in range(3)]
     for port in ports:
         slots.guard(port)
         port.queued = 2
@@ -116,7 +116,7 @@ def test_the_extension(ours: bool) -> None:
     assert [sock.fileno() for sock in port.accepted] == [-1] * (1 + ours)
 
 
-class ParkingPort(FakePort):
+class ParkingPort(FakeQueuePort):
     """A port at which a client always waits."""
 
     def __init__(self, factory: EchoFactory) -> None:

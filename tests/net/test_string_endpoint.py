@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTCP, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
@@ -21,6 +20,7 @@ from zope.interface.verify import verifyObject
 
 from echoproto.net import string_endpoint as listen
 from echoproto.net.string_endpoint import ListenError, StringEndpoint, names_backlog
+from tests.fakes import RefusingReactor
 from tests.reactors import run
 from tests.twisted_versions import HAS_BINDINGS, HAS_TLS_ENDPOINT, binding
 
@@ -178,13 +178,10 @@ def test_files_that_tls_needs(tmp_path: Path) -> None:
 
 def refused(description: str, why: BaseException) -> ListenError:
     """Listen where the socket refuses; return the refusal."""
-
-    class Refusing(MemoryReactorClock):
-        def listenTCP(self, *args: Any, **named: Any) -> Any:
-            raise CannotListenError("", 7, why)
-
     failures: list[Any] = []
-    StringEndpoint(Refusing(), description).listen(ServerFactory()).addErrback(failures.append)
+    StringEndpoint(RefusingReactor(why), description).listen(ServerFactory()).addErrback(
+        failures.append
+    )
     error = failures[0].value
     assert isinstance(error, ListenError)
     assert error.description == description

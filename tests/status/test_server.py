@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 
 from echoproto.net.string_endpoint import ListenError
 from echoproto.status.endpoint import status_endpoint
 from echoproto.status.server import StatusServer
+from tests.fakes import RefusingReactor
 from tests.logs import logged
 from tests.status.played import FakeCollector
 
@@ -56,11 +56,7 @@ def test_it_is_not_announced_when_it_was_closed_before_the_reactor_runs() -> Non
 
 
 def test_what_cannot_be_opened() -> None:
-    class Refusing(MemoryReactorClock):
-        def listenTCP(self, *args: Any, **named: Any) -> Any:
-            raise CannotListenError("127.0.0.1", 9998, OSError(98, "in use"))
-
-    reactor = Refusing()
+    reactor = RefusingReactor(OSError(98, "in use"))
     collector: Any = FakeCollector()
     server = StatusServer(status_endpoint(reactor, "9998"), collector, reactor)
     with pytest.raises(ListenError):

@@ -13,6 +13,7 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 
 from echoproto.status.kernel import ListenDrops
 from echoproto.status.snapshot import Listener, Process, Snapshot, read_listeners
+from tests.fakes import FakePort
 from tests.status.played import REPORT, snapshot
 
 HUNG = Process("worker 1", 8, False, REPORT)
@@ -51,20 +52,11 @@ def test_the_page_gets_the_ten_busiest_sources() -> None:
     assert told["not_ready"] is None
 
 
-class FakePort:
-    def __init__(self, address: Any, sock: socket.socket | None = None) -> None:
-        self._address = address
-        self.socket = sock
-
-    def getHost(self) -> Any:
-        return self._address
-
-
 def test_sockets_that_share_an_address_are_numbered() -> None:
     ports: Any = [
-        FakePort(IPv4Address("TCP", "192.0.2.1", 7)),
-        FakePort(UNIXAddress(b"/run/echo.sock")),
-        FakePort(IPv4Address("TCP", "192.0.2.1", 7)),
+        FakePort(address=IPv4Address("TCP", "192.0.2.1", 7)),
+        FakePort(address=UNIXAddress(b"/run/echo.sock")),
+        FakePort(address=IPv4Address("TCP", "192.0.2.1", 7)),
     ]
     assert read_listeners(ports) == (
         Listener("192.0.2.1:7", 1, None, None),
@@ -78,5 +70,5 @@ def test_the_accept_queue_is_read() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=3) as listener:
         address = IPv4Address("TCP", *listener.getsockname())
         with socket.create_connection(listener.getsockname()):
-            (found,) = read_listeners([FakePort(address, listener)])  # type: ignore[list-item]
+            (found,) = read_listeners([FakePort(address=address, sock=listener)])
     assert (found.queued, found.limit) == (1, 3)

@@ -12,8 +12,8 @@ from tests.system.server import Server, running, twistd
 Serve = Callable[..., Server]
 Report = Callable[[str, str], None]
 
-# For modules whose every test is to hold in both lanes. The stock lane's share runs
-# with the slow tests: it is Twisted's own code, and starting servers takes long.
+# For modules whose tests run in both lanes. In the stock lane they are slow tests: it
+# is Twisted's own code, and starting servers takes long.
 in_both_lanes = pytest.mark.parametrize(
     "lane", ["fast", pytest.param("stock", marks=pytest.mark.slow)], scope="module"
 )
@@ -21,13 +21,13 @@ in_both_lanes = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def lane() -> str:
-    """The lane to serve in, where a module does not say :data:`in_both_lanes`."""
+    """The lane to serve in, where a module is not marked :data:`in_both_lanes`."""
     return "fast"
 
 
 @pytest.fixture
 def serve(lane: str) -> Iterator[Serve]:
-    """Start `twistd -n echo` with options; all that were started end with the test."""
+    """Start `twistd -n echo` with options; all servers are stopped when the test ends."""
     with ExitStack() as servers:
 
         def start(*arguments: str, reactor: str | None = None, **popen: object) -> Server:
@@ -37,11 +37,27 @@ def serve(lane: str) -> Iterator[Serve]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Server]:
+    """A server for tests that only connect to it, and read nothing that others change."""
+    with running(twistd()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[Server]:
+    """The same with four workers, which log connections."""
+    with running(twistd("--workers", "4", "--log", "connections")) as server:
+        for number in range(1, 5):
+            server.wait_for(rf"\[worker {number}\] listening on")
+        yield server
+
+
 @pytest.fixture
 def report(
     request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> Report:
-    """Note a figure that a test has measured: in the JUnit report, and on the terminal with -s."""
+    """Record a figure in the JUnit report, and print it with -s."""
 
     def note(what: str, value: str) -> None:
         record_property(what, value)

@@ -39,7 +39,7 @@ KNOWN = {
 
 @dataclass
 class Image:
-    """One stage: its files, and what it says of how to run it."""
+    """One stage: its files, and how it is run."""
 
     root: Path
     entrypoint: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ def exec_form(value: str) -> list[str]:
 
 
 def build(containerfile: Path, context: Path, folder: Path) -> Image:
-    """Carry out a Containerfile, and return its last stage.
+    """Build a Containerfile, and return its last stage.
 
     :param folder: where the stages are made.
     """
@@ -104,7 +104,7 @@ def build(containerfile: Path, context: Path, folder: Path) -> Image:
 
 
 def copy(value: str, context: Path, stages: dict[str, Image], root: Path) -> None:
-    """Do as COPY says: files into a folder, or one folder as another."""
+    """Execute COPY: files into a folder, or a folder as another one."""
     *sources, target = value.split()
     if sources[0].startswith("--from="):
         context = stages[sources.pop(0).removeprefix("--from=")].root
@@ -216,7 +216,7 @@ class Container:
 
 @contextmanager
 def container(image: Image, *args: str) -> Iterator[Container]:
-    """Run an image; arguments take the place of those that it has."""
+    """Run an image; arguments replace its own."""
     for folder in ("dev", "proc"):
         (image.root / folder).mkdir(exist_ok=True)
     root = str(image.root)

@@ -82,7 +82,7 @@ def how(text: str, place: str) -> dict[str, str]:
     said = {}
     for part in text.split(", "):
         words = [each for each in WORDS if f"{part} ".startswith(f"{each} ")]
-        assert words, f"{place}: nobody knows how to run {part!r}"
+        assert words, f"{place}: unknown way to run a block: {part!r}"
         word = words[0]
         value = part[len(word) :].strip()
         assert WORDS[word] is None or WORDS[word] == bool(value), f"{place}: {part!r}"

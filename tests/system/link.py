@@ -1,4 +1,4 @@
-"""Two network namespaces, and a link between them that a test makes as bad as it likes.
+"""Two network namespaces, and a link between them whose quality a test sets.
 
 Each namespace has a TUN device; a thread of the test carries IP packets from one to
 the other, and on the way loses, delays, reorders or doubles them. It
@@ -114,13 +114,13 @@ class Namespace:
         return self.enter(open_there)
 
     def ip(self, *arguments: str) -> None:
-        """Say something to iproute2 here."""
+        """Run ip (iproute2) here."""
         subprocess.run(["ip", "-n", self.name, *arguments], check=True, capture_output=True)
 
 
 @dataclass(frozen=True)
 class Weather:
-    """What becomes of a packet; each share is a probability.
+    """What happens to packets; each share is a probability.
 
     :ivar delay: seconds on the way.
     :ivar reorder: the share that comes late, so that others overtake it.
@@ -164,7 +164,7 @@ class Link:
         self._thread.start()
 
     def to_server(self, packet: bytes) -> None:
-        """Let the server's namespace receive an IP packet that nobody has sent."""
+        """Inject an IP packet into the server's namespace."""
         os.write(self._tuns[0], packet)
 
     def close(self) -> None:
@@ -212,7 +212,7 @@ class Link:
 
 
 def _missing() -> str | None:
-    """Say what this machine lacks for a link."""
+    """Return what this machine lacks for a link."""
     if not sys.platform.startswith("linux") or not os.path.exists("/dev/net/tun"):
         return "needs /dev/net/tun"
     if os.geteuid() != 0 or shutil.which("ip") is None:

@@ -1,4 +1,4 @@
-"""A network of its own for a test: every port is free there, and 7 is 7."""
+"""A network namespace for a test, in which every port is free, even port 7."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the real thing, and watches it from outside."""
+"""Starts real server processes, and observes them from outside."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Server:
         return found
 
     def wait_for_times(self, text: str, times: int, timeout: float = PATIENCE) -> None:
-        """Wait until the log has a text so many times."""
+        """Wait until the log contains a text this many times."""
         with self._news:
             self._news.wait_for(
                 lambda: "\n".join(self.lines).count(text) >= times or self._ended, timeout
@@ -139,7 +139,7 @@ def running(command: Sequence[str], **popen: object) -> Iterator[Server]:
 
 
 def eventually(condition: Callable[[], bool], timeout: float = PATIENCE) -> bool:
-    """Wait for what another process does and tells nobody of; return whether it came."""
+    """Poll until a condition holds, where no event can be awaited; return whether it does."""
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
@@ -157,7 +157,7 @@ def receive_all(sock: socket.socket) -> bytes:
 
 
 def receive_exactly(sock: socket.socket, size: int) -> bytes:
-    """Read so many bytes, or fewer if the end of input comes first."""
+    """Read this many bytes, or fewer if the end of input comes first."""
     received = b""
     while len(received) < size and (chunk := sock.recv(size - len(received))):
         received += chunk

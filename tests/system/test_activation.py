@@ -1,4 +1,4 @@
-"""Sockets that a service manager opened: restarts turn nobody away."""
+"""Sockets that a service manager opened: restarts refuse no client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ done
 
 
 class Manager:
-    """A played service manager around the real systemd-socket-activate."""
+    """A fake service manager around the real systemd-socket-activate."""
 
     def __init__(self, server: Server, where: str | int) -> None:
         self.server = server
@@ -96,11 +96,11 @@ def activated(
                 yield manager
             except AssertionError:
                 if "Address already in use" in server.log:
-                    # Somebody was faster.
+                    # Another process took the port first.
                     continue
                 raise
             finally:
-                # First of all who would start another one.
+                # First the manager, which would start another server.
                 server.process.kill()
                 server.process.wait()
                 for pid in manager.pids()[-1:]:
@@ -110,7 +110,7 @@ def activated(
 
 
 class Load:
-    """Clients that start_connection all the time; what became of each connection."""
+    """Clients that hold one connection after another, and record how each ended."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager

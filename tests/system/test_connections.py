@@ -1,4 +1,4 @@
-"""What goes in comes out: whole, in order, under every reactor."""
+"""What is sent comes back, complete and in order, under every reactor."""
 
 from __future__ import annotations
 
@@ -44,21 +44,28 @@ def test_all_that_came_before_fin_comes_back(serve: Serve, reactor: str) -> None
                 assert say(client, payload) == payload
 
 
-def test_30_mib_then_fin(serve: Serve) -> None:
+@pytest.fixture(scope="module")
+def server(lane: str) -> Iterator[Server]:
+    """A server that the tests here share."""
+    with running(twistd("--lane", lane)) as started:
+        yield started
+
+
+def test_30_mib_then_fin(server: Server) -> None:
     payload = random.Random(1).randbytes(30 * MIB)
-    with serve().connect() as client:
+    with server.connect() as client:
         back = say(client, payload)
     assert len(back) == len(payload)
     assert hashlib.sha256(back).digest() == hashlib.sha256(payload).digest()
 
 
-def test_a_reader_that_starts_only_after_fin_gets_all(serve: Serve) -> None:
+def test_a_reader_that_starts_only_after_fin_gets_all(server: Server) -> None:
     payload = random.Random(2).randbytes(8 * MIB)
-    with serve().connect() as client:
+    with server.connect() as client:
         sender = threading.Thread(target=lambda: client.sendall(payload))
         sender.start()
         back = b""
-        # The sender is stuck until somebody reads; take just enough for it.
+        # The sender is blocked until the client reads; read just enough for it.
         while sender.is_alive():
             back += client.recv(1 << 16)
         sender.join()
@@ -67,8 +74,8 @@ def test_a_reader_that_starts_only_after_fin_gets_all(serve: Serve) -> None:
     assert back == payload
 
 
-def test_the_plain_clients_of_the_origin(serve: Serve) -> None:
-    port = serve().port
+def test_the_plain_clients_of_the_origin(server: Server) -> None:
+    port = server.port
     with socket.create_connection(("localhost", port)) as client:
         client.sendall(b"data")
         assert client.recv(1024) == b"data"
@@ -117,12 +124,6 @@ def test_log_of_connections_and_of_listening(serve: Serve) -> None:
     talkative.wait_for(r"closed 127\.0\.0\.1:\d+: 4 bytes in")
     assert "chunk" not in talkative.log
     assert "127.0.0.1:" not in quiet.log.replace(f"127.0.0.1:{quiet.port};", "")
-
-
-@pytest.fixture(scope="module")
-def server(lane: str) -> Iterator[Server]:
-    with running(twistd("--lane", lane)) as started:
-        yield started
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])

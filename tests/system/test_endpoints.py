@@ -19,8 +19,8 @@ import pytest
 import twisted
 
 from tests.system.conftest import in_both_lanes
-from tests.system.server import BIN, PATIENCE, Server, eventually, running
-from tests.system.test_pressure import KIB, needs_proc
+from tests.system.server import BIN, PATIENCE, Server, running
+from tests.system.test_pressure import assert_stuck_clients_cost_little, get_stuck, needs_proc
 
 pytestmark = in_both_lanes
 
@@ -153,21 +153,7 @@ def test_a_drain_lets_connections_finish(kind: str, lane: str, tmp_path: Path) -
 @needs_proc
 @pytest.mark.parametrize("kind", KINDS)
 def test_clients_that_never_read_cost_little(kind: str, lane: str, tmp_path: Path) -> None:
-    clients = 10
     with served(kind, lane, tmp_path) as (server, connect), ExitStack() as stack:
-        with connect() as client:
-            assert len(exchange(client, bytes(MIB))) == MIB
-        before = server.rss()
-        stuck = [stack.enter_context(connect()) for _ in range(clients)]
-        for client in stuck:
-            client.settimeout(0.1)
-            end = time.monotonic() + PATIENCE
-            try:
-                while time.monotonic() < end:
-                    client.send(bytes(64 * KIB))
-            except (TimeoutError, ssl.SSLError):
-                pass  # full
-            assert time.monotonic() < end
-        assert eventually(lambda: server.rss() - before <= clients * 256 * KIB, timeout=1), (
-            f"{(server.rss() - before) / clients / KIB:.0f} KiB a client"
+        assert_stuck_clients_cost_little(
+            server, 5, lambda: get_stuck(stack.enter_context(connect()))
         )

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import Serve
 from tests.system.server import BIN, PATIENCE, Server, running, say
 from tests.system.test_connections import needs_ipv6
 
@@ -85,7 +84,7 @@ def test_programs(name: str, printed: str) -> None:
     assert run(sys.executable, str(EXAMPLES / name)) == printed
 
 
-def test_ask(serve: Serve) -> None:
-    where = f"tcp:127.0.0.1:{serve().port}"
+def test_ask(shared_server: Server) -> None:
+    where = f"tcp:127.0.0.1:{shared_server.port}"
     said = run(sys.executable, str(EXAMPLES / "ask.py"), where, "Hello, echo")
     assert said == "11 bytes came back, identical\n"

@@ -17,6 +17,7 @@ import pytest
 
 from tests.system.conftest import Serve, in_both_lanes
 from tests.system.server import PATIENCE, Server, eventually, receive_all, say
+from tests.system.test_pressure import CONNECTION, PROGRAM
 
 pytestmark = in_both_lanes
 
@@ -33,7 +34,7 @@ def start(serve: Serve, workers: int, *arguments: str) -> Server:
 
 @contextmanager
 def clients_of(server: Server, number: int, first: bytes = b"") -> Iterator[list[socket.socket]]:
-    """So many clients, each of which has said something."""
+    """This many clients, each of which has sent something."""
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(number)]
         for client in clients:
@@ -42,7 +43,7 @@ def clients_of(server: Server, number: int, first: bytes = b"") -> Iterator[list
 
 
 def serve_in_turn(clients: list[socket.socket], most: int) -> None:
-    """Take the answers, and leave, until all have been served by turns."""
+    """Read an answer and disconnect, one client after another, until all are served."""
     waiting = set(clients)
     while waiting:
         answered, _, _ = select.select(waiting, [], [], PATIENCE)
@@ -134,7 +135,7 @@ def test_what_a_killed_worker_had_is_free_again(serve: Serve) -> None:
 
 @contextmanager
 def stuck(server: Server) -> Iterator[socket.socket]:
-    """A client that has filled the path and takes nothing."""
+    """A client that has filled the path and reads nothing."""
     with server.connect() as client:
         client.setblocking(False)
         try:
@@ -186,12 +187,6 @@ def test_a_drain_flushes_a_connection_that_waits_for_its_rate(serve: Serve) -> N
     assert got + int(late[1]) == 100_000
 
 
-# The published ceiling (docs/limits.rst): what the program takes, and what a
-# connection does, in bytes of memory.
-PROGRAM = 128 * 1024 * KIB
-CONNECTION = 256 * KIB
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
 def test_two_thousand_slow_readers_stay_below_the_ceiling(
@@ -226,7 +221,7 @@ def test_two_thousand_slow_readers_stay_below_the_ceiling(
             with capsys.disabled():
                 print(
                     f"\n{lane}: {base >> 20} MiB at first, {most >> 20} MiB with {number} "
-                    f"slow readers ({(most - base) // number // KIB} KiB each, who pushed "
+                    f"slow readers ({(most - base) // number // KIB} KiB each, which pushed "
                     f"{sent >> 20} MiB); the ceiling is {ceiling >> 20} MiB"
                 )
             assert most < ceiling
@@ -241,7 +236,7 @@ def test_two_thousand_slow_readers_stay_below_the_ceiling(
 
 
 def push(server: Server, clients: list[socket.socket]) -> tuple[int, int]:
-    """Push until nobody takes any more; return the most memory seen, and the bytes sent."""
+    """Push until nothing more is taken; return the peak memory, and the bytes sent."""
     chunk = bytes(64 * KIB)
     most = sent = rounds = 0
     with select.epoll() as epoll:

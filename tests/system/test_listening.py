@@ -1,4 +1,4 @@
-"""The listening socket as the kernel shows it, and what cannot be had."""
+"""The listening socket as the kernel shows it, and refused settings."""
 
 from __future__ import annotations
 

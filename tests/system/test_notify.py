@@ -1,4 +1,4 @@
-"""What a service manager hears from the command line's service, and what /readyz says."""
+"""Notifications to a service manager, and the answers of /readyz."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ import pytest
 
 from echoproto.command.tap import Options
 from echoproto.core.connection_log import LogDetail
-from tests.system.conftest import Serve
 from tests.system.server import BIN, PATIENCE, Server, running, say
 
 PROJECT = Path(__file__).parents[2]
@@ -120,10 +119,10 @@ def test_the_tac_serves(tmp_path: Path) -> None:
         server.wait_for("closed 127.0.0.1:.*: 4 bytes")
 
 
-def test_the_client_asks(serve: Serve) -> None:
+def test_the_client_asks(shared_server: Server) -> None:
     code = next(block for block in blocks("python") if "await echo" in block)
     done = subprocess.run(
-        [sys.executable, "-c", with_port(code, serve().port)],
+        [sys.executable, "-c", with_port(code, shared_server.port)],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -144,9 +143,9 @@ def typed(line: str, old: str, new: str, directory: Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_probe_finds_nothing_where_nothing_is(serve: Serve, tmp_path: Path) -> None:
+def test_the_probe_finds_nothing_where_nothing_is(shared_server: Server, tmp_path: Path) -> None:
     _, line, *shown = session("probe").splitlines()
-    port = str(serve().port)
+    port = str(shared_server.port)
     assert shape(typed(line, "9999", port, tmp_path)) == shape("\n".join(shown))
 
 
@@ -176,10 +175,10 @@ def until_it_listens(port: int) -> None:
             return
 
 
-def test_a_test_of_ones_own(serve: Serve, tmp_path: Path) -> None:
+def test_a_test_of_ones_own(shared_server: Server, tmp_path: Path) -> None:
     code = next(block for block in blocks("python") if "echo_target" in block)
     (tmp_path / "test_balancer.py").write_text(code)
-    target = f"127.0.0.1:{serve().port}"
+    target = f"127.0.0.1:{shared_server.port}"
     printed = typed(f"pytest -q --echo-target {target} test_balancer.py", "", "", tmp_path)
     assert "1 passed" in printed
 

@@ -1,4 +1,4 @@
-"""Whatever comes in at the status port: it is refused, and the echo is not hurt.
+"""Malformed requests at the status port are refused, and the echo is unaffected.
 
 The cases of HTTP request smuggling and of path tricks are in tests/status/test_site.py
 too, where each one's place in the stream is tried; here a real server meets them.

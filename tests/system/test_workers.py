@@ -1,4 +1,4 @@
-"""Several processes on one port: what a client, an operator and a kill -9 see of it."""
+"""Several processes on one port: as clients and operators see them, and after kill -9."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def all_listen(server: Server, count: int) -> None:
 
 
 def pid_of(server: Server, number: int) -> int:
-    """The process that is this worker now."""
+    """Return the pid of a worker's current process."""
     return int(re.findall(rf"worker {number} started, pid (\d+)", server.log)[-1])
 
 
 def gone(pid: int) -> bool:
-    """Tell whether a process has ended; one that nobody has reaped counts."""
+    """Tell whether a process has ended; a zombie has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -58,23 +58,29 @@ def refused_soon(server: Server) -> None:
         assert time.monotonic() < end
 
 
-def test_connections_spread(serve: Serve) -> None:
-    server = serve("--workers", "4", "--log", "connections")
-    all_listen(server, 4)
+def test_connections_spread(shared_cluster: Server) -> None:
+    server, before = shared_cluster, shared_cluster.log.count("opened")
+
+    def opened() -> list[str]:
+        return re.findall(r"\[worker (\d)\] opened", server.log)[before:]
+
     with ExitStack() as clients:
         for _ in range(400):
             client = clients.enter_context(server.connect())
             client.sendall(b"data")
             assert client.recv(4) == b"data"
-        server.wait_for_times("opened", 400)
-        shares = [len(re.findall(rf"\[worker {n}\] opened", server.log)) for n in range(1, 5)]
+        server.wait_for_times("opened", before + 400)
+        shares = [opened().count(number) for number in "1234"]
     assert sum(shares) == 400
     assert max(shares) <= 200
 
 
 def test_a_killed_worker_hurts_no_other_and_is_replaced(serve: Serve) -> None:
+    began = time.monotonic()
     server = serve("--workers", "4", "--log", "connections")
     all_listen(server, 4)
+    # How fast this machine starts processes just now.
+    took_to_start = time.monotonic() - began
     refused: list[OSError] = []
     connected = 0
     over = threading.Event()
@@ -85,8 +91,8 @@ def test_a_killed_worker_hurts_no_other_and_is_replaced(serve: Serve) -> None:
             try:
                 with server.connect() as client:
                     client.sendall(b"new")
-                    # Who is accepted by the worker that dies loses the
-                    # connection with it; nobody is turned away.
+                    # A connection that the killed worker had accepted is lost
+                    # with it. No client is refused.
                     client.recv(3)
             except ConnectionRefusedError as error:
                 refused.append(error)
@@ -109,9 +115,13 @@ def test_a_killed_worker_hurts_no_other_and_is_replaced(serve: Serve) -> None:
         load.start()
         killed = time.monotonic()
         os.kill(pid_of(server, 2), signal.SIGKILL)
-        server.wait_for(r"worker 2 ended \(killed by signal 9\); a new one starts in \d\.\d s")
+        ended = server.wait_for(
+            r"worker 2 ended \(killed by signal 9\); a new one starts in (\d\.\d) s"
+        )
+        delay = float(ended[1])
+        assert delay <= 1
         server.wait_for(r"(?s)worker 2 ended.*\[worker 2\] listening on")
-        assert time.monotonic() - killed < 5  # within a second where nothing else runs
+        assert time.monotonic() - killed < delay + max(4.0, 2 * took_to_start)
         over.set()
         load.join()
         for client in clients:
@@ -247,12 +257,10 @@ def test_one_worker_is_this_process_and_0_is_one_a_core(serve: Serve) -> None:
     all_listen(many, cores)
 
 
-def test_a_port_that_somebody_has_is_not_shared(serve: Serve) -> None:
-    server = serve("--workers", "2")
-    all_listen(server, 2)
-    second = serve("--workers", "2", "--port", str(server.port))
+def test_a_port_that_somebody_has_is_not_shared(serve: Serve, shared_cluster: Server) -> None:
+    second = serve("--workers", "2", "--port", str(shared_cluster.port))
     assert second.wait() == 1
-    assert f"--port {server.port}: in use on 127.0.0.1" in second.log
+    assert f"--port {shared_cluster.port}: in use on 127.0.0.1" in second.log
 
 
 def test_reuse_port_lets_independent_processes_share(serve: Serve) -> None:

@@ -8,9 +8,10 @@ import socket
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError, ProcessDone, ProcessTerminated
-from twisted.internet.interfaces import IReactorProcess, IStreamServerEndpoint
+from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -27,38 +28,12 @@ from echoproto.status.snapshot import Process
 from echoproto.workers import process as worker_process
 from echoproto.workers.channel import Channel
 from echoproto.workers.parent import WorkersService
+from tests.fakes import FakeEndpoint, FakePort
 from tests.logs import logged
 
 
-class FakePort:
-    """A listening port with a descriptor of its own."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.reading = self.open = True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def stopReading(self) -> None:
-        self.reading = False
-
-    def stopListening(self) -> None:
-        self.open = False
-
-    def getHost(self) -> Any:
-        return type("Host", (), {"port": 4242})
-
-
-@implementer(IStreamServerEndpoint)
-class FakeEndpoint:
-    """One that is not ours, and so has one socket for all workers."""
-
-    def __init__(self, outcome: Deferred[Any]) -> None:
-        self._outcome = outcome
-
-    def listen(self, factory: Any) -> Deferred[Any]:
-        return self._outcome
+def fake_port(descriptor: int) -> FakePort:
+    return FakePort(address=IPv4Address("TCP", "127.0.0.1", 4242), descriptor=descriptor)
 
 
 class FakeProcess:
@@ -106,7 +81,7 @@ class FakeReactor(MemoryReactorClock):
         return process
 
     def listenTCP(self, *args: Any, **named: Any) -> Any:
-        self.ports.append(FakePort(100 + len(self.ports)))
+        self.ports.append(fake_port(100 + len(self.ports)))
         return self.ports[-1]
 
 
@@ -149,7 +124,7 @@ def test_each_worker_inherits_a_socket_of_its_own(
 
 
 def test_an_endpoint_of_another_kind_has_one_socket_for_all(reactor: FakeReactor) -> None:
-    shared = FakePort(55)
+    shared = fake_port(55)
     endpoints = [TCPEndpoint(reactor, 0), FakeEndpoint(succeed(shared))]
     service = WorkersService(endpoints, 2, reactor=reactor)
     service.startService()
@@ -409,7 +384,7 @@ class Wrapping(ServerFactory):
 
 
 def test_an_endpoint_that_adds_a_layer_is_refused(reactor: FakeReactor) -> None:
-    port: Any = FakePort(55)
+    port: Any = FakePort(descriptor=55)
     port.factory = Wrapping()
     service = WorkersService(FakeEndpoint(succeed(port)), 2, reactor=reactor)
     with pytest.raises(TypeError, match=r"adds a layer, as TLS.*StringEndpoint"):

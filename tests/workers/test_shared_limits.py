@@ -17,7 +17,7 @@ from echoproto.core.factory import EchoFactory
 from echoproto.limits.limits import Limits
 from echoproto.workers.channel import Channel
 from echoproto.workers.shared_limits import LimitCoordinator, WorkerLimits
-from tests.ports import CLIENT, FakePort, turn
+from tests.fakes import CLIENT, FakeQueuePort, turn
 from tests.transports import TCPLikeTransport
 
 
@@ -38,10 +38,10 @@ class Worker:
         self._from_worker = Channel(self.to_worker.append)
         coordinator.connect(name, self._from_worker)
         self.factory = EchoFactory(limits=WorkerLimits(limits, self._from_parent), log=log)
-        self.port = FakePort(self.factory)
+        self.port = FakeQueuePort(self.factory)
         self.guard(self.port)
 
-    def guard(self, port: FakePort) -> None:
+    def guard(self, port: FakeQueuePort) -> None:
         slots: Any = self.factory.slots
         if slots is not None:
             slots.guard(port)
@@ -162,7 +162,7 @@ def test_a_worker_has_no_slot_in_stock() -> None:
 def test_the_ports_of_a_worker_take_turns() -> None:
     cluster = Cluster(1, max_connections=1)
     (worker,) = cluster.workers.values()
-    other = FakePort(worker.factory)
+    other = FakeQueuePort(worker.factory)
     worker.guard(other)
     ports = [worker.port, other]
     for port in ports:
