@@ -70,7 +70,7 @@ def test_others_are_not_believed(serve: Serve) -> None:
     required = serve("--proxy-protocol", "required", "--proxy-from", "192.0.2.0/24")
     with required.connect() as client:
         assert refused(client, V1 + b"data")
-    required.wait_for(r"refused 127\.0\.0\.1:\d+: no PROXY header is believed from there")
+    required.wait_for(r"refused 127\.0\.0\.1:\d+: PROXY headers from this address are not trusted")
 
 
 def refused(client: socket.socket, stream: bytes) -> bool:
