@@ -9,7 +9,12 @@ from typing import Any, Protocol
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IReadDescriptor
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IReactorTime,
+    IReadDescriptor,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -62,6 +67,13 @@ class Extension:
 
     def stopped(self) -> None:
         """Release everything: the service has stopped, or its start has failed."""
+
+
+def as_endpoints(
+    endpoints: IStreamServerEndpoint | Sequence[IStreamServerEndpoint],
+) -> Sequence[IStreamServerEndpoint]:
+    """Return endpoints as a sequence, one or several."""
+    return [endpoints] if IStreamServerEndpoint.providedBy(endpoints) else endpoints
 
 
 def close_now(port: IListeningPort) -> None:

@@ -59,41 +59,28 @@ class Pacer(Protocol):
 class Group(Protocol):
     """The connections of one service, among those of its factory."""
 
-    def opened(self, connection: Connection) -> None:
-        """Add one."""
-
-    def closed(self, connection: Connection) -> None:
-        """Remove one."""
+    def opened(self, connection: Connection) -> None: ...
+    def closed(self, connection: Connection) -> None: ...
 
 
 class Owner(Protocol):
-    """What a connection asks of its factory."""
+    """What a connection asks of its factory, and what it reports to be counted and logged.
+
+    :ivar gates: what stands before a connection, in order; each makes a gate, or admits
+        (``None``) or refuses the connection at once.
+    :ivar log: where connections are logged, if they are.
+    """
 
     @property
-    def gates(self) -> Sequence[Callable[[Connection], Gate | None]]:
-        """What stands before a connection, in order; each may admit it at once (``None``)."""
-
+    def gates(self) -> Sequence[Callable[[Connection], Gate | None]]: ...
     @property
-    def log(self) -> ConnectionLog | None:
-        """Where connections are logged, if they are."""
-
-    def make_pacer(self, connection: Connection) -> Pacer | None:
-        """Return what limits its rate, if anything does."""
-
-    def connection_opened(self, connection: Connection) -> None:
-        """Count it; it is connected, and the gates come next."""
-
-    def connection_closed(self, connection: Connection, reason: Failure | None) -> None:
-        """Count it as closed, unless it was dropped."""
-
-    def connection_dropped(self, connection: Connection) -> None:
-        """Count it as dropped."""
-
-    def connection_refused(self, connection: Connection, why: str, source: str | None) -> None:
-        """Count and log a refusal; its reason is ``connection.refused``."""
-
-    def connection_ended(self, connection: Connection, unreturned: int) -> None:
-        """Count and log that the server ends it; the reason is ``connection.ending``."""
+    def log(self) -> ConnectionLog | None: ...
+    def make_pacer(self, connection: Connection) -> Pacer | None: ...
+    def connection_opened(self, connection: Connection) -> None: ...
+    def connection_closed(self, connection: Connection, reason: Failure | None) -> None: ...
+    def connection_dropped(self, connection: Connection) -> None: ...
+    def connection_refused(self, connection: Connection, why: str, source: str | None) -> None: ...
+    def connection_ended(self, connection: Connection, unreturned: int) -> None: ...
 
 
 @implementer(IPushProducer)
@@ -229,10 +216,7 @@ class Connection(Echo):
         self.transport.pauseProducing()
 
     def resume_reading(self, reason: int) -> None:
-        """Read again, unless another reason against it holds.
-
-        :param reason: the one that :meth:`pause_reading` was given.
-        """
+        """Read again, unless another reason for a pause holds."""
         self._paused_by &= ~reason
         if not self._paused_by and not self._input_ended:
             self.transport.resumeProducing()
@@ -254,10 +238,7 @@ class Connection(Echo):
     # To its end.
 
     def on_close(self, release: Callable[[], None]) -> None:
-        """Call a function once when the connection is closed or dropped.
-
-        :param release: called without arguments.
-        """
+        """Call a function once, when the connection is closed or dropped."""
         self._releases += (release,)
 
     def readConnectionLost(self) -> None:

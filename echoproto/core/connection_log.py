@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -39,26 +40,19 @@ class Logged(Protocol):
 
 
 def client_of(connection: Logged) -> str:
-    """Return the client's address as log lines show it.
-
-    :param connection: an open one, so that its client is known.
-    """
+    """Return the client's address as log lines show it."""
     assert connection.client is not None
     return format_address(connection.client)
 
 
+@dataclass(frozen=True)
 class ConnectionLog:
     """Logs connections that send something; health checks do not.
 
     :ivar chunks: whether each chunk gets a line.
     """
 
-    def __init__(self, chunks: bool) -> None:
-        """Make a log.
-
-        :param chunks: whether each chunk gets a line.
-        """
-        self.chunks = chunks
+    chunks: bool
 
     def opened(self, connection: Logged) -> None:
         """Log a connection; its first bytes have arrived."""
@@ -84,12 +78,7 @@ class ConnectionLog:
         _log.info("end of input from {client}", client=client_of(connection))
 
     def closed(self, connection: Logged, seconds: float, why: str | None) -> None:
-        """Log the end of a connection.
-
-        :param connection: the one.
-        :param seconds: how long it lasted.
-        :param why: the error, or the server's reason; ``None`` for an orderly end.
-        """
+        """Log the end; ``why`` is the error or the server's reason, if there is one."""
         _log.info(
             "closed {client}: {bytes} bytes in {seconds:.3f} s{error}",
             client=client_of(connection),

@@ -41,13 +41,10 @@ class Slots(Protocol):
 
 
 class Sweep(Protocol):
-    """Looks at the open connections from time to time."""
+    """Looks at the open connections from time to time, while there are any."""
 
-    def start(self) -> None:
-        """Begin: there is a connection."""
-
-    def stop(self) -> None:
-        """Stop: there is none."""
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 class Limits(Protocol):
@@ -107,8 +104,8 @@ class EchoFactory(ServerFactory):
             self.protocol = protocol
         connection_class(self.protocol)
         detail = LogDetail(log)
-        chunks = detail is LogDetail.CHUNKS
-        self.log = None if detail is LogDetail.LISTENING else ConnectionLog(chunks)
+        listening = detail is LogDetail.LISTENING
+        self.log = None if listening else ConnectionLog(detail is LogDetail.CHUNKS)
         self.connections: set[Connection] = set()
         self._reactor = reactor
         self._stats = Stats()

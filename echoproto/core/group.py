@@ -27,10 +27,7 @@ class ConnectionGroup(ServerFactory):
     noisy = False
 
     def __init__(self, factory: EchoFactory) -> None:
-        """Make an empty group.
-
-        :param factory: the factory.
-        """
+        """Make an empty group of a factory's connections."""
         self.factory = factory
         self.connections: set[Connection] = set()
         self.bytes_discarded = 0

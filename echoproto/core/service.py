@@ -10,7 +10,14 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from echoproto.base.lifecycle import Drain, DrainingService, Extension, close_now, close_port
+from echoproto.base.lifecycle import (
+    Drain,
+    DrainingService,
+    Extension,
+    as_endpoints,
+    close_now,
+    close_port,
+)
 from echoproto.core.factory import EchoFactory
 from echoproto.core.group import ConnectionGroup
 
@@ -45,12 +52,10 @@ class ListeningService(DrainingService):
         :param extensions: what options add.
         """
         super().__init__(reactor, extensions)
-        if IStreamServerEndpoint.providedBy(endpoints):
-            endpoints = [endpoints]
         self.factory = factory
         self.connections = ConnectionGroup(factory)
         self.ports: list[IListeningPort] = []
-        self._endpoints: Sequence[IStreamServerEndpoint] = endpoints
+        self._endpoints = as_endpoints(endpoints)
         self._new_drain = make_drain
         self._listening: list[Deferred[Any]] = []
         self._announced: set[IListeningPort] = set()

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.reflect import fullyQualifiedName, namedAny
 
-from echoproto.base.lifecycle import DrainingService, close_now, close_port
+from echoproto.base.lifecycle import DrainingService, as_endpoints, close_now, close_port
 from echoproto.base.waiters import Waiters
 from echoproto.core.composition import connection_class
 from echoproto.core.connection_log import LogDetail
@@ -94,13 +94,11 @@ class WorkersService(DrainingService):
         :raises ValueError: when the count is below 1, or an option is out of range.
         """
         super().__init__(reactor, [AbortAtSecondSignal(self.abort)])
-        if IStreamServerEndpoint.providedBy(endpoints):
-            endpoints = [endpoints]
         if count < 1:
             raise ValueError(f"count={count!r}; allowed: 1 or more")
         limits = limits or Limits()
         self.count = count
-        self._endpoints: Sequence[IStreamServerEndpoint] = endpoints
+        self._endpoints = as_endpoints(endpoints)
         self._settings = WorkerSettings(
             reactor="",
             sockets=(),
