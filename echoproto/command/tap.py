@@ -66,17 +66,16 @@ def _endpoints(settings: Settings, reactor: Any) -> list[TCPEndpoint | StringEnd
 
     :raises ListenError: when an endpoint string is wrong.
     """
-    backlog, reuse_address = settings.backlog, settings.reuse_address
-    reuse_port = settings.reuse_port
+    sockets: dict[str, Any] = {
+        "backlog": settings.backlog,
+        "reuse_address": settings.reuse_address,
+        "reuse_port": settings.reuse_port,
+    }
     endpoints: list[TCPEndpoint | StringEndpoint] = []
     if settings.port is not None:
-        endpoints.append(
-            TCPEndpoint(
-                reactor, settings.port, settings.interface, backlog, reuse_address, reuse_port
-            )
-        )
+        endpoints.append(TCPEndpoint(reactor, settings.port, settings.interface, **sockets))
     for description in settings.listen:
-        endpoints.append(StringEndpoint(reactor, description, backlog, reuse_address, reuse_port))
+        endpoints.append(StringEndpoint(reactor, description, **sockets))
     return endpoints
 
 

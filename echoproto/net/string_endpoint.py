@@ -79,6 +79,7 @@ class StringEndpoint:
         self,
         reactor: Any,
         description: str,
+        *,
         backlog: int = 1024,
         reuse_address: bool = True,
         reuse_port: bool = False,
@@ -208,9 +209,9 @@ class _Sockets:
             self._reactor,
             port,
             interface or "0.0.0.0",
-            asked,
-            self._reuse_address,
-            self._reuse_port,
+            backlog=asked,
+            reuse_address=self._reuse_address,
+            reuse_port=self._reuse_port,
         )
         if self._count is None:
             return endpoint.open(factory)

@@ -53,6 +53,7 @@ class TCPEndpoint:
         reactor: Any,
         port: int,
         interface: str = "127.0.0.1",
+        *,
         backlog: int = 1024,
         reuse_address: bool = True,
         reuse_port: bool = False,

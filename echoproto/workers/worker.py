@@ -80,7 +80,9 @@ def _endpoint(
     """Return what listens on a socket of the parent's."""
     if inherited.wrapper is None:
         return InheritedEndpoint(reactor, descriptor, inherited.backlog)
-    return StringEndpoint(reactor, inherited.wrapper, inherited.backlog or 0, inherited=descriptor)
+    return StringEndpoint(
+        reactor, inherited.wrapper, backlog=inherited.backlog or 0, inherited=descriptor
+    )
 
 
 def _write_to_parent(data: bytes) -> None:

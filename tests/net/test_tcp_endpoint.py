@@ -183,7 +183,14 @@ def test_the_socket_options(reuse_address: bool, reuse_port: bool, interface: st
     """All these ports serve in the lane."""
 
     async def main(reactor: Any) -> tuple[bool, bool]:
-        endpoint = TCPEndpoint(reactor, 0, interface, 5, reuse_address, reuse_port)
+        endpoint = TCPEndpoint(
+            reactor,
+            0,
+            interface,
+            backlog=5,
+            reuse_address=reuse_address,
+            reuse_port=reuse_port,
+        )
         port: Any = await endpoint.listen(EchoFactory())
         lane = Lane(fast=True)
         lane.starting(reactor)
