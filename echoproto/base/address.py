@@ -1,4 +1,4 @@
-"""What the kernel calls an address, as Twisted does, and as a log line does."""
+"""Addresses: as the kernel returns them, as Twisted has them, and in log lines."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-# What an IPv4 address is mapped into IPv6 with (RFC 4291, 2.5.5.2).
+# The prefix of an IPv4 address mapped into IPv6 (RFC 4291, 2.5.5.2).
 _MAPPED = bytes(10) + b"\xff\xff"
 
 
 def format_address(address: IAddress) -> str:
-    """Write an address as people type it.
+    """Return an address as it is usually written.
 
     :param address: of a listening port or of a client.
     :returns: ``192.0.2.1:7``, ``[2001:db8::1]:7`` (RFC 3986, 3.2.2),
@@ -25,16 +25,16 @@ def format_address(address: IAddress) -> str:
         return f"[{address.host}]:{address.port}"
     if isinstance(address, UNIXAddress):
         name = (address.name or b"").decode(errors="backslashreplace")
-        # A client may have any name, one that breaks the line included.
+        # A client may have any name, even one with line breaks.
         return f"unix:{name if name.isprintable() else ascii(name)[1:-1]}"
     return str(address)
 
 
 def source(address: IAddress | None) -> str | None:
-    """Return what counts as one source: an IPv4 address, or an IPv6 network of /64.
+    """Return the source that an address counts as: an IPv4 address, or an IPv6 /64.
 
-    A network of /64 is the least that one user gets, who may take any address
-    in it (RFC 6177, RFC 4291 section 2.5.1).
+    One user gets at least a /64, and may use any address in it (RFC 6177, RFC 4291
+    section 2.5.1).
 
     :param address: of a client.
     :returns: ``192.0.2.1`` or ``2001:db8:0:1::/64``; an IPv4 client of an IPv6
@@ -52,16 +52,16 @@ def source(address: IAddress | None) -> str | None:
 
 
 def to_address(sockaddr: Any) -> IPv4Address | IPv6Address | UNIXAddress:
-    """Return what Twisted calls the address of a socket.
+    """Return a socket's address as Twisted has it.
 
-    :param sockaddr: what ``socket.getsockname`` and ``accept`` call it.
+    :param sockaddr: as ``socket.getsockname`` and ``accept`` return it.
     """
     if not isinstance(sockaddr, tuple):
         return UNIXAddress(sockaddr)
     if len(sockaddr) == 2:
         return IPv4Address("TCP", *sockaddr)
     if sockaddr[3]:
-        # Without its scope a link-local address says nothing.
+        # A link-local address means nothing without its scope.
         host, _ = socket.getnameinfo(sockaddr, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
         return IPv6Address("TCP", host, *sockaddr[1:])
     return IPv6Address("TCP", *sockaddr)

@@ -1,1 +1,1 @@
-"""The heart: one connection's bytes, who is connected, and a service that serves and stops."""
+"""The heart: one connection's bytes, which connections are open, a service that stops."""

@@ -43,20 +43,20 @@ _V2_ADDRESSES = {
 
 
 class HeaderError(ValueError):
-    """What began as a header is none; the message says why."""
+    """An invalid header; the message says why."""
 
 
 class NoHeaderError(HeaderError):
-    """Not even the first bytes are those of a header."""
+    """No header: the first bytes differ from those of one."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """A header that is complete.
+    """A complete header.
 
     :ivar length: its length, in bytes.
-    :ivar client: who made the connection; ``None`` if the balancer itself did
-        (``LOCAL``, as for a health check) or does not say (``UNKNOWN``).
+    :ivar client: the client's address; ``None`` if the balancer itself is the client
+        (``LOCAL``, as for a health check) or names none (``UNKNOWN``).
     """
 
     length: int
@@ -64,7 +64,7 @@ class Header:
 
 
 def parse(data: bytes | bytearray) -> Header | None:
-    """Read the header that a stream begins with.
+    """Parse the header at the start of a stream.
 
     :param data: what has come so far.
     :returns: the header, or ``None`` if more has to come.
@@ -153,5 +153,5 @@ def _tcp_address(host: _Host, port: int) -> IPv4Address | IPv6Address:
 
 
 def _shown(word: bytes) -> str:
-    """Show what somebody sent, on one line and short."""
+    """Return bytes as one short printable line."""
     return repr(word[:40])[1:] + ("..." if len(word) > 40 else "")

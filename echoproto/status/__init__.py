@@ -1,4 +1,4 @@
 """What an operator sees of a running server: metrics, health, and a live page.
 
-Everything is read when somebody asks; a connection pays nothing for it.
+Everything is read on request; connections pay nothing for it.
 """

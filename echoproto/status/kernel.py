@@ -1,4 +1,4 @@
-"""What the kernel counts of full listen queues."""
+"""The kernel's counters of full listen queues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COUNTERS = ("ListenOverflows", "ListenDrops", "SyncookiesSent")
 
 @dataclass(frozen=True)
 class ListenDrops:
-    """What the listening sockets of this network namespace did with handshakes in excess.
+    """Handshakes over the limit, of all listening sockets of this network namespace.
 
     :ivar overflows: ``ListenOverflows``: dropped, because the accept queue was full.
     :ivar drops: ``ListenDrops``: dropped, for that reason or another.
@@ -25,7 +25,7 @@ class ListenDrops:
     cookies: int
 
     def __sub__(self, earlier: ListenDrops) -> ListenDrops:
-        """Return what came since an earlier reading."""
+        """Return what was counted since an earlier reading."""
         return ListenDrops(
             self.overflows - earlier.overflows,
             self.drops - earlier.drops,
@@ -38,7 +38,7 @@ def read_drops(netstat: Path = _NETSTAT) -> ListenDrops | None:
 
     :param netstat: the file, whose lines come in pairs: names, then numbers
         (``netstat_seq_show()`` in net/ipv4/proc.c).
-    :returns: ``None`` where there is no such file, or it says nothing of them.
+    :returns: ``None`` where there is no such file, or it lacks them.
     """
     try:
         lines = netstat.read_text().splitlines()

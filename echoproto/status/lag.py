@@ -1,4 +1,4 @@
-"""How late the event loop is: what a connection waits for beyond its own work."""
+"""How late the event loop is, which every connection waits for."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-# Seconds between two looks, and how many of them are remembered: a minute.
+# Seconds between two measurements, and how many are kept: a minute of them.
 _PERIOD = 0.25
 _REMEMBERED = 240
 
 
 class LoopLag:
-    """Asks to be called four times a second, and notes how late the call comes."""
+    """Schedules a call four times a second, and records how late it is."""
 
     def __init__(self, reactor: IReactorTime, clock: Callable[[], float] = time.monotonic) -> None:
-        """Describe a measurement; nothing is measured yet.
+        """Describe a measurement; it begins with :meth:`start`.
 
-        :param reactor: whose lateness.
-        :param clock: tells seconds that never jump, as the reactor's own do
-            when somebody sets the time of day.
+        :param reactor: its event loop is measured.
+        :param clock: returns seconds that never jump, as the reactor's own do when the
+            time of day is set.
         """
         self._reactor = reactor
         self._clock = clock
@@ -30,25 +30,25 @@ class LoopLag:
         self._lags: deque[float] = deque(maxlen=_REMEMBERED)
 
     def start(self) -> None:
-        """Begin, unless it has begun."""
+        """Begin to measure, unless it has begun."""
         if self._call is None:
             self._lags.clear()
             self._wait()
 
     def stop(self) -> None:
-        """End."""
+        """Stop measuring."""
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
     @property
     def last(self) -> float:
-        """Seconds that the last call came late."""
+        """Delay of the last call, in seconds."""
         return self._lags[-1] if self._lags else 0.0
 
     @property
     def most(self) -> float:
-        """The most seconds that one of the last minute's calls came late."""
+        """Maximum delay of a call in the last minute, in seconds."""
         return max(self._lags, default=0.0)
 
     def _wait(self) -> None:

@@ -1,7 +1,7 @@
 """A snapshot as Prometheus reads it.
 
-Names follow https://prometheus.io/docs/practices/naming/. What workers have in
-common is summed; what makes sense for one process alone has a label.
+Names follow https://prometheus.io/docs/practices/naming/. Counters of several workers are
+summed; a metric that makes sense for one process only has a label.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = ["CONTENT_TYPE", "exposition"]
 
 
 def exposition(snapshot: Snapshot) -> bytes:
-    """Write a snapshot, and what is known of the processes, in Prometheus' text format 0.0.4.
+    """Return a snapshot, and metrics of the processes, in Prometheus' text format 0.0.4.
 
-    :param snapshot: what to tell.
+    :param snapshot: what to export.
     """
     return generate_latest(_Families(snapshot))
 
 
 class _Families(Collector):
-    """Plays a registry with one snapshot in it."""
+    """A registry with one snapshot in it."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
@@ -138,7 +138,7 @@ def _state(snapshot: Snapshot) -> Iterator[Metric]:
 def _queues(listeners: Iterable[Listener]) -> Iterator[Metric]:
     length = GaugeMetricFamily(
         "echoproto_accept_queue_length",
-        "Connections that wait to be accepted.",
+        "Connections waiting to be accepted.",
         labels=["listener", "socket"],
     )
     limit = GaugeMetricFamily(
@@ -158,12 +158,12 @@ def _queues(listeners: Iterable[Listener]) -> Iterator[Metric]:
 def _lag(snapshot: Snapshot) -> Iterator[Metric]:
     last = GaugeMetricFamily(
         "echoproto_event_loop_lag_seconds",
-        "How late the event loop of a process was when last looked at.",
+        "Delay of a process's event loop when last measured.",
         labels=["process"],
     )
     most = GaugeMetricFamily(
         "echoproto_event_loop_lag_max_seconds",
-        "The latest that the event loop of a process was in the last minute.",
+        "Maximum delay of a process's event loop in the last minute.",
         labels=["process"],
     )
     lags = [("main", snapshot.lag, snapshot.max_lag)]
@@ -178,7 +178,7 @@ def _lag(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _workers(processes: Iterable[Process]) -> Iterator[Metric]:
     up = GaugeMetricFamily(
-        "echoproto_worker_up", "1 for a worker that answered in time.", labels=["process"]
+        "echoproto_worker_up", "1 for a worker whose last report is recent.", labels=["process"]
     )
     families: dict[str, Metric] = {}
     for each in processes:
@@ -192,7 +192,7 @@ def _workers(processes: Iterable[Process]) -> Iterator[Metric]:
 
 
 def _of_process(process: Process) -> Iterator[Metric]:
-    """Return what /proc tells of a worker."""
+    """Return the metrics of a worker that /proc has."""
     if not process.pid:
         return
     pid = str(process.pid)

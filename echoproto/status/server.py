@@ -23,7 +23,7 @@ class StatusServer:
         """Describe a server; it listens from :meth:`open` on.
 
         :param endpoint: where.
-        :param collector: gathers what there is to tell.
+        :param collector: gathers what there is to show.
         :param reactor: counts the time.
         """
         self._endpoint = endpoint
@@ -43,7 +43,7 @@ class StatusServer:
         self._reactor.callWhenRunning(self._announce)
 
     def close(self) -> Deferred[Any]:
-        """Listen no more, and let go of who is connected."""
+        """Stop listening, and close the connections."""
         port, self._port = self._port, None
         if port is None:
             return succeed(None)

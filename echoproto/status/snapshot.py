@@ -1,4 +1,4 @@
-"""What there is to tell of a server at one moment, whatever processes it has."""
+"""The state of a server at one moment, in one process or several."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ class Process:
 
     :ivar name: which one.
     :ivar pid: its number; 0 for a worker that waits to be started again.
-    :ivar answering: whether it answered in time; if not, the report is the
-        last one that it gave.
-    :ivar report: what it told.
+    :ivar answering: whether its last report is recent.
+    :ivar report: its last report.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Build:
-    """What it is made of: versions."""
+    """Versions."""
 
     version: str = importlib.metadata.version("echoproto")
     twisted: str = importlib.metadata.version("Twisted")
@@ -65,19 +64,19 @@ class Build:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there is to tell at one moment.
+    """The state of a server at one moment.
 
     :ivar started: when the service began to listen, in seconds since 1970.
     :ivar uptime: seconds since then, by a clock that never jumps.
     :ivar listening: whether a port is open.
-    :ivar draining: whether the end has been ordered.
-    :ivar total: all processes together, those included that are gone.
-    :ivar processes: those that serve.
-    :ivar workers: whether these are workers, and not the process itself.
+    :ivar draining: whether the service is stopping.
+    :ivar total: all processes together, ended ones included.
+    :ivar processes: the ones that serve.
+    :ivar workers: whether these are workers rather than this process.
     :ivar listeners: the open ports.
     :ivar drops: what the kernel dropped since the start; ``None`` outside Linux.
-    :ivar lag: seconds that the event loop of the process that is asked was late.
-    :ivar max_lag: the most of the last minute.
+    :ivar lag: delay of this process's event loop when last measured, in seconds.
+    :ivar max_lag: the maximum of the last minute.
     :ivar settings: the options, as text.
     :ivar max_live: how many connections there may be at once; 0 for any number.
     """
@@ -99,19 +98,19 @@ class Snapshot:
 
     @property
     def answering(self) -> int:
-        """How many processes answered."""
+        """How many processes answer."""
         return sum(each.answering for each in self.processes)
 
     @property
     def not_healthy(self) -> str | None:
-        """Why the process should be killed, in words; ``None`` if it should not."""
+        """Why the server should be restarted; ``None`` if it should not."""
         if self.answering or self.draining:
             return None
         return "no worker answers"
 
     @property
     def not_ready(self) -> str | None:
-        """Why no client should be sent here, in words; ``None`` if it is ready."""
+        """Why no client should be sent to this server; ``None`` if it is ready."""
         if self.draining:
             return "draining"
         if not self.listening:

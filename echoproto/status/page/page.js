@@ -1,9 +1,9 @@
 "use strict";
-// Asks for status.json each second and shows it. Everything that came over the
-// network is put in as text, never as markup.
+// Fetches status.json each second and shows it. Everything that arrives over the
+// network is inserted as text, never as markup.
 
-const PERIOD = 1000; // ms between two questions
-const PATIENCE = 3000; // ms for an answer
+const PERIOD = 1000; // ms between two requests
+const TIMEOUT = 3000; // ms for an answer
 const REMEMBERED = 120; // s of the curves
 const MINUTE = 60; // s
 const SVG = "http://www.w3.org/2000/svg";
@@ -60,13 +60,13 @@ function uptime(seconds) {
   return shown.slice(0, 2).join(" ");
 }
 
-// ---- what was seen, so that there are rates
+// ---- samples, from which rates follow
 
 let samples = [];
 
 function remember(now) {
   const last = samples[samples.length - 1];
-  // Another server, or one that has been started anew.
+  // Another server, or one that was restarted.
   if (last && (now.started !== last.started || now.uptime <= last.uptime)) samples = [];
   samples.push({
     started: now.started,
@@ -103,7 +103,7 @@ function inLastMinute() {
 
 // ---- pictures
 
-function trend(name, points, told) {
+function trend(name, points, format) {
   const svg = $(`${name}-trend`);
   const width = 240;
   const height = 56;
@@ -113,7 +113,7 @@ function trend(name, points, told) {
     `${(width * (1 - ago / REMEMBERED)).toFixed(1)},${(height - 2 - (height - 6) * (value / most)).toFixed(1)}`;
   svg.replaceChildren();
   if (shown.length < 2) return;
-  $(`${name}-scale`).textContent = most >= 0.1 ? told(most) : "";
+  $(`${name}-scale`).textContent = most >= 0.1 ? format(most) : "";
   const path = shown.map(place).join("L");
   const start = (width * (1 - shown[0][0] / REMEMBERED)).toFixed(1);
   for (const [name, d] of [["area", `M${start},${height}L${path}L${width},${height}Z`], ["line", `M${path}`]]) {
@@ -208,26 +208,27 @@ function showSources(now) {
   $("sources").replaceChildren(
     ...(sources.length
       ? sources.map(([name, count]) => bar(name, count, most))
-      : [make("li", "none", "Nobody is here.")]),
+      : [make("li", "none", "No connections.")]),
   );
 }
 
 function showEnds({ total }) {
   const rows = [
     ["Failed", total.failed, whole.format(total.failed)],
-    ["Silent, without a byte", total.silent, whole.format(total.silent)],
+    ["Without a byte", total.silent, whole.format(total.silent)],
     ...Object.entries(total.refused).map(([why, count]) => [`Refused: ${why}`, count, whole.format(count)]),
     ...Object.entries(total.ended).map(([why, count]) => [`Ended: ${why}`, count, whole.format(count)]),
-    ["Bytes too late in a drain", total.bytes_discarded, bytes(total.bytes_discarded).join(" ")],
-    ["Bytes that idle clients left", total.bytes_unreturned, bytes(total.bytes_unreturned).join(" ")],
+    ["Bytes after the drain deadline", total.bytes_discarded, bytes(total.bytes_discarded).join(" ")],
+    ["Bytes not returned (idle)", total.bytes_unreturned, bytes(total.bytes_unreturned).join(" ")],
   ];
+  if (total.dropped) rows.push(["Not closed by a stop", total.dropped, whole.format(total.dropped)]);
   const over = total.durations.reduce((sum, each) => sum + each, 0);
-  rows.unshift(["Over", over, whole.format(over)]);
+  rows.unshift(["Closed", over, whole.format(over)]);
   $("ends").replaceChildren(
     ...rows.flatMap(([name, value, text]) => {
-      const told = make("dd");
-      told.append(exact(make("data"), value, text));
-      return [make("dt", "", name), told];
+      const shown = make("dd");
+      shown.append(exact(make("data"), value, text));
+      return [make("dt", "", name), shown];
     }),
   );
 }
@@ -236,24 +237,24 @@ function showDurations(now) {
   const bounds = now.duration_bounds;
   const counts = now.total.durations;
   const most = Math.max(...counts, 1);
-  // Not the buckets that nobody was in at either end.
+  // Without the empty buckets at either end.
   const used = counts.map((count, n) => (count ? n : -1)).filter((n) => n >= 0);
   const items = [];
   for (let n = used[0]; n <= used[used.length - 1]; n += 1) {
     const name = n < bounds.length ? `up to ${duration(bounds[n])}` : `over ${duration(bounds[n - 1])}`;
     items.push(bar(name, counts[n], most));
   }
-  $("durations").replaceChildren(...(items.length ? items : [make("li", "none", "None is over yet.")]));
+  $("durations").replaceChildren(...(items.length ? items : [make("li", "none", "None closed yet.")]));
 }
 
 function showProcesses(now) {
   $("processes").replaceChildren(
     ...now.processes.map(({ name, pid, answering, report }) => {
       const row = make("tr");
-      const who = make("td", "", name);
-      if (answering) who.append(make("small", "", `pid ${pid}`));
-      else who.append(make("small", "bad", pid ? `pid ${pid} does not answer` : "is started again"));
-      row.append(who);
+      const cell = make("td", "", name);
+      if (answering) cell.append(make("small", "", `pid ${pid}`));
+      else cell.append(make("small", "bad", pid ? `pid ${pid} does not answer` : "restarting"));
+      row.append(cell);
       for (const text of [whole.format(report.live), whole.format(report.accepted), duration(report.max_lag)]) {
         row.append(make("td", "", text));
       }
@@ -273,14 +274,14 @@ function showSettings({ settings, build }) {
   $("build").textContent = `echoproto ${build.version}, Twisted ${build.twisted}, Python ${build.python}`;
 }
 
-// What an operator should look at although it serves.
+// What needs an operator's attention although the server serves.
 function troubles(now) {
   const found = [];
   for (const { name, pid, answering } of now.processes) {
-    if (!answering) found.push(pid ? `${name} does not answer.` : `${name} has ended and is started again.`);
+    if (!answering) found.push(pid ? `${name} does not answer.` : `${name} has ended and is restarting.`);
   }
   if (now.listeners.some(({ queued, limit }) => queued > limit)) found.push("An accept queue is full.");
-  if (now.max_live && now.total.live >= now.max_live) found.push("There are as many connections as there may be.");
+  if (now.max_live && now.total.live >= now.max_live) found.push(`Connection limit reached (${whole.format(now.total.live)} of ${whole.format(now.max_live)}). New clients are queued.`);
   return found;
 }
 
@@ -289,7 +290,7 @@ function showState(now) {
   const left = `${whole.format(count)} connection${count === 1 ? "" : "s"} left`;
   let [state, words, trouble] = ["serving", "Serving", ""];
   if (now.draining) {
-    const open = now.listening ? " Connections are still taken." : " The ports are closed.";
+    const open = now.listening ? " New connections are still accepted." : " The ports are closed.";
     [state, words, trouble] = ["draining", "Draining", `Draining: ${left}.${open}`];
   } else if (now.not_ready) {
     [state, words, trouble] = ["unready", "Not ready", `Not ready: ${now.not_ready}.`];
@@ -298,7 +299,7 @@ function showState(now) {
   }
   say(state, words, trouble);
   $("up").textContent = `up ${uptime(now.uptime)}`;
-  document.title = `${words} – ${whole.format(count)} live – echoproto`;
+  document.title = `${words} – ${whole.format(count)} open – echoproto`;
 }
 
 function say(state, words, trouble) {
@@ -320,13 +321,13 @@ function show(now) {
   showState(now);
 }
 
-// ---- asking
+// ---- requests
 
 let answered = Date.now();
 let asking = false;
 
-async function question() {
-  const answer = await fetch("status.json", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+async function fetchStatus() {
+  const answer = await fetch("status.json", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   return answer.json();
 }
@@ -335,7 +336,7 @@ async function ask() {
   setTimeout(ask, PERIOD);
   if (asking) return;
   asking = true;
-  const now = await question().catch(() => null);
+  const now = await fetchStatus().catch(() => null);
   asking = false;
   if (now) {
     answered = Date.now();
@@ -343,7 +344,7 @@ async function ask() {
     return;
   }
   const seconds = Math.round((Date.now() - answered) / 1000);
-  say("silent", "No answer", `The server has not answered for ${seconds} s. What is shown is from before.`);
+  say("silent", "No answer", `The server has not answered for ${seconds} s. The figures are older.`);
   document.title = "No answer – echoproto";
 }
 
