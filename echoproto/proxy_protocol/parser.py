@@ -66,10 +66,10 @@ class Header:
 def parse(data: bytes | bytearray) -> Header | None:
     """Parse the header at the start of a stream.
 
-    :param data: what has come so far.
-    :returns: the header, or ``None`` if more has to come.
+    :param data: what has arrived so far.
+    :returns: the header, or ``None`` if it is not complete yet.
     :raises NoHeaderError: when the stream does not begin as a header does.
-    :raises HeaderError: when it does, and goes on otherwise.
+    :raises HeaderError: when it does, but is not a valid header.
     """
     if data.startswith(_V1_BEGIN):
         return _parse_v1(bytes(data[:_V1_MOST]))
@@ -84,18 +84,18 @@ def _parse_v1(data: bytes) -> Header | None:
     line, end, _ = data.partition(b"\r\n")
     if not end:
         if len(data) == _V1_MOST:
-            raise HeaderError(f"version 1: no end within {_V1_MOST} bytes")
+            raise HeaderError(f"version 1: no line end within {_V1_MOST} bytes")
         if b"\n" in data:
-            raise HeaderError("version 1: the line ends in LF alone")
+            raise HeaderError("version 1: the line ends with LF only")
         return None
     length = len(line) + 2
     family, *words = line[len(_V1_BEGIN) :].split(b" ")
     if family == b"UNKNOWN":
         return Header(length, None)
     if family not in _V1_FAMILIES:
-        raise HeaderError(f"version 1: {_shown(family)} is no family")
+        raise HeaderError(f"version 1: unknown family {_shown(family)}")
     if len(words) != 4:
-        raise HeaderError(f"version 1: {len(words)} words follow the family, not 4")
+        raise HeaderError(f"version 1: {len(words)} fields after the family, expected 4")
     client, _ = (_v1_host(word, _V1_FAMILIES[family]) for word in words[:2])
     port, _ = (_v1_port(word) for word in words[2:])
     return Header(length, _tcp_address(client, port))
@@ -108,13 +108,13 @@ def _v1_host(word: bytes, kind: Callable[[str], _Host]) -> _Host:
             raise ValueError("it has a zone")
         return kind(word.decode("ascii"))
     except ValueError:
-        raise HeaderError(f"version 1: {_shown(word)} is no address of its family") from None
+        raise HeaderError(f"version 1: invalid address {_shown(word)}") from None
 
 
 def _v1_port(word: bytes) -> int:
     # int() takes more than digits.
     if not re.fullmatch(rb"0|[1-9][0-9]{0,4}", word) or int(word) > 65535:
-        raise HeaderError(f"version 1: {_shown(word)} is no port")
+        raise HeaderError(f"version 1: invalid port {_shown(word)}")
     return int(word)
 
 
@@ -123,16 +123,16 @@ def _parse_v2(data: bytes | bytearray) -> Header | None:
         return None
     command, family, size = struct.unpack_from("!BBH", data, len(_V2_BEGIN))
     if command >> 4 != 2:
-        raise HeaderError(f"version 2: it says version {command >> 4}")
+        raise HeaderError(f"version 2: unknown version {command >> 4}")
     if command & 15 not in (_LOCAL, _PROXY):
-        raise HeaderError(f"version 2: {command & 15} is no command")
+        raise HeaderError(f"version 2: unknown command {command & 15}")
     reads = None
     if command & 15 == _PROXY:
         if family >> 4 > _UNIX or family & 15 > _LAST_PROTOCOL:
-            raise HeaderError(f"version 2: {family:#04x} is no family")
+            raise HeaderError(f"version 2: unknown family {family:#04x}")
         reads = _V2_ADDRESSES.get(family >> 4)
     if reads is not None and size < reads.size:
-        raise HeaderError(f"version 2: {size} bytes of addresses, not {reads.size}")
+        raise HeaderError(f"version 2: {size} bytes of addresses, expected {reads.size}")
     length = _V2_FIXED + size
     if len(data) < length:
         return None
