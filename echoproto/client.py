@@ -1,4 +1,4 @@
-"""The other end of a connection, for Twisted code."""
+"""A client of the echo service, for Twisted code."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from zope.interface import implementer
 
 from echoproto.core.protocol import has_half_close
 
-# Bytes handed to the transport at a time; it asks for no more than it can
-# send, so this is also what is copied ahead of the network.
+# Bytes written to the transport at a time. The transport asks for more only when it
+# can send, so this is also the number of bytes copied ahead of the network.
 _CHUNK = 64 * 1024
 
 
 class EchoError(Exception):
-    """The payload did not come back whole; ``__cause__`` is the error behind it, if any.
+    """The payload was not returned completely; ``__cause__`` is the underlying error, if any.
 
-    :ivar received: what did come back.
+    :ivar received: the bytes that were returned.
     """
 
     def __init__(self, message: str, received: bytes = b"") -> None:
@@ -40,12 +40,12 @@ class EchoError(Exception):
 
 
 class EchoTimeout(EchoError, TimeoutError):  # noqa: N818 (as in "timeout")
-    """A connection took longer than it was given."""
+    """The exchange took longer than the timeout."""
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class _Speaker(Protocol):
-    """Sends one payload, with flow control, and collects what comes back."""
+    """Sends one payload with flow control, and collects the bytes that are returned."""
 
     transport: Any
 
@@ -60,7 +60,7 @@ class _Speaker(Protocol):
 
     def connectionMade(self) -> None:
         transport = self.transport
-        # TLS in Twisted has no half-close: the end is where all has come back.
+        # TLS in Twisted has no half-close: the exchange ends when all bytes are returned.
         self._half_close = has_half_close(transport)
         transport.registerProducer(self, True)
         self.resumeProducing()
@@ -78,7 +78,7 @@ class _Speaker(Protocol):
                 self._close_when_whole()
 
     def handshakeCompleted(self) -> None:
-        """With nothing to say, this is the end: before it, closing a TLS session breaks it off."""
+        """Close if the payload is empty. Closing during the handshake would abort the session."""
         self._close_when_whole()
 
     def pauseProducing(self) -> None:
@@ -98,8 +98,8 @@ class _Speaker(Protocol):
             self.transport.loseConnection()
 
     def readConnectionLost(self) -> None:
-        # With input unsent the server has closed too early, and nobody would
-        # take the rest.
+        # If part of the payload is unsent, the server closed too early, and does not read
+        # the rest.
         self.transport.unregisterProducer()
         if self._unsent:
             self.transport.abortConnection()
@@ -107,7 +107,7 @@ class _Speaker(Protocol):
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """All is sent."""
+        """Do nothing: the payload is sent."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.over.called:
@@ -135,22 +135,23 @@ async def echo(
     timeout: float | None = None,
     reactor: Any = None,
 ) -> bytes:
-    """Say a payload to an echo service, all of it, and return what came back.
+    """Send a payload to an echo service and return the bytes that it returns.
 
-    The payload is sent with flow control while the answer is read, so that
-    any size works; then our side is closed (half-close), and the answer ends
-    where the server closes. Over TLS, which in Twisted has no half-close, it
-    ends where as much has come back as was sent.
+    The payload is sent with flow control while the answer is read, so any size
+    works. Then the sending side is closed (half-close), and the answer ends when
+    the server closes. TLS in Twisted has no half-close: over TLS the answer ends
+    when as many bytes have been returned as were sent.
 
     :param endpoint: where to connect.
-    :param payload: what to say, as bytes.
-    :param timeout: seconds for all of it, connecting included; ``None`` waits for ever.
-    :param reactor: whose time counts; the global one if none is given.
-    :returns: what came back. It is as long as the payload or longer; that it is
-        equal is for the caller to check.
-    :raises EchoTimeout: when the time is over.
-    :raises EchoError: when there is no connection, or it ended before all came back, or
-        not cleanly.
+    :param payload: the bytes to send.
+    :param timeout: seconds for the whole exchange, including the connect; ``None``
+        waits without a limit.
+    :param reactor: an ``IReactorTime`` for the timeout; the global one if none is given.
+    :returns: the bytes that were returned, at least as many as were sent. The caller
+        has to check whether they are equal to the payload.
+    :raises EchoTimeout: if the exchange takes longer than the timeout.
+    :raises EchoError: if the connection cannot be opened, ends before all bytes are
+        returned, or ends with an error.
     """
     speaker = _Speaker(payload)
 

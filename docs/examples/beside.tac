@@ -1,6 +1,6 @@
-"""The echo, on two endpoints, beside another service: ``twistd -ny beside.tac``.
+"""The echo service on two endpoints, beside another service: ``twistd -ny beside.tac``.
 
-The other service logs every ten seconds what the echo has returned.
+The other service logs every ten seconds how many bytes the echo service has returned.
 """
 
 from typing import Any

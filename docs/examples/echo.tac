@@ -1,4 +1,4 @@
-"""The echo in a .tac: ``twistd -ny echo.tac``."""
+"""The echo service in a .tac file: ``twistd -ny echo.tac``."""
 
 from twisted.application.service import Application
 from twisted.internet import reactor

@@ -1,4 +1,4 @@
-"""The echo in an asyncio program, which owns the loop."""
+"""The echo service in an asyncio program, which runs the event loop."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ async def main() -> None:
     asyncioreactor.install(loop)
     from twisted.internet import reactor as installed
 
-    # The loop runs already. startRunning tells the reactor so; run() would block.
+    # The loop is running already. startRunning() tells the reactor so; run() would block.
     reactor: Any = installed
     reactor.startRunning(installSignalHandlers=False)
     service = EchoService(TCPEndpoint(reactor, 0), reactor=reactor)

@@ -1,4 +1,4 @@
-"""One factory for two services: counted together, stopped one by one."""
+"""Two services that share a factory: they are counted together and stopped separately."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ async def main(reactor: Any) -> None:
 
     await ask(first)
     await ask(second)
-    # A drain concerns the connections of its own service.
+    # A drain ends the connections of its own service only.
     await first.stopService()
     await ask(second)
     print(factory.stats.accepted, "connections,", factory.stats.bytes_echoed, "bytes echoed")

@@ -11,7 +11,7 @@ class Shout(Echo):
     """Return what arrives in upper case."""
 
     def dataReceived(self, data: bytes) -> None:
-        # The inherited method returns the bytes, counts them, and keeps to the pace of the client.
+        # The inherited method returns and counts the bytes, with backpressure.
         super().dataReceived(data.upper())
 
 

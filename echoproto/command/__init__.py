@@ -1,1 +1,1 @@
-"""The words of ``twistd echo``."""
+"""The command line of ``twistd echo``."""

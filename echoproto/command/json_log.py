@@ -1,8 +1,9 @@
-"""Log lines for machines: an event is a JSON object on a line of its own.
+"""The log as JSON: each event is one object on one line.
 
-Twisted's own ``jsonFileLogObserver`` writes events to be loaded by Twisted
-again: what a line says is not among its members. Here it is, with the members
-that a log collector asks for, and an event's own ones beside them.
+Twisted has an observer of its own, ``jsonFileLogObserver``. Its output is meant
+to be loaded by Twisted again and does not contain the formatted message. The
+observer here writes the message and the members that a log collector needs,
+together with the members of the event.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from echoproto.workers.log_relay import fields
 
 
 class LogFormat(str, Enum):
-    """How a log line is written."""
+    """The format of the log."""
 
     TEXT = "text"
-    """For people."""
+    """Lines of text."""
     JSON = "json"
-    """An object a line, for programs."""
+    """One JSON object per line."""
 
     def __str__(self) -> str:
         return self.value
@@ -47,14 +48,15 @@ def _time(seconds: float | None) -> str | None:
 
 
 def event_as_json(event: LogEvent) -> str:
-    """Write an event as one line.
+    """Format an event as a JSON object on one line.
 
-    Its members are ``time`` (RFC 3339, UTC), ``level``, ``system``
-    (the module, as a rule), ``message`` (the line as people see it),
-    ``traceback`` if there is one, and the event's own, as ``client``.
+    The members of the object are ``time`` (RFC 3339, UTC), ``level``, ``system``
+    (the namespace of the logger), ``message`` (the text of the line),
+    ``traceback`` if the event has one, and the members of the event, such as
+    ``client``.
 
-    :param event: of ``twisted.logger``.
-    :returns: the line, with its end.
+    :param event: an event of ``twisted.logger``.
+    :returns: the line, including the newline.
     """
     level = event.get("log_level")
     line = {
@@ -71,30 +73,35 @@ def event_as_json(event: LogEvent) -> str:
 
 
 def json_observer(file: IO[Any]) -> ILogObserver:
-    """Return an observer that writes each event to a file as a line of JSON."""
+    """Return an observer that writes each event as one line of JSON.
+
+    :param file: an open text file.
+    """
     return FileLogObserver(file, event_as_json)
 
 
 def choose(
     log_format: LogFormat, application: Componentized, program: Mapping[str, Any] | None
 ) -> None:
-    """Let an application that twistd or twist runs log in a format.
+    """Set the log format of an application that twistd or twist runs.
 
-    :param log_format: the one to log in.
-    :param application: where twistd looks for a log observer.
-    :param program: the options of ``twistd`` or ``twist``; ``None`` where there are none.
+    :param log_format: the format.
+    :param application: the component in which twistd looks for a log observer.
+    :param program: the options of ``twistd`` or ``twist``; ``None`` if neither runs
+        the application. The program's own format is kept in this case.
     """
     if log_format is LogFormat.TEXT or program is None:
         return
     if "fileLogObserverFactory" in program:
-        # twist reads it after the service was made, and looks for no observer.
+        # twist reads this option after it has made the service. It does not look for an
+        # observer in the application.
         program["fileLogObserverFactory"] = json_observer  # type: ignore[index]
     else:
         application.setComponent(ILogObserver, json_observer(_open_log(program)))
 
 
 def _open_log(twistd: Mapping[str, Any]) -> Any:
-    """Open the log where twistd itself would."""
+    """Return the file that twistd would log to."""
     path = twistd.get("logfile")
     if path == "-" or (twistd.get("nodaemon") and not path):
         return sys.stdout
@@ -104,7 +111,7 @@ def _open_log(twistd: Mapping[str, Any]) -> Any:
 
 
 def _rotate_at_signal(file: LogFile) -> None:
-    """Rotate a log at SIGUSR1, as twistd does; without a handler it ends the process."""
+    """Rotate the log on SIGUSR1, as twistd does. Without a handler the signal ends the process."""
 
     def rotate(signum: int, frame: object) -> None:
         from twisted.internet import reactor

@@ -1,8 +1,9 @@
-"""What the service tells its service manager, if that listens: ``sd_notify(3)``.
+"""Notifications to the service manager: ``sd_notify(3)``.
 
-A manager that wants to be told gives a datagram socket in ``NOTIFY_SOCKET``. It
-learns when the service is ready (``READY=1``), that it stops (``STOPPING=1``), and
-in words how it is (``STATUS=``). Nothing that goes wrong here touches the service.
+A manager that expects notifications passes the address of a datagram socket in
+``NOTIFY_SOCKET``. The service reports that it is ready (``READY=1``), that it is
+stopping (``STOPPING=1``), and its status as text (``STATUS=``). An error here
+never affects the service.
 """
 
 from __future__ import annotations
@@ -18,23 +19,27 @@ _log = Logger(namespace="echoproto")
 
 
 class Notifier:
-    """Sends states to a manager's socket."""
+    """Sends states to the socket of a service manager."""
 
     def __init__(self, address: str) -> None:
-        """Describe it; nothing is sent yet.
+        """Create a notifier. Nothing is sent yet.
 
-        :param address: an absolute path, or a name of the abstract namespace (``unix(7)``)
-            after an ``@``.
+        :param address: an absolute path, or ``@`` and a name in the abstract namespace
+            (``unix(7)``).
         """
         self._address = address
-        self._complained = False
-        # What the manager's queue had no room for.
+        self._warned = False
+        # States that did not fit into the manager's queue.
         self._unsent: dict[str, str] = {}
 
     def send(self, **states: str) -> None:
-        """Send states, and with them what could not be sent before.
+        """Send states, together with those that could not be sent before.
 
-        :param states: as ``READY="1"``; with none, try again.
+        If the manager's queue is full, the states are kept for the next call. After any
+        other error they are discarded, and the first such error is logged.
+
+        :param states: for example ``READY="1"``. Without states, only those that could
+            not be sent before are sent.
         """
         self._unsent.update(states)
         if not self._unsent:
@@ -52,37 +57,37 @@ class Notifier:
         except BlockingIOError:
             return
         except (OSError, ValueError) as error:
-            self._complain(error)
+            self._warn_once(error)
         self._unsent.clear()
 
-    def _complain(self, error: Exception) -> None:
-        if not self._complained:
-            self._complained = True
+    def _warn_once(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
             _log.warn(
-                "cannot tell NOTIFY_SOCKET {address}: {why}", address=self._address, why=error
+                "cannot send to NOTIFY_SOCKET {address}: {why}", address=self._address, why=error
             )
 
 
 def take_notifier(environ: MutableMapping[str, str]) -> Notifier | None:
-    """Return who tells the manager, and take the address from the environment.
+    """Remove ``NOTIFY_SOCKET`` from the environment and return a notifier for it.
 
-    What this process starts is not the service that the manager knows, and must not speak
-    for it.
+    It is removed because child processes inherit the environment, and they must not
+    send notifications for the service.
 
-    :param environ: this process's.
-    :returns: ``None`` if no manager wants to be told.
+    :param environ: the environment of this process.
+    :returns: ``None`` if the variable is not set.
     """
     address = environ.pop("NOTIFY_SOCKET", "")
     return Notifier(address) if address else None
 
 
 class Readiness:
-    """Tells a manager how a service is, from its start to the end of its drain."""
+    """Reports the state of a service to its manager, from the start to the end of the drain."""
 
     def __init__(self, notifier: Notifier, clock: Any, service: Any) -> None:
-        """Tell the manager as soon as the service is ready.
+        """Send ``READY=1`` when the service is ready.
 
-        :param notifier: tells the manager.
+        :param notifier: sends the states.
         :param clock: an ``IReactorTime``.
         :param service: an :class:`echoproto.EchoService` or
             :class:`echoproto.WorkersService`.
@@ -90,28 +95,28 @@ class Readiness:
         self._notifier = notifier
         self._clock = clock
         self._service = service
-        self._said = ""
+        self._reported = ""
         self._next: Any = None
         ready: Deferred[None] = service.when_ready()
-        ready.addCallback(lambda _: self._tell(READY="1"))
+        ready.addCallback(lambda _: self._report(READY="1"))
 
     def stopping(self) -> None:
-        """Tell that the drain begins."""
-        self._tell(STOPPING="1")
+        """Report that the drain begins."""
+        self._report(STOPPING="1")
 
     def stopped(self) -> None:
-        """Tell no more."""
+        """Stop reporting."""
         if self._next is not None and self._next.active():
             self._next.cancel()
 
-    def _tell(self, **states: str) -> None:
-        """Tell something now, and from then on each second what has changed."""
+    def _report(self, **states: str) -> None:
+        """Send states now, and check each second whether the status has changed."""
         self.stopped()
         status = self._status()
-        if status != self._said:
-            states["STATUS"] = self._said = status
+        if status != self._reported:
+            states["STATUS"] = self._reported = status
         self._notifier.send(**states)
-        self._next = self._clock.callLater(1, self._tell)
+        self._next = self._clock.callLater(1, self._report)
 
     def _status(self) -> str:
         live = self._service.live

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from echoproto.base.clock import use_monotonic_clock
-from echoproto.command.options import CannotStartError, Options, told
+from echoproto.command.options import CannotStartError, Options, option_error
 from echoproto.command.program import Program
 from echoproto.command.settings import Settings
 from echoproto.core.factory import EchoFactory
@@ -27,13 +27,15 @@ __all__ = ["Options", "makeService"]
 def _explain(error: Exception, settings: Settings) -> str:
     """Say which option cannot be had, why, and what is allowed."""
     if isinstance(error, ListenError):
-        return told("listen", error.description, error.reason, error.allowed)
+        return option_error("listen", error.description, error.reason, error.allowed)
     port, interface = settings.port, settings.interface
     found = bind_errors.explain(error, address=interface)
     if found is None:
         reason = f"cannot listen on port {port} ({bind_errors.text_of(error)})"
-        return told("interface", interface, reason, "another one")
-    return told(found.subject, getattr(settings, found.subject), found.reason, found.allowed)
+        return option_error("interface", interface, reason, "another one")
+    return option_error(
+        found.subject, getattr(settings, found.subject), found.reason, found.allowed
+    )
 
 
 def _check_pid_file(program: Mapping[str, Any]) -> None:
@@ -55,7 +57,7 @@ def _check_pid_file(program: Mapping[str, Any]) -> None:
     except OSError as error:
         allowed = "a path with room for a file of a few bytes; or --pidfile= for none"
         reason = f"cannot be written ({error.strerror})"
-        raise CannotStartError(told("pidfile", path, reason, allowed)) from None
+        raise CannotStartError(option_error("pidfile", path, reason, allowed)) from None
     finally:
         with suppress(OSError):
             os.unlink(path)
@@ -142,8 +144,8 @@ def _explain_status(error: Exception, settings: Settings) -> str:
     """Say why the status cannot be served where it should be."""
     if isinstance(error, ListenError):
         allowed = f"a TCP port, or a Twisted endpoint: {error.allowed}"
-        return told("status", settings.status, error.reason, allowed)
-    return told("status", settings.status, str(error), "an endpoint that does")
+        return option_error("status", settings.status, error.reason, allowed)
+    return option_error("status", settings.status, str(error), "an endpoint that does")
 
 
 def makeService(options: Options, reactor: Any = None) -> Program:

@@ -1,13 +1,13 @@
-"""How long the accept queue of a listening socket may be, and is.
+"""The length of the accept queue of a listening socket: requested, clamped, effective.
 
-A listening TCP socket has two queues. Connections whose handshake is not yet
-finished wait in the *SYN queue*; those that are established, but that the
-program has not yet accepted, wait in the *accept queue*. ``listen(2)`` asks
-for a length of the second, which Linux cuts silently to
-``net.core.somaxconn``. Here the limits are read, the wish is clamped in the
-open, and what the kernel really gave is read back.
+A listening TCP socket has two queues. Connections whose handshake is not
+complete wait in the *SYN queue*. Established connections that the program has
+not accepted yet wait in the *accept queue*. ``listen(2)`` requests a length for
+the accept queue, and Linux silently reduces it to ``net.core.somaxconn``. This
+module reads the limits, clamps the requested length so that it can be logged,
+and reads the effective length back.
 
-PerSourceLimit: ``listen(2)``, ``tcp(7)``, Documentation/networking/ip-sysctl.rst
+Sources: ``listen(2)``, ``tcp(7)``, Documentation/networking/ip-sysctl.rst
 (``somaxconn``, ``tcp_max_syn_backlog``, ``tcp_syncookies``) and
 ``tcp_conn_request()`` in net/ipv4/tcp_input.c of Linux 4.3 and later.
 """
@@ -35,15 +35,15 @@ _LISTEN_INFO = struct.Struct("=B7x16xII")
 
 @dataclass(frozen=True)
 class ListenQueueLimits:
-    """What this kernel, in this network namespace, allows a listen queue.
+    """The limits of the listen queues in this network namespace.
 
-    Each limit is ``None`` where it is unknown.
+    A limit that is not known is ``None``.
 
     :ivar max_accept_queue: ``net.core.somaxconn``, in connections.
     :ivar max_syn_backlog: ``net.ipv4.tcp_max_syn_backlog``, in handshakes.
     :ivar syncookies: ``net.ipv4.tcp_syncookies``: 0 never, 1 when the SYN
         queue is full, 2 always.
-    :ivar unknown: for each limit that could not be read, its name and why.
+    :ivar unknown: the name of each limit that could not be read, and the reason.
     """
 
     max_accept_queue: int | None = None
@@ -56,9 +56,9 @@ class ListenQueueLimits:
 class AcceptQueue:
     """The accept queue of one listening socket at one moment.
 
-    :ivar queued: connections established and not yet accepted.
-    :ivar limit: the length that the kernel really gave; the queue is full,
-        and further handshakes are dropped, when more than this many wait.
+    :ivar queued: connections that are established and not accepted yet.
+    :ivar limit: the effective length. The queue is full, and the kernel drops
+        handshakes, when more than this number of connections wait.
     """
 
     queued: int
@@ -66,11 +66,11 @@ class AcceptQueue:
 
 
 def parse_limit(content: bytes) -> int:
-    """Return the number that a sysctl file holds.
+    """Parse the content of a sysctl file.
 
-    :param content: the file's content, as bytes.
-    :raises ValueError: when it is anything but one number from 0 to 2**31 - 1;
-        the message says what is wrong with it.
+    :param content: the content of the file.
+    :returns: the number.
+    :raises ValueError: if the content is not a single number from 0 to 2**31 - 1.
     """
     text = content.strip()
     if not text:
@@ -79,18 +79,18 @@ def parse_limit(content: bytes) -> int:
         raise ValueError(f"not a number: {_shortened(text)}")
     if text.startswith(b"-"):
         raise ValueError(f"negative: {_shortened(text)}")
-    # Ten digits hold every int; longer ones are not worth converting.
+    # Every int has at most ten digits. Longer texts are not converted.
     digits = text.lstrip(b"0") or b"0"
     if len(digits) > 10 or int(digits) > INT_MAX:
-        raise ValueError(f"absurdly large: {_shortened(text)}")
+        raise ValueError(f"too large: {_shortened(text)}")
     return int(digits)
 
 
 def read_limits(sysctls: Path = Path("/proc/sys")) -> ListenQueueLimits:
     """Read the limits of this network namespace.
 
-    It never fails: a limit that cannot be read is unknown, and
-    :attr:`ListenQueueLimits.unknown` says why.
+    This function never fails. A limit that cannot be read is unknown, and
+    :attr:`ListenQueueLimits.unknown` contains the reason.
 
     :param sysctls: where the kernel's settings are mounted.
     """
@@ -102,7 +102,7 @@ def read_limits(sysctls: Path = Path("/proc/sys")) -> ListenQueueLimits:
         path = sysctls.joinpath(*name.split("."))
         try:
             with path.open("rb") as file:
-                # A sysctl is one short line; whatever is longer is not one.
+                # A sysctl is one short line. Longer content is not valid.
                 return parse_limit(file.read(64))
         except FileNotFoundError:
             unknown.append(f"{name}: no such file")
@@ -123,13 +123,13 @@ def read_limits(sysctls: Path = Path("/proc/sys")) -> ListenQueueLimits:
 
 
 def clamp_backlog(asked: int, limits: ListenQueueLimits) -> int:
-    """Return the length of the accept queue that may be asked of the kernel.
+    """Return the length of the accept queue to request from the kernel.
 
-    The rule is ``min(max(asked, 0), max_accept_queue)``; where the limit is
-    unknown there is no upper bound.
+    The rule is ``min(max(asked, 0), max_accept_queue)``. If the limit is unknown,
+    there is no upper bound.
 
-    :param asked: the wish, in connections.
-    :param limits: what the kernel allows.
+    :param asked: the requested length, in connections.
+    :param limits: the limits of the kernel.
     """
     wanted = max(asked, 0)
     if limits.max_accept_queue is None:
@@ -138,14 +138,14 @@ def clamp_backlog(asked: int, limits: ListenQueueLimits) -> int:
 
 
 def accept_queue(port: object) -> AcceptQueue | None:
-    """Return the accept queue of a listening port, as the kernel has it now.
+    """Return the current state of the accept queue of a listening port.
 
-    It asks for ``TCP_INFO`` of the listening socket, which needs no privilege.
+    It is read from ``TCP_INFO`` of the listening socket, which needs no privilege.
 
-    :param port: what an endpoint's ``listen`` gave: an ``IListeningPort``
+    :param port: the result of an endpoint's ``listen``: an ``IListeningPort``
         whose ``socket`` is a listening socket.
-    :returns: ``None`` where there is no such thing to read: outside Linux, for
-        a UNIX socket, or for a port that is closed.
+    :returns: ``None`` if the queue cannot be read: on other systems than Linux, for
+        a UNIX socket, and for a closed port.
     """
     sock = getattr(port, "socket", None)
     info = None if sock is None else read_tcp_info(sock, _LISTEN_INFO)
@@ -156,17 +156,16 @@ def accept_queue(port: object) -> AcceptQueue | None:
 
 
 def describe(asked: int | None, queue: AcceptQueue | None, limits: ListenQueueLimits) -> str:
-    """Say in one line what was asked, what the kernel gave, and what it will do.
+    """Describe both queues in one line, for the log.
 
-    :param asked: the backlog asked for; ``None`` for a socket that somebody
-        else opened.
-    :param queue: what was read back.
-    :param limits: what was read of the kernel's settings.
+    :param asked: the requested backlog; ``None`` for an inherited socket.
+    :param queue: the effective accept queue; ``None`` if it cannot be read.
+    :param limits: the limits of the kernel.
     """
-    wish = "inherited" if asked is None else f"asked {asked}"
+    request = "inherited" if asked is None else f"asked {asked}"
     somaxconn = _known(limits.max_accept_queue)
-    given = "length unknown" if queue is None else f"holds {queue.limit}"
-    parts = [f"accept queue {given} ({wish}, net.core.somaxconn {somaxconn})"]
+    effective = "length unknown" if queue is None else f"holds {queue.limit}"
+    parts = [f"accept queue {effective} ({request}, net.core.somaxconn {somaxconn})"]
     if queue is not None:
         parts.append(_syn_queue(queue.limit, limits))
     if limits.unknown:
@@ -175,29 +174,29 @@ def describe(asked: int | None, queue: AcceptQueue | None, limits: ListenQueueLi
 
 
 def clamp_warning(asked: int, limits: ListenQueueLimits) -> str | None:
-    """Say what the clamp took from a wish, and how to lift the limit.
+    """Return a warning if the requested backlog is clamped, with the way to raise the limit.
 
-    :param asked: the backlog asked for.
-    :param limits: what the kernel allows.
-    :returns: one line, or ``None`` when the wish is granted whole.
+    :param asked: the requested backlog.
+    :param limits: the limits of the kernel.
+    :returns: one line, or ``None`` if the backlog is not clamped.
     """
-    given = clamp_backlog(asked, limits)
-    if given == asked:
+    clamped = clamp_backlog(asked, limits)
+    if clamped == asked:
         return None
     if asked < 0:
-        return f"backlog {asked} is below 0: clamped to {given}"
+        return f"backlog {asked} is below 0: clamped to {clamped}"
     wanted = min(asked, INT_MAX)
     return (
-        f"backlog {asked} is more than net.core.somaxconn allows: clamped to {given}. "
-        "To lift the limit, which belongs to this network namespace: "
+        f"backlog {asked} exceeds net.core.somaxconn: clamped to {clamped}. "
+        "To raise the limit of this network namespace: "
         f"sysctl -w net.core.somaxconn={wanted}; "
-        "to keep it lifted: "
+        "to make it permanent: "
         f"echo 'net.core.somaxconn = {wanted}' > /etc/sysctl.d/90-somaxconn.conf"
     )
 
 
 def _syn_queue(limit: int, limits: ListenQueueLimits) -> str:
-    """Say what the SYN queue will do (Linux >= 4.3)."""
+    """Describe the SYN queue (Linux 4.3 and later)."""
     if limits.syncookies is None:
         return f"SYN queue holds {limit} (net.ipv4.tcp_syncookies unknown)"
     cookies = f"net.ipv4.tcp_syncookies {limits.syncookies}"
@@ -207,10 +206,10 @@ def _syn_queue(limit: int, limits: ListenQueueLimits) -> str:
         return f"SYN queue holds {limit}, then SYNs are answered with cookies ({cookies})"
     if limits.max_syn_backlog is None:
         return f"SYN queue holds {limit}, then SYNs are dropped ({cookies})"
-    # The last quarter is kept for peers that have proven themselves before.
+    # The last quarter is reserved for peers that completed a handshake before.
     unproven = limits.max_syn_backlog - (limits.max_syn_backlog >> 2)
     return (
-        f"SYN queue holds {min(limit, unproven)} of new peers and {limit} in all, "
+        f"SYN queue holds {min(limit, unproven)} from new peers and {limit} in total, "
         f"then SYNs are dropped ({cookies}, "
         f"net.ipv4.tcp_max_syn_backlog {limits.max_syn_backlog})"
     )

@@ -1,4 +1,4 @@
-"""Log lines for machines."""
+"""The log as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from echoproto.workers.log_relay import fields
 
 
 def event(*arguments: Any, **members: Any) -> Any:
-    """What a logger hands to its observer."""
+    """Return the event that a logger passes to its observer."""
     seen: list[Any] = []
 
     def observe(event: Any) -> None:
@@ -32,7 +32,7 @@ def event(*arguments: Any, **members: Any) -> Any:
     return seen[0]
 
 
-def test_a_line_says_what_people_read_and_has_the_members_too() -> None:
+def test_a_line_has_the_message_and_the_members_of_the_event() -> None:
     line = event_as_json(event("closed {client}: {bytes} bytes", client="192.0.2.1:5", bytes=4))
     assert line.endswith("}\n")
     assert line.count("\n") == 1
@@ -47,7 +47,7 @@ def test_a_line_says_what_people_read_and_has_the_members_too() -> None:
     }
 
 
-def test_values_that_json_has_no_word_for() -> None:
+def test_values_that_json_cannot_hold() -> None:
     class Broken:
         def __str__(self) -> str:
             raise ValueError("no")
@@ -73,7 +73,7 @@ def test_a_failure_has_its_traceback() -> None:
     assert "what went wrong" in told["traceback"]
 
 
-def test_an_event_without_anything_is_a_line_too() -> None:
+def test_an_empty_event_is_a_line_too() -> None:
     assert json.loads(event_as_json({}))["message"] == ""
     assert fields({"log_level": None, "time": 1.0, "isError": 0, "mine": 1}) == {"mine": 1}
 
@@ -84,7 +84,7 @@ def test_the_observer_writes_to_its_file() -> None:
     assert json.loads(file.getvalue())["message"] == "hello"
 
 
-def test_twistd_finds_the_observer_where_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_twistd_finds_the_observer(monkeypatch: pytest.MonkeyPatch) -> None:
     application: Any = Application("echo")
     terminal = io.StringIO()
     monkeypatch.setattr(sys, "stdout", terminal)
@@ -93,7 +93,7 @@ def test_twistd_finds_the_observer_where_it_looks(monkeypatch: pytest.MonkeyPatc
     assert json.loads(terminal.getvalue())["message"] == "hello"
 
 
-def test_a_daemon_writes_to_a_file_and_rotates_it_at_a_signal(
+def test_a_daemon_logs_to_a_file_and_rotates_it_on_a_signal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from twisted.internet.testing import MemoryReactorClock
@@ -127,14 +127,14 @@ def test_a_daemon_writes_to_a_file_and_rotates_it_at_a_signal(
     assert json.loads(new.read_text())["message"] == "again"
 
 
-def test_twist_is_told_too() -> None:
+def test_twist_gets_the_observer_too() -> None:
     program: dict[str, Any] = {"fileLogObserverFactory": None}
     application: Any = Application("echo")
     choose(LogFormat.JSON, application, program)
     assert program["fileLogObserverFactory"] is json_observer
 
 
-def test_text_is_left_to_the_program() -> None:
+def test_the_text_format_is_that_of_the_program() -> None:
     application: Any = Application("echo")
     choose(LogFormat.TEXT, application, {"logger": None})
     choose(LogFormat.JSON, application, None)

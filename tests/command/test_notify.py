@@ -1,4 +1,4 @@
-"""What a service manager is told, on real datagram sockets."""
+"""Notifications to a service manager, on real datagram sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs UN
 
 
 class Manager:
-    """Hears what it is told."""
+    """Receives notifications."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -26,7 +26,7 @@ class Manager:
         self._socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
         self._socket.setblocking(False)
 
-    def heard(self) -> list[str]:
+    def received(self) -> list[str]:
         messages = []
         while True:
             try:
@@ -47,12 +47,12 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 def test_states_are_lines(manager: Manager) -> None:
     Notifier(manager.address).send(READY="1", STATUS="3 connections")
-    assert manager.heard() == ["READY=1\nSTATUS=3 connections\n"]
+    assert manager.received() == ["READY=1\nSTATUS=3 connections\n"]
 
 
-def test_nothing_to_say(manager: Manager) -> None:
+def test_without_states_nothing_is_sent(manager: Manager) -> None:
     Notifier(manager.address).send()
-    assert manager.heard() == []
+    assert manager.received() == []
 
 
 def test_an_abstract_socket(tmp_path: Path) -> None:
@@ -61,21 +61,21 @@ def test_an_abstract_socket(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this platform has no abstract sockets")
     Notifier(manager.address).send(READY="1")
-    assert manager.heard() == ["READY=1\n"]
+    assert manager.received() == ["READY=1\n"]
     manager.close()
 
 
 @pytest.mark.parametrize("address", ["{}/none", "vsock:2:1234", "relative", "{}/" + "x" * 200])
-def test_a_manager_that_cannot_be_told_is_complained_of_once(tmp_path: Path, address: str) -> None:
+def test_a_manager_that_cannot_be_reached_is_logged_once(tmp_path: Path, address: str) -> None:
     notifier = Notifier(address.format(tmp_path))
     with logged() as log:
         notifier.send(READY="1")
         notifier.send(STOPPING="1")
     assert len(log.lines_of("warn")) == 1
-    assert log.lines[0].startswith("cannot tell NOTIFY_SOCKET ")
+    assert log.lines[0].startswith("cannot send to NOTIFY_SOCKET ")
 
 
-def test_what_finds_no_room_is_sent_later(manager: Manager) -> None:
+def test_states_that_do_not_fit_are_sent_later(manager: Manager) -> None:
     notifier = Notifier(manager.address)
     sent = 0
     while not notifier._unsent:
@@ -84,14 +84,14 @@ def test_what_finds_no_room_is_sent_later(manager: Manager) -> None:
         assert sent < 10_000
     with logged() as log:
         notifier.send(STOPPING="1")
-    assert len(manager.heard()) == sent - 1
+    assert len(manager.received()) == sent - 1
     notifier.send()
     notifier.send()
-    assert manager.heard() == [f"STATUS={sent - 1}\nSTOPPING=1\n"]
+    assert manager.received() == [f"STATUS={sent - 1}\nSTOPPING=1\n"]
     assert log.lines == []
 
 
-def test_the_environment_of_others_is_kept_clean() -> None:
+def test_children_do_not_inherit_the_address() -> None:
     environ = {"NOTIFY_SOCKET": "/run/notify", "PATH": "/bin"}
     assert take_notifier(environ) is not None
     assert environ == {"PATH": "/bin"}
@@ -100,7 +100,7 @@ def test_the_environment_of_others_is_kept_clean() -> None:
 
 
 class FakeService:
-    """A service as far as a manager is concerned."""
+    """The part of a service that is reported."""
 
     def __init__(self) -> None:
         self.live = 0
@@ -115,19 +115,19 @@ def test_from_ready_to_stopped(manager: Manager) -> None:
     clock, service = Clock(), FakeService()
     readiness = Readiness(Notifier(manager.address), clock, service)
     clock.advance(5)
-    assert manager.heard() == []
+    assert manager.received() == []
     service.ready.callback(None)
-    assert manager.heard() == ["READY=1\nSTATUS=0 connections\n"]
-    for live, heard in ((0, []), (12, ["STATUS=12 connections\n"]), (12, [])):
+    assert manager.received() == ["READY=1\nSTATUS=0 connections\n"]
+    for live, expected in ((0, []), (12, ["STATUS=12 connections\n"]), (12, [])):
         service.live = live
         clock.advance(1)
-        assert manager.heard() == heard
+        assert manager.received() == expected
     service.draining = True
     readiness.stopping()
-    assert manager.heard() == ["STOPPING=1\nSTATUS=draining: 12 connections left\n"]
+    assert manager.received() == ["STOPPING=1\nSTATUS=draining: 12 connections left\n"]
     service.live = 3
     clock.advance(1)
-    assert manager.heard() == ["STATUS=draining: 3 connections left\n"]
+    assert manager.received() == ["STATUS=draining: 3 connections left\n"]
     readiness.stopped()
     assert clock.getDelayedCalls() == []
 
@@ -137,5 +137,5 @@ def test_a_service_that_stops_before_it_is_ready(manager: Manager) -> None:
     readiness = Readiness(Notifier(manager.address), clock, FakeService())
     readiness.stopping()
     readiness.stopped()
-    assert manager.heard() == ["STOPPING=1\nSTATUS=0 connections\n"]
+    assert manager.received() == ["STOPPING=1\nSTATUS=0 connections\n"]
     assert clock.getDelayedCalls() == []

@@ -1,4 +1,4 @@
-"""The listen queue: what sysctl files say, the clamp, and what is read back."""
+"""The listen queue: sysctl files, the clamp, and the effective length."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_parsing_raises_nothing_but_value_error(content: bytes) -> None:
         (b"4096.5\n", "not a number: '4096.5'"),
         (b"\xff\xfe", r"not a number: '\xff\xfe'"),
         (b"-1\n", "negative: '-1'"),
-        (b"2147483648", "absurdly large: '2147483648'"),
-        (b"9" * 40, f"absurdly large: '{'9' * 20}...'"),
+        (b"2147483648", "too large: '2147483648'"),
+        (b"9" * 40, f"too large: '{'9' * 20}...'"),
     ],
 )
 def test_why_a_limit_is_unknown(content: bytes, why: str) -> None:
@@ -115,7 +115,7 @@ def test_the_limits_are_read(sysctls: Sysctls) -> None:
         (b"", "the file is empty"),
         (b"\x00\xff\n", r"not a number: '\x00\xff'"),
         (b"-5\n", "negative: '-5'"),
-        (b"9" * 10_000, f"absurdly large: '{'9' * 20}...'"),
+        (b"9" * 10_000, f"too large: '{'9' * 20}...'"),
     ],
     ids=["empty", "garbled", "negative", "huge"],
 )
@@ -161,7 +161,7 @@ def test_a_file_that_may_not_be_read(sysctls: Sysctls) -> None:
     def refuse(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    # Root may read any file, so the refusal is played.
+    # Root may read any file, so the error is simulated.
     class Unreadable(type(sysctls.root)):  # type: ignore[misc]
         open = refuse
 
@@ -181,7 +181,9 @@ def test_no_content_stops_the_reading(
         assert (limits.max_accept_queue is None) == bool(limits.unknown)
 
 
-def test_outside_linux_nothing_is_clamped_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_linux_nothing_is_clamped_and_the_reason_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     limits = read_limits()
     assert limits == ListenQueueLimits(unknown=("net.core.somaxconn: only Linux has it",))
@@ -198,7 +200,7 @@ def test_the_limits_of_this_machine() -> None:
 
 
 @given(st.integers(), limits_of_any_kernel)
-def test_the_clamp_is_the_rule(asked: int, limits: ListenQueueLimits) -> None:
+def test_the_clamp_follows_the_rule(asked: int, limits: ListenQueueLimits) -> None:
     given_ = clamp_backlog(asked, limits)
     longest = limits.max_accept_queue
     if longest is None:
@@ -216,7 +218,7 @@ def test_the_clamp_is_monotone(one: int, other: int, limits: ListenQueueLimits) 
 
 
 @given(st.integers(), limits_of_any_kernel)
-def test_a_warning_comes_exactly_when_the_clamp_bites(
+def test_there_is_a_warning_exactly_if_the_backlog_is_clamped(
     asked: int, limits: ListenQueueLimits
 ) -> None:
     warning = clamp_warning(asked, limits)
@@ -225,14 +227,14 @@ def test_a_warning_comes_exactly_when_the_clamp_bites(
         assert len(warning.splitlines()) == 1
 
 
-def test_the_warning_says_how_to_lift_the_limit() -> None:
+def test_the_warning_shows_how_to_raise_the_limit() -> None:
     assert clamp_warning(1000, ListenQueueLimits(128)) == (
-        "backlog 1000 is more than net.core.somaxconn allows: clamped to 128. "
-        "To lift the limit, which belongs to this network namespace: "
-        "sysctl -w net.core.somaxconn=1000; to keep it lifted: "
+        "backlog 1000 exceeds net.core.somaxconn: clamped to 128. "
+        "To raise the limit of this network namespace: "
+        "sysctl -w net.core.somaxconn=1000; to make it permanent: "
         "echo 'net.core.somaxconn = 1000' > /etc/sysctl.d/90-somaxconn.conf"
     )
-    # A sysctl takes no more than an int.
+    # A sysctl holds an int at most.
     assert f"somaxconn={INT_MAX};" in str(clamp_warning(2**40, ListenQueueLimits(128)))
 
 
@@ -247,12 +249,12 @@ def test_the_warning_for_a_negative_backlog() -> None:
     [
         (
             ListenQueueLimits(4096, 512, 0),
-            "SYN queue holds 128 of new peers and 128 in all, then SYNs are dropped "
+            "SYN queue holds 128 from new peers and 128 in total, then SYNs are dropped "
             "(net.ipv4.tcp_syncookies 0, net.ipv4.tcp_max_syn_backlog 512)",
         ),
         (
             ListenQueueLimits(4096, 100, 0),
-            "SYN queue holds 75 of new peers and 128 in all, then SYNs are dropped "
+            "SYN queue holds 75 from new peers and 128 in total, then SYNs are dropped "
             "(net.ipv4.tcp_syncookies 0, net.ipv4.tcp_max_syn_backlog 100)",
         ),
         (

@@ -243,7 +243,7 @@ def test_a_backlog_beyond_the_limit_is_clamped_and_told(tmp_path: Path) -> None:
     for endpoint in ("tcp:0:interface=127.0.0.1", f"unix:{tmp_path}/socket"):
         command = twistd("--listen", f"{endpoint}:backlog=1000000000", port=None)
         with running(command, cwd=tmp_path) as server:
-            server.wait_for("backlog 1000000000 is more than net.core.somaxconn allows")
+            server.wait_for("backlog 1000000000 exceeds net.core.somaxconn")
             server.wait_for("listening on ")
 
 

@@ -76,7 +76,7 @@ def test_workers_do_not_speak_for_the_service(manager: Manager) -> None:
 def test_a_manager_that_is_gone_does_no_harm(tmp_path: Path) -> None:
     environ = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "none")}
     with running(twistd(), env=environ) as server:
-        server.wait_for("cannot tell NOTIFY_SOCKET .*none: ")
+        server.wait_for("cannot send to NOTIFY_SOCKET .*none: ")
         with server.connect() as client:
             assert say(client, b"data") == b"data"
         server.signal(signal.SIGTERM)
