@@ -12,6 +12,7 @@ site refuses: folded header lines, bodies, and a missing or second Host.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
@@ -204,7 +205,11 @@ class _Channel(http.HTTPChannel):
         self._refuse(http.REQUEST_URI_TOO_LONG)
 
     def headerReceived(self, line: bytes) -> bool:
-        """Refuse a body, in whichever way it is announced."""
+        """Refuse a body, in whichever way it is announced, and a line break within a line."""
+        if re.search(rb"[\r\n\0]", line):
+            # Twisted does so from 25.5 on.
+            self._refuse(http.BAD_REQUEST)
+            return False
         name, _, value = line.lower().partition(b":")
         value = value.strip(b" \t")
         if name == b"transfer-encoding":
