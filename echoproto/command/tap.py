@@ -32,7 +32,7 @@ def _explain(error: Exception, settings: Settings) -> str:
     found = bind_errors.explain(error, address=interface)
     if found is None:
         reason = f"cannot listen on port {port} ({bind_errors.text_of(error)})"
-        return option_error("interface", interface, reason, "another one")
+        return option_error("interface", interface, reason, "an address that can be bound")
     return option_error(
         found.subject, getattr(settings, found.subject), found.reason, found.allowed
     )
@@ -145,7 +145,9 @@ def _explain_status(error: Exception, settings: Settings) -> str:
     if isinstance(error, ListenError):
         allowed = f"a TCP port, or a Twisted endpoint: {error.allowed}"
         return option_error("status", settings.status, error.reason, allowed)
-    return option_error("status", settings.status, str(error), "an endpoint that does")
+    return option_error(
+        "status", settings.status, str(error), "an endpoint that listens immediately"
+    )
 
 
 def makeService(options: Options, reactor: Any = None) -> Program:

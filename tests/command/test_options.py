@@ -111,7 +111,7 @@ def test_options(arguments: list[str], option: str, value: object) -> None:
 
 
 WHOLE = "not a whole number"
-REFUSED = [
+REJECTED = [
     (["--port", "70000"], "--port 70000: out of range; allowed: 0 to 65535; 0 picks a free port"),
     (["--port", "-1"], "--port -1: out of range; allowed: 0 to 65535; 0 picks a free port"),
     (["--port", "x"], f"--port x: {WHOLE}; allowed: 0 to 65535; 0 picks a free port"),
@@ -195,8 +195,8 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_bad_input_is_refused_in_one_line(arguments: list[str], message: str) -> None:
+@pytest.mark.parametrize(("arguments", "message"), REJECTED)
+def test_invalid_options_are_rejected_in_one_line(arguments: list[str], message: str) -> None:
     with pytest.raises(usage.UsageError) as caught:
         parsed(*arguments)
     assert str(caught.value) == message
@@ -209,7 +209,7 @@ def test_bad_input_is_refused_in_one_line(arguments: list[str], message: str) ->
     assert isinstance(refused.value, SystemExit)
 
 
-def test_json_does_not_go_to_syslog() -> None:
+def test_json_cannot_be_logged_to_syslog() -> None:
     options = Options()
     options.parent = usage.Options()
     options.parent["syslog"] = True
@@ -238,7 +238,7 @@ words = st.lists(
 @example(arguments=["-\n"], has_parent=False)
 @example(arguments=["\udcff" * 1000], has_parent=True)
 @example(arguments=["--" + "x" * 5000], has_parent=True)
-def test_any_arguments_are_taken_or_refused_in_one_line(
+def test_any_arguments_are_accepted_or_rejected_in_one_line(
     arguments: list[str], has_parent: bool
 ) -> None:
     options = Options()

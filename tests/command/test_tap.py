@@ -1,4 +1,4 @@
-"""The service that a command line makes, and how its start is refused."""
+"""The service that the command line makes, and errors at its start."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def test_the_global_reactor_is_the_default(
     monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
     makeService(parsed()).privilegedStartService()
     assert len(reactor.tcpServers) == 1
-    # Deadlines hold although the clock on the wall may be set.
+    # Deadlines use the monotonic clock, since the wall clock may be set.
     assert reactor.seconds is time.monotonic
 
 
 def refused(
     monkeypatch: pytest.MonkeyPatch, why: Exception, *arguments: str, parent: Any = None
 ) -> CannotStartError:
-    """Start where the socket refuses; return the refusal."""
+    """Start with a socket that cannot be opened; return the error."""
 
     options = parsed(*arguments)
     options.parent = parent
@@ -130,7 +130,7 @@ def os_error(code: int) -> OSError:
         (
             os_error(errno.EMFILE),
             f"--interface 127.0.0.1: cannot listen on port 7 (strerror {errno.EMFILE}); "
-            "allowed: another one",
+            "allowed: an address that can be bound",
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_why_it_cannot_start(monkeypatch: pytest.MonkeyPatch, why: Exception, me
         ({"nodaemon": False, "logfile": None}, None),
     ],
 )
-def test_the_line_is_on_the_terminal_once(
+def test_the_error_is_printed_once(
     monkeypatch: pytest.MonkeyPatch, parent: dict[str, object], code: int | None
 ) -> None:
     terminal = StringIO()
@@ -155,12 +155,12 @@ def test_the_line_is_on_the_terminal_once(
     refusal = refused(monkeypatch, os_error(errno.EADDRINUSE), parent=parent)
     line = "--port 9999: in use on 127.0.0.1; allowed: a free port, or 0 to take one"
     assert terminal.getvalue() == f"{line}\n"
-    # With a code instead, the interpreter prints nothing more.
+    # With a number as code, the interpreter prints nothing more.
     assert refusal.code == (line if code is None else code)
 
 
-def test_a_refusal_is_met_by_those_who_meet_exceptions() -> None:
-    # twistd removes its pid file only after these.
+def test_the_error_is_an_exception() -> None:
+    # twistd removes its pid file only after an Exception.
     assert issubclass(CannotStartError, Exception)
 
 
@@ -171,7 +171,7 @@ def test_a_pid_file_that_cannot_be_written_is_refused(
     options.parent = {"pidfile": str(tmp_path / "no-such-folder" / "twistd.pid")}
     with pytest.raises(CannotStartError, match=r"--pidfile .*: cannot be written \(No such file"):
         makeService(options, reactor)
-    # In another root the path may well be there.
+    # The path may exist in another root.
     options.parent["chroot"] = str(tmp_path)
     makeService(options, reactor)
 
@@ -211,7 +211,7 @@ def test_the_status_is_opened_first_and_closed_last(reactor: MemoryReactorClock)
 
 
 @pytest.mark.parametrize("taken", ["status", "port"])
-def test_where_one_of_both_is_taken_none_is_left_open(taken: str) -> None:
+def test_if_one_port_is_in_use_the_other_is_closed(taken: str) -> None:
     status_binding = binding("127.0.0.1", 9998)
     reactor = RefusingReactor(
         os_error(errno.EADDRINUSE), lambda port: (port == status_binding) == (taken == "status")
@@ -231,7 +231,7 @@ def test_where_one_of_both_is_taken_none_is_left_open(taken: str) -> None:
         ("tcp:a:b:c:d", "--status tcp:a:b:c:d: too many arguments (a colon that is part of one "),
     ],
 )
-def test_a_status_that_is_no_endpoint(
+def test_a_status_that_is_not_an_endpoint(
     reactor: MemoryReactorClock, endpoint: str, message: str
 ) -> None:
     with pytest.raises(CannotStartError) as caught:
@@ -252,7 +252,7 @@ makeService(options, MemoryReactorClock())
 
 
 def test_the_status_needs_an_extra() -> None:
-    # In a process of its own: what was imported stays imported.
+    # In a new process, because imported modules stay imported.
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_PROMETHEUS], capture_output=True, text=True
     )
@@ -272,13 +272,13 @@ def test_the_settings_that_the_status_shows() -> None:
     assert "status" not in shown
 
 
-def test_it_listens_where_it_is_told_to(reactor: MemoryReactorClock) -> None:
+def test_it_listens_on_endpoint_strings(reactor: MemoryReactorClock) -> None:
     service = makeService(parsed("--listen", "tcp:7", "--listen", "tcp6:8", "-b", "5"), reactor)
     service.privilegedStartService()
     assert [(asked[2], asked[3]) for asked in reactor.tcpServers] == [(5, "0.0.0.0"), (5, "::")]
 
 
-def test_a_port_is_listened_on_too_when_it_is_given(reactor: MemoryReactorClock) -> None:
+def test_a_port_is_opened_too_if_it_is_given(reactor: MemoryReactorClock) -> None:
     makeService(parsed("--listen", "tcp:7", "--port", "8"), reactor).privilegedStartService()
     assert [asked[3] for asked in reactor.tcpServers] == ["127.0.0.1", "0.0.0.0"]
 
@@ -288,12 +288,12 @@ def test_a_wrong_endpoint_is_refused(reactor: MemoryReactorClock) -> None:
         makeService(parsed("--listen", "tcp:x"), reactor)
 
 
-def test_an_endpoint_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = refused(monkeypatch, os_error(errno.EADDRINUSE), "--listen", "tcp:7")
     assert str(refusal) == "--listen tcp:7: in use; allowed: a free port, or 0 to take one"
 
 
-def test_the_service_manager_is_told(
+def test_the_service_manager_is_notified(
     reactor: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     address = str(tmp_path / "notify")
