@@ -21,6 +21,9 @@ from echoproto.workers.process import available
 # More than any machine has cores; a larger number is a typing error.
 _MOST_WORKERS = 1024
 
+# A longer list is harder to read than --help.
+_MAX_SUGGESTIONS = 4
+
 # The TCP port if neither --port nor --listen is given.
 _DEFAULT_PORT = 9999
 
@@ -35,6 +38,16 @@ class CannotStartError(SystemExit, Exception):
     a traceback for every other exception; for this one it prints the line and
     exits with 1.
     """
+
+    def __init__(self, line: str, printed: bool = False) -> None:
+        """Give the reason.
+
+        :param line: the reason.
+        :param printed: whether it was printed already, so that the interpreter only exits.
+        """
+        super().__init__(line)
+        if printed:
+            self.code = 1
 
 
 def option_error(option: str, value: object, reason: str, allowed: str) -> str:
@@ -73,7 +86,9 @@ def _explain(error: getopt.GetoptError, long_options: Iterable[str]) -> str:
         return f"option {option} takes no value; see --help"
     if "not a unique prefix" in error.msg:
         similar = sorted(f"--{name}" for name in names if name.startswith(error.opt))
-        return f"ambiguous option {option}; did you mean {' or '.join(similar)}?"
+        if len(similar) <= _MAX_SUGGESTIONS:
+            return f"ambiguous option {option}; did you mean {' or '.join(similar)}?"
+        return f"ambiguous option {option}; see --help"
     similar = difflib.get_close_matches(error.opt, names, n=1) if dashes == "--" else []
     hint = f"did you mean --{similar[0]}?" if similar else "see --help"
     return f"unknown option {option}; {hint}"

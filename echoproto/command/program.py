@@ -137,12 +137,11 @@ class Program(Service):
 
     def _refusal(self, line: str) -> CannotStartError:
         """Print why it cannot start, where twistd would not, and return the error."""
-        refusal = CannotStartError(line)
-        if sys.stderr is not sys.__stderr__:
-            # twistd has taken standard error for its log, which will have the line, unless
-            # the log is on the terminal anyway.
-            print(refusal, file=sys.__stderr__)
-            options = self._parent_options
-            if options.get("nodaemon") and options.get("logfile") in (None, "-"):
-                refusal.code = 1
-        return refusal
+        if sys.stderr is sys.__stderr__:
+            return CannotStartError(line)
+        # twistd has taken standard error for its log, which will have the line, unless the
+        # log is on the terminal anyway.
+        print(line, file=sys.__stderr__)
+        options = self._parent_options
+        on_terminal = options.get("nodaemon") and options.get("logfile") in (None, "-")
+        return CannotStartError(line, printed=bool(on_terminal))

@@ -118,6 +118,10 @@ class Connection(Echo):
 
     # From accept to admission.
 
+    def attach(self, factory: Owner, client: IAddress | None) -> None:
+        """Belong to a factory; to be called before it is connected."""
+        self.factory, self.client = factory, client
+
     def join(self, group: Group) -> None:
         """Belong to a group; to be called before it is connected."""
         self._group = group
@@ -178,8 +182,7 @@ class Connection(Echo):
         try:
             super().connectionMade()
             if not self._started:
-                # A subclass that does not call the inherited method, as is usual in
-                # Twisted, must not lose backpressure by it.
+                # A subclass that does not call the inherited method keeps backpressure.
                 Echo.connectionMade(self)
             self._route()
             if early:
@@ -208,10 +211,7 @@ class Connection(Echo):
         return self._input_ended
 
     def pause_reading(self, reason: int) -> None:
-        """Stop reading.
-
-        :param reason: :data:`BACKPRESSURE`, :data:`GATE` or :data:`RATE`.
-        """
+        """Stop reading, for :data:`BACKPRESSURE`, :data:`GATE` or :data:`RATE`."""
         self._paused_by |= reason
         self.transport.pauseProducing()
 

@@ -139,8 +139,7 @@ class EchoFactory(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Connection:  # type: ignore[override]
         """Make the server's end of a connection."""
         connection = connection_class(self.protocol)()
-        connection.factory = self
-        connection.client = addr
+        connection.attach(self, addr)
         return connection
 
     @property

@@ -191,6 +191,7 @@ REJECTED = [
         ["--drain", "5"],
         "ambiguous option --drain; did you mean --drain-delay or --drain-timeout?",
     ),
+    (["--="], "ambiguous option --; see --help"),
     (["9999"], "unexpected argument '9999'; allowed: options only"),
 ]
 
