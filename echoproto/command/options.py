@@ -79,12 +79,14 @@ def _explain(error: getopt.GetoptError, long_options: Iterable[str]) -> str:
     """
     dashes = "--" if error.msg.startswith(f"option --{error.opt} ") else "-"
     option = _on_one_line(f"{dashes}{error.opt}")
+    # The name may contain anything, so it must not be searched for a reason.
+    reason = error.msg.removeprefix(f"option {dashes}{error.opt} ")
     names = [name.rstrip("=") for name in long_options]
-    if "requires argument" in error.msg:
+    if reason == "requires argument":
         return f"option {option} requires a value; see --help"
-    if "must not have an argument" in error.msg:
+    if reason == "must not have an argument":
         return f"option {option} takes no value; see --help"
-    if "not a unique prefix" in error.msg:
+    if reason == "not a unique prefix":
         similar = sorted(f"--{name}" for name in names if name.startswith(error.opt))
         if len(similar) <= _MAX_SUGGESTIONS:
             return f"ambiguous option {option}; did you mean {' or '.join(similar)}?"

@@ -192,6 +192,7 @@ REJECTED = [
         "ambiguous option --drain; did you mean --drain-delay or --drain-timeout?",
     ),
     (["--="], "ambiguous option --; see --help"),
+    (["--not a unique prefix"], "unknown option --not a unique prefix; see --help"),
     (["9999"], "unexpected argument '9999'; allowed: options only"),
 ]
 
@@ -239,6 +240,7 @@ words = st.lists(
 @example(arguments=["-\n"], has_parent=False)
 @example(arguments=["\udcff" * 1000], has_parent=True)
 @example(arguments=["--" + "x" * 5000], has_parent=True)
+@example(arguments=["--="], has_parent=False)
 def test_any_arguments_are_accepted_or_rejected_in_one_line(
     arguments: list[str], has_parent: bool
 ) -> None:
