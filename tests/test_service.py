@@ -21,6 +21,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.error import CannotListenError, ConnectionAborted
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
@@ -581,3 +582,48 @@ def test_clients_that_cannot_be_accepted_are_logged() -> None:
     assert log.lines_of("warn")[-1] == (
         f"closing 127.0.0.1:{port} with 3 clients still in the accept queue"
     )
+
+
+class Goodbye(Echo):
+    """Answer with much, and close in one of the ways that Twisted knows."""
+
+    how = "transport"
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data * (8 << 20))
+        if self.how == "transport":
+            self.transport.loseConnection()
+        else:
+            self.close()
+
+
+class GoodbyeByMethod(Goodbye):
+    how = "method"
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+@pytest.mark.parametrize("protocol", [Goodbye, GoodbyeByMethod])
+def test_a_protocol_closes_a_connection_whose_client_reads_late(
+    protocol: type[Echo], fast_lane: bool
+) -> None:
+    def ask(port: int) -> int:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
+            client.sendall(b"x")
+            # Not before the transport is full.
+            client.recv(1, socket.MSG_PEEK)
+            length = 0
+            while chunk := client.recv(1 << 16):
+                length += len(chunk)
+            return length
+
+    async def main(reactor: Any) -> int:
+        factory = EchoFactory(protocol=protocol, reactor=reactor)
+        service = EchoService(
+            TCPEndpoint(reactor, 0), factory, reactor=reactor, fast_lane=fast_lane
+        )
+        service.startService()
+        length = await deferToThreadPool(reactor, reactor.getThreadPool(), ask, tcp_port(service))
+        await service.stopService()
+        return length
+
+    assert run(main) == 8 << 20

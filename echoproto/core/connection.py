@@ -196,11 +196,6 @@ class Connection(Echo):
     # While it is open.
 
     @property
-    def admitted(self) -> bool:
-        """Whether all gates have let it pass."""
-        return self._admitted
-
-    @property
     def throttled(self) -> bool:
         """Whether its rate limit keeps it from being read."""
         return bool(self._paused_by & RATE)
@@ -226,8 +221,11 @@ class Connection(Echo):
         self.pause_reading(BACKPRESSURE)
 
     def resumeProducing(self) -> None:
-        """Read again: the transport has sent what it had."""
-        self.resume_reading(BACKPRESSURE)
+        """Read again, unless the protocol has closed the transport, which waits for it."""
+        if self.transport.disconnecting:
+            self.transport.unregisterProducer()
+        else:
+            self.resume_reading(BACKPRESSURE)
 
     def stopProducing(self) -> None:
         """Do nothing: the connection is lost, and ``connectionLost`` tells."""
@@ -300,10 +298,8 @@ class Connection(Echo):
         self.factory.connection_ended(self, unreturned)
         if unreturned:
             self.abort()
-            return
-        if self._admitted:
-            self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        else:
+            self.close()
 
     def abort(self) -> None:
         """Close it at once, with a reset; nothing more is sent."""

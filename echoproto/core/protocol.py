@@ -69,12 +69,16 @@ class Echo(Protocol):
         self.bytes_echoed += len(data)
         self.transport.write(data)
 
-    def readConnectionLost(self) -> None:
-        """Handle the end of input: flush what arrived before it, then close."""
+    def close(self) -> None:
+        """Flush what is to be returned, then close the connection."""
         # A transport does not close while a producer is registered, and this
         # one, perhaps paused, will produce nothing more.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """Handle the end of input: what arrived before it is flushed first."""
+        self.close()
 
     def writeConnectionLost(self) -> None:
         """Ignore the end of our own side; the client's is still to come."""

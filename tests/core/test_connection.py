@@ -265,9 +265,9 @@ def test_gates_stand_one_behind_the_other() -> None:
     connection.admit()
     assert order == ["first", "second", "third"]
     connection.dataReceived(b"b")
-    assert not connection.admitted
+    assert not connection._admitted
     connection.admit()
-    assert connection.admitted
+    assert connection._admitted
     assert transport.value() == b"ab"
 
 
@@ -461,3 +461,13 @@ def test_book_keeping_comes_before_a_protocol_that_raises_at_its_end() -> None:
     with pytest.raises(BrokenError):
         connection.connectionLost(Failure(ConnectionDone()))
     assert (factory.live, factory.stats.bytes_echoed, released) == (0, 4, ["slot"])
+
+
+def test_a_protocol_may_close_its_transport_while_it_is_paused() -> None:
+    transport = TCPLikeTransport()
+    connection = connected(transport)
+    connection.pauseProducing()
+    transport.loseConnection()
+    # The transport has sent what it had, and would wait for its producer for ever.
+    connection.resumeProducing()
+    assert transport.producer is None

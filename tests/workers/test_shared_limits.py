@@ -270,7 +270,7 @@ def test_sources_are_exact_however_the_messages_cross(events: list[tuple[str, st
     inside: dict[str, list[Connection]] = {"a": [], "b": []}
 
     def heard() -> int:
-        return sum(each.admitted for name in "ab" for each in inside[name])
+        return sum(each._admitted for name in "ab" for each in inside[name])
 
     for name, event in events:
         worker = cluster.workers[name]
