@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -25,7 +26,15 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from echoproto import EchoFactory, EchoService, TCPEndpoint, echo
+from echoproto import (
+    EchoFactory,
+    EchoService,
+    Limits,
+    ProxyHeaders,
+    Stats,
+    TCPEndpoint,
+    echo,
+)
 from echoproto.base.lifecycle import CLOSE_TIMEOUT
 from echoproto.core.connection import Connection
 from echoproto.core.protocol import Echo
@@ -627,3 +636,58 @@ def test_a_protocol_closes_a_connection_whose_client_reads_late(
         return length
 
     assert run(main) == 8 << 20
+
+
+class Shout(Echo):
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data.upper())
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+@pytest.mark.parametrize("log", ["listening", "connections", "chunks"])
+def test_a_protocol_of_the_users_with_everything(log: str, fast_lane: bool) -> None:
+    payload = b"data" * 100_000
+
+    def ask(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
+            client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 5000 7\r\n")
+            sender = threading.Thread(target=client.sendall, args=[payload])
+            sender.start()
+            back = bytearray()
+            while len(back) < len(payload):
+                back += client.recv(1 << 16)
+            sender.join()
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1) == b""
+            return bytes(back)
+
+    async def main(reactor: Any) -> tuple[list[bytes], Stats]:
+        factory = EchoFactory(
+            protocol=Shout,
+            log=log,
+            limits=Limits(
+                max_connections=2,
+                max_per_source=2,
+                idle_timeout=60,
+                max_bytes_per_second=10_000_000,
+            ),
+            proxy_headers=ProxyHeaders("required"),
+            reactor=reactor,
+        )
+        endpoint = TCPEndpoint(reactor, 0)
+        service = EchoService(endpoint, factory, reactor=reactor, fast_lane=fast_lane)
+        service.startService()
+        port, pool = tcp_port(service), reactor.getThreadPool()
+        asking = [deferToThreadPool(reactor, pool, ask, port) for _ in range(3)]
+        back = [await each for each in asking]
+        await service.stopService()
+        return back, factory.stats
+
+    with logged() as lines:
+        back, stats = run(main)
+    assert back == [payload.upper()] * 3
+    assert (stats.accepted, stats.failed, stats.bytes_echoed) == (3, 0, 3 * len(payload))
+    opened = [
+        line for line in lines.lines if line.startswith("opened 192.0.2.7:5000 via 127.0.0.1:")
+    ]
+    assert len(opened) == (0 if log == "listening" else 3)
