@@ -15,6 +15,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from echoproto.base.words import counted
+
 _log = Logger(namespace="echoproto")
 
 
@@ -119,7 +121,5 @@ class Readiness:
         self._next = self._clock.callLater(1, self._report)
 
     def _status(self) -> str:
-        live = self._service.live
-        if self._service.draining:
-            return f"draining: {live} connections left"
-        return f"{live} connections"
+        connections = counted(self._service.live, "connection")
+        return f"draining: {connections} left" if self._service.draining else connections

@@ -10,6 +10,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
 from echoproto.base.waiters import Waiters
+from echoproto.base.words import counted
 from echoproto.core.connection import Connection
 from echoproto.core.factory import EchoFactory
 
@@ -101,9 +102,8 @@ class ConnectionGroup(ServerFactory):
         """Close the accepted clients that wait for a slot."""
         number = 0 if self.factory.slots is None else self.factory.slots.drop_waiting()
         if number:
-            _log.warn(
-                "closed {number} clients that were waiting for a connection slot", number=number
-            )
+            clients = counted(number, "client")
+            _log.warn("closed {clients} waiting for a connection slot", clients=clients)
             self._check_empty()
 
     def finish_all(self) -> None:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from echoproto.base.words import counted
 from echoproto.drain.progress import DrainDelay, Progress
 
 _log = Logger(namespace="echoproto")
@@ -108,7 +109,7 @@ class Drain:
         self._connections.drop_waiting()
         live = self._connections.live
         if live:
-            _log.warn("aborting {live} connections", live=live)
+            _log.warn("aborting {connections}", connections=counted(live, "connection"))
             self._connections.abort_all()
         if self._draining and not self._over.called and not self._aborted:
             # Once: further signals must not put the end off.
@@ -126,8 +127,8 @@ class Drain:
         live = self._connections.live + self._connections.waiting
         if live and self._timeout > 0:
             _log.info(
-                "draining: {live} connections have {timeout:g} s to finish",
-                live=live,
+                "draining: {connections}, {timeout:g} s to finish",
+                connections=counted(live, "connection"),
                 timeout=self._timeout,
             )
             self._progress.drain(self._timeout)
@@ -139,14 +140,14 @@ class Drain:
     def _finish(self) -> None:
         self._progress.stop()
         self._connections.drop_waiting()
-        _log.warn("drain deadline: closing {live} connections", live=self._connections.live)
+        live = counted(self._connections.live, "connection")
+        _log.warn("drain deadline: closing {connections}", connections=live)
         self._set_timer(FLUSH_TIME, self.abort)
         self._connections.finish_all()
 
     def _give_up(self) -> None:
-        _log.error(
-            "gave up on {number} connections that did not close", number=self._connections.live
-        )
+        left = counted(self._connections.live, "connection")
+        _log.error("gave up on {connections} that did not close", connections=left)
         self._connections.drop_all()
 
     def _end(self, was_empty: bool) -> None:

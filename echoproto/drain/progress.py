@@ -8,6 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from echoproto.base.words import counted
+
 # A namespace of its own: workers leave these lines to their parent.
 _log = Logger(namespace="echoproto.progress")
 
@@ -69,17 +71,17 @@ class Progress:
 
     def _log_delay(self) -> None:
         _log.info(
-            "draining: still accepting connections for {seconds:.0f} s; {live} connections",
+            "draining: still accepting connections for {seconds:.0f} s; {connections}",
             seconds=self._seconds_left(),
-            live=self._live(),
+            connections=counted(self._live(), "connection"),
         )
 
     def _log_left(self) -> None:
         echoed = self._echoed()
         _log.info(
-            "draining: {live} connections left, {echoed} bytes echoed in the last second, "
+            "draining: {connections} left, {echoed} bytes echoed in the last second, "
             "{seconds:.0f} s to the deadline",
-            live=self._live(),
+            connections=counted(self._live(), "connection"),
             echoed=max(0, echoed - self._echoed_before),
             seconds=self._seconds_left(),
         )

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from echoproto.base.address import format_address
 from echoproto.base.lifecycle import Extension
+from echoproto.base.words import counted
 from echoproto.net import listen_queue
 
 _log = Logger(namespace="echoproto")
@@ -73,9 +74,9 @@ class AcceptQueues(Extension):
         left = listen_queue.accept_queue(port)
         if left is not None and left.queued and self._backlogs.get(port) is not None:
             _log.warn(
-                "closing {address} with {left} clients still in the accept queue",
+                "closing {address} with {clients} still in the accept queue",
                 address=format_address(port.getHost()),
-                left=left.queued,
+                clients=counted(left.queued, "client"),
             )
 
 

@@ -58,7 +58,7 @@ def test_connections_that_finish_in_time_are_left_alone() -> None:
         clients.lose_all(ConnectionDone())
     assert over.called
     assert clock.getDelayedCalls() == []
-    assert log.lines == ["draining: 2 connections have 10 s to finish", "drained"]
+    assert log.lines == ["draining: 2 connections, 10 s to finish", "drained"]
 
 
 def test_at_the_deadline_they_are_finished_and_a_second_later_aborted() -> None:
@@ -79,9 +79,9 @@ def test_at_the_deadline_they_are_finished_and_a_second_later_aborted() -> None:
     assert over.called
     assert clock.getDelayedCalls() == []
     assert log.lines == [
-        "draining: 1 connections have 2.5 s to finish",
-        "drain deadline: closing 1 connections",
-        "aborting 1 connections",
+        "draining: 1 connection, 2.5 s to finish",
+        "drain deadline: closing 1 connection",
+        "aborting 1 connection",
         "drained; 4 bytes arrived after the deadline and were not returned",
     ]
 
@@ -142,7 +142,7 @@ def test_each_second_it_says_what_is_left() -> None:
         clock.advance(1)
     assert log.lines == [
         "draining: 2 connections left, 5 bytes echoed in the last second, 2 s to the deadline",
-        "draining: 1 connections left, 0 bytes echoed in the last second, 1 s to the deadline",
+        "draining: 1 connection left, 0 bytes echoed in the last second, 1 s to the deadline",
     ]
 
 
@@ -165,7 +165,7 @@ def test_ports_are_closed_before_the_time_begins() -> None:
         clock.advance(5)
         assert log.lines == []
         closing.callback(None)
-    assert log.lines == ["draining: 1 connections have 10 s to finish"]
+    assert log.lines == ["draining: 1 connection, 10 s to finish"]
 
 
 def test_what_never_closes_is_given_up() -> None:

@@ -203,7 +203,7 @@ def test_who_finds_no_place_is_served_by_the_next(kind: str, tmp_path: Path) -> 
         with manager.connect() as outside:
             outside.sendall(b"data")
             os.kill(manager.pids()[-1], signal.SIGTERM)
-            manager.server.wait_for("draining: 1 connections have")
+            manager.server.wait_for("draining: 1 connection, ")
             assert say(inside, b"after") == b"after"
             assert outside.recv(4) == b"data"
             assert len(manager.pids()) == 2

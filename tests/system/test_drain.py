@@ -63,7 +63,7 @@ def test_what_was_received_is_flushed_at_the_deadline(serve: Serve) -> None:
         client.sendall(b"x" * 50_000)
         assert client.recv(1)
         server.signal()
-        server.wait_for("drain deadline: closing 1 connections")
+        server.wait_for("drain deadline: closing 1 connection")
         client.sendall(b"too late")
         assert len(receive_all(client)) == 49_999
     assert server.wait() == -signal.SIGTERM
@@ -78,7 +78,7 @@ def test_a_second_signal_cuts_it_short(serve: Serve, first: int, second: int) ->
         client.sendall(b"data")
         assert client.recv(4) == b"data"
         server.signal(first)
-        server.wait_for("draining: 1 connections")
+        server.wait_for("draining: 1 connection")
         server.signal(second)
         assert server.wait(timeout=10) == -first
     assert "ReactorNotRunning" not in server.log

@@ -179,7 +179,7 @@ def test_a_drain_ends_in_time_though_the_clock_is_set(
             assert client.recv(4) == b"data"
             began = time.monotonic()
             server.signal()
-            server.wait_for("draining: 1 connections")
+            server.wait_for("draining: 1 connection")
             setting.write_text(f"{jump:+d}")
             # At the deadline it gets our FIN.
             assert client.recv(1) == b""
@@ -188,7 +188,7 @@ def test_a_drain_ends_in_time_though_the_clock_is_set(
     assert took >= 1.0
     report("a drain of 1 s took", f"{took:.2f} s")
     # The clock has been set indeed.
-    before = time_of(server, "draining: 1 connections")
+    before = time_of(server, "draining: 1 connection")
     after = time_of(server, "drain deadline")
     assert abs((after - before).total_seconds() - jump) < 60
 

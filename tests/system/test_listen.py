@@ -202,7 +202,7 @@ def test_who_finds_no_place_at_a_unix_socket_is_served_before_the_end(
             assert exchange(inside, b"before") == b"before"
             outside.sendall(b"data")
             server.signal(signal.SIGTERM)
-            server.wait_for("draining: 1 connections")
+            server.wait_for("draining: 1 connection")
             assert say(inside, b"after") == b"after"
             assert outside.recv(4) == b"data"
         assert server.wait() == -signal.SIGTERM
@@ -383,7 +383,7 @@ def test_a_unix_socket_that_nobody_may_remove(tmp_path: Path) -> None:
             assert exchange(client, b"before") == b"before"
             server.signal(signal.SIGTERM)
             server.wait_for(f"cannot remove {path}: Permission denied")
-            server.wait_for("draining: 1 connections")
+            server.wait_for("draining: 1 connection")
             with pytest.raises(ConnectionRefusedError):
                 connect_unix(path)
             assert say(client, b"after") == b"after"
@@ -411,7 +411,7 @@ def test_during_the_delay_connections_are_still_taken(mode: str, tmp_path: Path)
                 server.connect().close()
             assert say(during, b"more" * 20_000) == b"more" * 20_000
             during.close()
-            server.wait_for("draining: 1 connections left")
+            server.wait_for("draining: 1 connection left")
         assert server.wait() == -signal.SIGTERM
     assert "Traceback" not in server.log
 

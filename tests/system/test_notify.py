@@ -55,10 +55,10 @@ def test_from_ready_to_stopping(manager: Manager, workers: str) -> None:
         server.wait_for_times("listening on ", int(workers))
         with server.connect() as client:
             assert exchange(client, b"data") == b"data"
-            manager.hear("STATUS=1 connections")
+            manager.hear("STATUS=1 connection")
             server.signal(signal.SIGTERM)
             manager.hear("STOPPING=1")
-            manager.hear("STATUS=draining: 1 connections left")
+            manager.hear("STATUS=draining: 1 connection left")
             assert say(client, b"more") == b"more"
         assert server.wait() == -signal.SIGTERM
     assert manager.heard.count("READY=1\n") == 1

@@ -249,7 +249,7 @@ def test_for_the_delay_the_workers_serve_on(reactor: FakeReactor) -> None:
     assert log.lines == [
         "draining: still accepting connections for 2 s; 7 connections",
         "draining: still accepting connections for 1 s; 4 connections",
-        "draining: 1 connections left, 50 bytes echoed in the last second, 2 s to the deadline",
+        "draining: 1 connection left, 50 bytes echoed in the last second, 2 s to the deadline",
     ]
 
 
