@@ -21,7 +21,9 @@ from benchmarks.works import Work
 
 pytestmark = pytest.mark.usefixtures("cc")
 
-BRIEF = Timing(seconds=0.1, warmup=0.0, stall=0.3)
+# A peer that does not stall is waited for, however busy the machine is.
+BRIEF = Timing(seconds=0.1, warmup=0.0, stall=20.0)
+IMPATIENT = Timing(seconds=0.1, warmup=0.0, stall=0.3)
 
 WORKS = (
     Work("pingpong", "", "pingpong", 5, 1000),
@@ -147,23 +149,23 @@ def silent(connection: socket.socket, data: bytes, seen: int) -> None:
 
 
 FAULTS = (
-    (changed, "byte 70 came back as 0x"),
-    (dropped, "byte 70 came back as 0x|stalled for"),
-    (doubled, "more came back than was sent|came back as 0x"),
-    (swapped, "came back as 0x"),
-    (closing, "closed by the peer after|Broken pipe|Connection reset by peer"),
-    (resetting, "Connection reset by peer|Broken pipe"),
-    (silent, "stalled for 0.3 s with"),
+    (changed, "byte 70 came back as 0x", BRIEF),
+    (dropped, "byte 70 came back as 0x|stalled for", IMPATIENT),
+    (doubled, "more came back than was sent|came back as 0x", BRIEF),
+    (swapped, "came back as 0x", BRIEF),
+    (closing, "closed by the peer after|Broken pipe|Connection reset by peer", BRIEF),
+    (resetting, "Connection reset by peer|Broken pipe", BRIEF),
+    (silent, "stalled for 0.3 s with", IMPATIENT),
 )
 
 
 @pytest.mark.parametrize("work", WORKS[:6], ids=lambda work: work.name)
 @pytest.mark.parametrize(
-    ("answer", "words"), FAULTS, ids=lambda item: getattr(item, "__name__", "")
+    ("answer", "words", "timing"), FAULTS, ids=lambda item: getattr(item, "__name__", "")
 )
-def test_a_faulty_peer_is_found(work: Work, answer: Answer, words: str) -> None:
+def test_a_faulty_peer_is_found(work: Work, answer: Answer, words: str, timing: Timing) -> None:
     with peer(answer) as port, pytest.raises(FaultError, match=words):
-        drive(port, work)
+        drive(port, work, timing)
 
 
 def test_bytes_of_another_connection_are_found() -> None:
@@ -187,7 +189,7 @@ def test_a_peer_that_does_not_close_is_found() -> None:
     with peer(holding) as port:
         try:
             with pytest.raises(FaultError, match="not closed by the peer"):
-                drive(port, WORKS[-1])
+                drive(port, WORKS[-1], Timing(seconds=0.1, warmup=0.0, stall=2.0))
         finally:
             hold.set()
 
@@ -238,7 +240,7 @@ def test_an_overloaded_peer_is_said_to_be() -> None:
             connection.sendall(data[piece : piece + 10])
 
     with peer(slow) as port, pytest.raises(FaultError, match="overloaded"):
-        drive(port, Work("one", "", "open", 1, 1000), BRIEF, rate=100.0)
+        drive(port, Work("one", "", "open", 1, 1000), IMPATIENT, rate=100.0)
 
 
 def quantiles(values: list[int]) -> dict[str, int]:
