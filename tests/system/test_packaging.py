@@ -85,7 +85,7 @@ def test_what_is_in_the_sdist(built: Path) -> None:
     with tarfile.open(only(built, "*.tar.gz")) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {"README.rst", "LICENSE", "pyproject.toml", "echoproto/py.typed"} <= names
-    assert {"tests/test_protocol.py", "docs/index.rst"} <= names
+    assert {"tests/core/test_protocol.py", "docs/index.rst"} <= names
 
 
 @pytest.mark.parametrize("way", ["tree", "editable tree", "wheel", "sdist"])

@@ -117,13 +117,13 @@ def test_the_numbers_are_right_under_load(page: Page, workers: int) -> None:
         assert re.search(r"127\.0\.0\.2\s+4\s+127\.0\.0\.3\s+2\b", text), text
         assert len(re.findall(r"127\.0\.0\.1:\d+.*\n?.*\b0 waiting, limit 64", text)) == workers
         assert re.search(rf"workers\s+{workers}\b", text), text
-        assert re.search(rf"Over\s+{load.connections:,}\b", text), text
+        assert re.search(rf"Closed\s+{load.connections:,}\b", text), text
         assert page.complaints == []
         assert {urlsplit(each).netloc for each in page.requests} == {urlsplit(url).netloc}
         # A drain shows, with what is left; then that nobody answers any more.
         server.signal()
         page.wait_until("document.body.dataset.state === 'draining'")
-        page.wait_until("document.getElementById('trouble').textContent.includes('6 conv')")
+        page.wait_until("document.getElementById('trouble').textContent.includes('6 conn')")
         for client in clients:
             client.close()
         page.wait_until("document.body.dataset.state === 'silent'")
@@ -181,7 +181,7 @@ def test_what_clients_send_is_never_markup(page: Page) -> None:
         page.wait_until("document.body.dataset.state === 'serving'")
         hostile = "<img src=x onerror=\"document.title='gone'\">"
         page.value(
-            f"""question().then((now) => {{
+            f"""fetchStatus().then((now) => {{
                 const bad = {hostile!r};
                 now.total.sources = [[bad, 1]];
                 now.total.refused = {{ [bad]: 1 }};
