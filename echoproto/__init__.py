@@ -6,7 +6,6 @@ run of pytest loads, needs none of them.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from echoproto.net.listen_queue import read_limits as read_limits
     from echoproto.net.string_endpoint import StringEndpoint as StringEndpoint
     from echoproto.net.tcp_endpoint import TCPEndpoint as TCPEndpoint
+    from echoproto.net.tls_settings import TLSSettings as TLSSettings
     from echoproto.proxy_protocol.gate import ProxyHeaders as ProxyHeaders
     from echoproto.proxy_protocol.gate import ProxyMode as ProxyMode
     from echoproto.service import EchoService as EchoService
@@ -46,6 +46,7 @@ _HOMES = {
     "Stats": "core.stats",
     "StringEndpoint": "net.string_endpoint",
     "TCPEndpoint": "net.tcp_endpoint",
+    "TLSSettings": "net.tls_settings",
     "WorkersService": "workers.parent",
     "accept_queue": "net.listen_queue",
     "clamp_backlog": "net.listen_queue",
@@ -62,6 +63,9 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         """Import a public name from where it lives (PEP 562)."""
         if name == "__version__":
+            # Slow to import, as the zipfile and email that it needs.
+            from importlib.metadata import version
+
             return version("echoproto")
         home = _HOMES.get(name)
         if home is None:

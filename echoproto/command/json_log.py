@@ -9,7 +9,6 @@ together with the members of the event.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -22,10 +21,11 @@ from twisted.logger import (
     LogEvent,
     eventAsText,
     formatEvent,
+    textFileLogObserver,
 )
 from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
 
+from echoproto.command.log_file import LogFile
 from echoproto.workers.log_relay import fields
 
 
@@ -51,7 +51,8 @@ def event_as_json(event: LogEvent) -> str:
     """Format an event as a JSON object on one line.
 
     The members of the object are ``time`` (RFC 3339, UTC), ``level``, ``system``
-    (the namespace of the logger), ``message`` (the text of the line),
+    (the namespace of the logger), ``message`` (the text of the line), ``event`` (what
+    happened, as one stable word; ``other`` for lines of other packages),
     ``traceback`` if the event has one, and the members of the event, such as
     ``client``.
 
@@ -81,7 +82,10 @@ def json_observer(file: IO[Any]) -> ILogObserver:
 
 
 def choose(
-    log_format: LogFormat, application: Componentized, program: Mapping[str, Any] | None
+    log_format: LogFormat,
+    application: Componentized,
+    program: Mapping[str, Any] | None,
+    file: LogFile | None,
 ) -> None:
     """Set the log format of an application that twistd or twist runs.
 
@@ -89,35 +93,21 @@ def choose(
     :param application: the component in which twistd looks for a log observer.
     :param program: the options of ``twistd`` or ``twist``; ``None`` if neither runs
         the application. The program's own format is kept in this case.
+    :param file: the file that twistd logs to, if it is one.
     """
-    if log_format is LogFormat.TEXT or program is None:
+    if program is None:
         return
-    if "fileLogObserverFactory" in program:
+    if file is not None:
+        # In either format: twistd's own log file cannot be opened again.
+        opened: Any = file
+        as_json = log_format is LogFormat.JSON
+        observer = json_observer(opened) if as_json else textFileLogObserver(opened)
+        application.setComponent(ILogObserver, observer)
+    elif log_format is LogFormat.TEXT:
+        return
+    elif "fileLogObserverFactory" in program:
         # twist reads this option after it has made the service. It does not look for an
         # observer in the application.
         program["fileLogObserverFactory"] = json_observer  # type: ignore[index]
     else:
-        application.setComponent(ILogObserver, json_observer(_open_log(program)))
-
-
-def _open_log(twistd: Mapping[str, Any]) -> Any:
-    """Return the file that twistd would log to."""
-    path = twistd.get("logfile")
-    if path == "-" or (twistd.get("nodaemon") and not path):
-        return sys.stdout
-    file = LogFile.fromFullPath(path or "twistd.log")
-    _rotate_at_signal(file)
-    return file
-
-
-def _rotate_at_signal(file: LogFile) -> None:
-    """Rotate the log on SIGUSR1, as twistd does. Without a handler the signal ends the process."""
-
-    def rotate(signum: int, frame: object) -> None:
-        from twisted.internet import reactor
-
-        running: Any = reactor
-        running.callFromThread(file.rotate)
-
-    if not signal.getsignal(signal.SIGUSR1):
-        signal.signal(signal.SIGUSR1, rotate)
+        application.setComponent(ILogObserver, json_observer(sys.stdout))

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.components import Componentized
 
 from echoproto.command import json_log, notify
-from echoproto.command.options import CannotStartError
+from echoproto.command.errors import CannotStartError
+from echoproto.command.exit_code import exit_with_failure
+from echoproto.command.log_file import LogFile
+from echoproto.command.orphans import start_reaping
+from echoproto.command.signals import SignalHandlers
 from echoproto.net.string_endpoint import ListenError
+from echoproto.net.unix_ports import UNIXPort
 from echoproto.service import EchoService
 from echoproto.workers.parent import WorkersService
 
 if TYPE_CHECKING:
     # It needs an extra, and memory.
     from echoproto.status.server import StatusServer
+
+_log = Logger(namespace="echoproto")
 
 
 class Program(Service):
@@ -38,6 +49,7 @@ class Program(Service):
         *,
         reactor: Any,
         log_format: json_log.LogFormat,
+        log_file: LogFile | None,
         parent_options: Mapping[str, Any],
         explain: Callable[[Exception], str],
         explain_status: Callable[[Exception], str],
@@ -48,6 +60,7 @@ class Program(Service):
         :param status: serves the status, if that was asked for.
         :param reactor: an ``IReactorTime``.
         :param log_format: how to log, if twistd or twist runs this.
+        :param log_file: where to log, if that is a file.
         :param parent_options: the options of twistd or twist.
         :param explain: returns in one line why the echo cannot listen.
         :param explain_status: the same for the status.
@@ -56,11 +69,17 @@ class Program(Service):
         self.status = status
         self._reactor = reactor
         self._log_format = log_format
+        self._log_file = log_file
         self._parent_options = parent_options
         self._explain = explain
         self._explain_status = explain_status
         self._listening = False
         self._readiness: notify.Readiness | None = None
+        self._abort_wanted = False
+        self._signals = SignalHandlers(
+            reactor, abort=self.abort, reload=self.reload, reopen_log=self.reopen_log
+        )
+        self._reaping: LoopingCall | None = None
 
     @property
     def ports(self) -> Sequence[IListeningPort]:
@@ -79,7 +98,11 @@ class Program(Service):
     def setServiceParent(self, parent: Any) -> None:
         """Stand under a parent, which is the application if a program runs this."""
         if isinstance(parent, Componentized):
-            json_log.choose(self._log_format, parent, self._parent_options or None)
+            program = self._parent_options or None
+            json_log.choose(self._log_format, parent, program, self._log_file)
+            if program is not None:
+                # Before twistd sets one for SIGUSR1, which rotates the log itself.
+                self._signals.install()
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
@@ -98,6 +121,7 @@ class Program(Service):
             if isinstance(error, (CannotListenError, ListenError)):
                 raise self._refusal(self._explain(error)) from None
             raise
+        self._give_files_away()
         self._listening = True
 
     def startService(self) -> None:
@@ -107,15 +131,25 @@ class Program(Service):
         if not self._listening:
             self.privilegedStartService()
         super().startService()
+        if isinstance(self.echo, WorkersService):
+            self.echo.when_start_failed().addCallback(self._give_up)
         self.echo.startService()
         if notifier is not None:
             self._readiness = notify.Readiness(notifier, self._reactor, self.echo)
+        if os.getpid() == 1:
+            self._reaping = start_reaping(self._reactor)
 
     def stopService(self) -> Deferred[None]:
         """Drain; the service manager and the status report until that is over."""
         super().stopService()
         self._listening = False
+        self._signals.stopping()
+        if self._reaping is not None:
+            self._reaping.stop()
+            self._reaping = None
         over = self.echo.stopService()
+        if self._abort_wanted:
+            self.echo.abort()
         readiness, self._readiness = self._readiness, None
         if readiness is not None:
             readiness.stopping()
@@ -124,12 +158,73 @@ class Program(Service):
             over.addBoth(self._close_status)
         return over
 
+    def _give_up(self, _: object) -> None:
+        """End the program with exit code 1: no worker can start."""
+        assert isinstance(self.echo, WorkersService)
+        why = self.echo.start_failure
+        _log.critical("no worker could start: {why}", why=why)
+        if not self._logs_on_terminal:
+            print(f"no worker could start: {why}", file=sys.__stderr__)
+        exit_with_failure()
+        # There is no client to wait for; this runs after the trigger that stops the service.
+        self._reactor.addSystemEventTrigger("before", "shutdown", self.echo.skip_delay)
+        self._reactor.stop()
+
+    def abort(self) -> None:
+        """Abort the drain, or the one that is about to begin."""
+        self._abort_wanted = True
+        self.echo.abort()
+
+    def reload(self) -> None:
+        """Read again what was read from files, and reopen the log."""
+        self.echo.reload()
+        if self.status is not None:
+            self.status.reload()
+        self._reopen_log("SIGHUP: {log}; the options are not read again, which takes a restart")
+
+    def reopen_log(self) -> None:
+        """Reopen the log, which something may have moved away."""
+        self._reopen_log("SIGUSR1: {log}")
+
+    def _reopen_log(self, line: str) -> None:
+        if self._log_file is None:
+            why = "the log is not a file, and is not reopened"
+            _log.info(line, log=why, event="log_not_reopened")
+            return
+        path = self._log_file.path
+        try:
+            self._log_file.reopen()
+        except OSError as error:
+            why = f"cannot reopen {path} ({error.strerror}); the old log file stays open"
+            _log.warn(line, log=why, event="log_not_reopened")
+        else:
+            _log.info(line, log=f"reopened {path}", event="log_reopened")
+
     def _open_status(self) -> None:
         if self.status is not None:
             try:
                 self.status.open()
             except (ListenError, RuntimeError) as error:
                 raise self._refusal(self._explain_status(error)) from None
+
+    def _give_files_away(self) -> None:
+        """Let the log and UNIX sockets belong to the user that twistd is about to become."""
+        user, group = (self._parent_options.get(name) for name in ("uid", "gid"))
+        if user is not None and group is None:
+            # twistd does the same, and has no use for a user without an entry.
+            with suppress(KeyError):
+                group = pwd.getpwuid(user).pw_gid
+        owner = (-1 if user is None else user, -1 if group is None else group)
+        if owner == (-1, -1):
+            return
+        ports = (*self.ports, *(self.status.ports if self.status is not None else ()))
+        files: list[Any] = [port for port in ports if isinstance(port, UNIXPort)]
+        if self._log_file is not None:
+            files.append(self._log_file)
+        for each in files:
+            # Without the right, twistd will not become that user either, and says so.
+            with suppress(OSError):
+                each.give_to(*owner)
 
     def _close_status(self, outcome: Any) -> Deferred[Any]:
         assert self.status is not None
@@ -142,6 +237,9 @@ class Program(Service):
         # twistd has taken standard error for its log, which will have the line, unless the
         # log is on the terminal anyway.
         print(line, file=sys.__stderr__)
+        return CannotStartError(line, printed=self._logs_on_terminal)
+
+    @property
+    def _logs_on_terminal(self) -> bool:
         options = self._parent_options
-        on_terminal = options.get("nodaemon") and options.get("logfile") in (None, "-")
-        return CannotStartError(line, printed=bool(on_terminal))
+        return bool(options.get("nodaemon")) and options.get("logfile") in (None, "-")

@@ -9,6 +9,7 @@ from echoproto.command.json_log import LogFormat
 from echoproto.command.options import Options
 from echoproto.core.connection_log import LogDetail
 from echoproto.limits.limits import Limits
+from echoproto.net.tls_settings import TLSSettings
 from echoproto.proxy_protocol.gate import ProxyHeaders
 from echoproto.workers.process import cores
 
@@ -20,7 +21,9 @@ class Settings:
     :ivar port: where ``TCPEndpoint`` listens; ``None`` if only endpoint strings say where.
     :ivar listen: endpoint strings.
     :ivar workers: how many processes serve.
+    :ivar tls: what clients of ``ssl:`` and ``tls:`` strings need.
     :ivar status: where the status is served, if it is: an endpoint string or a TCP port.
+    :ivar status_hosts: the names under which the status is asked for.
     :ivar shown: all options as text, as the status page shows them.
     """
 
@@ -32,13 +35,17 @@ class Settings:
     reuse_port: bool
     fast_lane: bool
     workers: int
+    worker_timeout: float
     log: LogDetail
     log_format: LogFormat
     limits: Limits
     proxy_headers: ProxyHeaders | None
     drain_timeout: float
     drain_delay: float
+    tls: TLSSettings
+    keepalive: float
     status: str | None
+    status_hosts: tuple[str, ...]
     shown: Mapping[str, str]
 
     @classmethod
@@ -49,13 +56,14 @@ class Settings:
         """
         return cls(
             port=options["port"],
-            interface=options["interface"],
+            interface=options["interface"] or "",
             listen=tuple(options["listen"]),
             backlog=options["backlog"],
             reuse_address=options["reuse-address"],
             reuse_port=options["reuse-port"],
             fast_lane=options["lane"] == "fast",
             workers=options["workers"] or cores(),
+            worker_timeout=options["worker-timeout"],
             log=options["log"],
             log_format=options["log-format"],
             limits=Limits(
@@ -67,7 +75,10 @@ class Settings:
             proxy_headers=ProxyHeaders.for_mode(options["proxy-protocol"], options["proxy-from"]),
             drain_timeout=options["drain-timeout"],
             drain_delay=options["drain-delay"],
+            tls=TLSSettings(options["tls-client-ca"], options["tls-min-version"]),
+            keepalive=options["keepalive"],
             status=options["status"],
+            status_hosts=tuple(options["status-host"]),
             shown=_shown(options),
         )
 

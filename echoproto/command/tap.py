@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from echoproto.base.clock import use_monotonic_clock
-from echoproto.command.options import CannotStartError, Options, option_error
+from echoproto.command import pid_file
+from echoproto.command.errors import CannotStartError, option_error
+from echoproto.command.hints import log_hints
+from echoproto.command.log_file import LogFile, log_path
+from echoproto.command.options import Options
 from echoproto.command.program import Program
 from echoproto.command.settings import Settings
 from echoproto.core.factory import EchoFactory
@@ -27,7 +29,8 @@ __all__ = ["Options", "makeService"]
 def _explain(error: Exception, settings: Settings) -> str:
     """Say which option cannot be had, why, and what is allowed."""
     if isinstance(error, ListenError):
-        return option_error("listen", error.description, error.reason, error.allowed)
+        option = error.option or "listen"
+        return option_error(option, error.description, error.reason, error.allowed)
     port, interface = settings.port, settings.interface
     found = bind_errors.explain(error, address=interface)
     if found is None:
@@ -39,28 +42,30 @@ def _explain(error: Exception, settings: Settings) -> str:
 
 
 def _check_pid_file(program: Mapping[str, Any]) -> None:
-    """Write twistd's pid file and remove it, to refuse in one line where that cannot be done.
+    """Refuse in one line a pid file that twistd cannot write.
 
-    twistd writes it after it has made the service, as a daemon's first act,
-    and has a traceback for a failure.
-
-    :param program: the options of the program that runs this; only twistd's has a pid file.
+    :param program: the options of the program that runs this.
     :raises CannotStartError: when it cannot be written.
     """
-    path = program.get("pidfile")
-    # In another root, the path is that of another file.
-    if not path or program.get("chroot") or os.path.lexists(path):
-        return
-    try:
-        with open(path, "x") as file:
-            file.write(str(os.getpid()))
-    except OSError as error:
+    why = pid_file.why_not_writable(program)
+    if why is not None:
         allowed = "a path with room for a file of a few bytes; or --pidfile= for none"
+        raise CannotStartError(option_error("pidfile", program["pidfile"], why, allowed))
+
+
+def _open_log_file(program: Mapping[str, Any]) -> LogFile | None:
+    """Open the file that twistd logs to; return ``None`` if the log goes elsewhere.
+
+    :param program: the options of the program that runs this.
+    :raises CannotStartError: when it cannot be written.
+    """
+    path = log_path(program)
+    try:
+        return None if path is None else LogFile(path)
+    except OSError as error:
+        allowed = "a path that this user may write to; or -n with --logfile=- for standard output"
         reason = f"cannot be written ({error.strerror})"
-        raise CannotStartError(option_error("pidfile", path, reason, allowed)) from None
-    finally:
-        with suppress(OSError):
-            os.unlink(path)
+        raise CannotStartError(option_error("logfile", path, reason, allowed)) from None
 
 
 def _endpoints(settings: Settings, reactor: Any) -> list[TCPEndpoint | StringEndpoint]:
@@ -77,7 +82,7 @@ def _endpoints(settings: Settings, reactor: Any) -> list[TCPEndpoint | StringEnd
     if settings.port is not None:
         endpoints.append(TCPEndpoint(reactor, settings.port, settings.interface, **sockets))
     for description in settings.listen:
-        endpoints.append(StringEndpoint(reactor, description, **sockets))
+        endpoints.append(StringEndpoint(reactor, description, tls=settings.tls, **sockets))
     return endpoints
 
 
@@ -98,6 +103,8 @@ def _echo(settings: Settings, reactor: Any) -> EchoService | WorkersService:
             drain_timeout=settings.drain_timeout,
             drain_delay=settings.drain_delay,
             fast_lane=settings.fast_lane,
+            worker_timeout=settings.worker_timeout,
+            keepalive=settings.keepalive,
         )
     factory = EchoFactory(
         log=settings.log,
@@ -112,6 +119,7 @@ def _echo(settings: Settings, reactor: Any) -> EchoService | WorkersService:
         drain_timeout=settings.drain_timeout,
         drain_delay=settings.drain_delay,
         fast_lane=settings.fast_lane,
+        keepalive=settings.keepalive,
     )
 
 
@@ -135,9 +143,10 @@ def _status(
         raise CannotStartError(f"--status {where}: {needs}") from None
     endpoint = status_endpoint(reactor, where)
     members = (reactor, settings.shown, settings.limits.max_connections)
+    hosts = settings.status_hosts
     if isinstance(echo, EchoService):
-        return StatusServer(endpoint, ProcessCollector(echo, *members), reactor)
-    return StatusServer(endpoint, WorkersCollector(echo, *members), reactor)
+        return StatusServer(endpoint, ProcessCollector(echo, *members), reactor, hosts)
+    return StatusServer(endpoint, WorkersCollector(echo, *members), reactor, hosts)
 
 
 def _explain_status(error: Exception, settings: Settings) -> str:
@@ -156,15 +165,17 @@ def makeService(options: Options, reactor: Any = None) -> Program:
     :param options: parsed.
     :param reactor: the one to listen with; the global one if none is given.
     :raises CannotStartError: when an endpoint string is wrong, or twistd could not write
-        its pid file.
+        its pid file or its log.
     """
     parent_options: Mapping[str, Any] = options.parent or {}
     _check_pid_file(parent_options)
+    log_file = _open_log_file(parent_options)
     if reactor is None:
         from twisted.internet import reactor
 
         use_monotonic_clock(reactor)
     settings = Settings.from_options(options)
+    log_hints(settings)
     try:
         echo = _echo(settings, reactor)
     except ListenError as error:
@@ -180,6 +191,7 @@ def makeService(options: Options, reactor: Any = None) -> Program:
         status,
         reactor=reactor,
         log_format=settings.log_format,
+        log_file=log_file,
         parent_options=parent_options,
         explain=lambda error: _explain(error, settings),
         explain_status=lambda error: _explain_status(error, settings),

@@ -17,8 +17,7 @@ def connection_class(protocol: Any) -> type[Connection]:
 
     :param protocol: a subclass of :class:`echoproto.Echo`. Its methods are called
         as Twisted calls a protocol's, from the moment the connection is admitted.
-    :raises TypeError: when it is not one, needs arguments, or defines a name that a
-        connection has for itself.
+    :raises TypeError: when it is not one, needs arguments, or defines a name of a connection.
     """
     if not (isinstance(protocol, type) and issubclass(protocol, Echo)):
         raise TypeError(

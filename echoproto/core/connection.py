@@ -1,7 +1,7 @@
 """One connection of a factory: admitted by gates, then echoed, and logged if asked for.
 
-This is the only place that chooses where ``dataReceived`` goes. A plain echo,
-once admitted, costs nothing beyond :class:`echoproto.Echo` per chunk.
+This is the only place that chooses where ``dataReceived`` goes. A plain echo, once admitted,
+costs nothing beyond :class:`echoproto.Echo` per chunk.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ BACKPRESSURE, GATE, RATE = 1, 2, 4
 class Gate(Protocol):
     """Stands before one connection until it calls the connection's ``admit`` or ``refuse``.
 
-    Bytes that arrive meanwhile are kept in ``connection.early``, from which a
-    gate may take what is meant for it.
+    Bytes that arrive meanwhile are in ``connection.early``: a gate may take what is meant for it.
     """
 
     def received(self) -> None:
@@ -112,9 +111,7 @@ class Connection(Echo):
     _pacer: Pacer | None = None
     _releases: tuple[Callable[[], None], ...] = ()
     _paused_by = 0
-    _admitted = False
-    _input_ended = False
-    _finishing = False
+    _admitted = _input_ended = _finishing = False
 
     # From accept to admission.
 
@@ -257,16 +254,19 @@ class Connection(Echo):
         self._detach()
         self.factory.connection_closed(self, reason)
         self._leave()
+        # It refers to itself by these, and would wait for the garbage collector.
+        with contextlib.suppress(AttributeError):
+            del self.dataReceived, self.plain_echo
         if self._admitted:
             super().connectionLost(reason)  # type: ignore[arg-type]
 
     def finish(self) -> None:
         """Return what has arrived so far, then end; what arrives later is not returned.
 
-        Where the transport has half-close, a FIN follows the last byte, and over
-        TLS a close_notify. Input is then read and dropped until the client closes
-        too: closing a socket with unread input makes the kernel send a reset,
-        which may destroy what is still on its way to the client (RFC 2525, 2.17).
+        Where the transport has half-close, a FIN follows the last byte, and over TLS a
+        close_notify. Input is then read and dropped until the client closes too: closing a
+        socket with unread input makes the kernel send a reset, which may destroy what is still
+        on its way to the client (RFC 2525, 2.17).
         """
         if self._finishing or self.refused is not None:
             return
@@ -289,8 +289,8 @@ class Connection(Echo):
         """End it from the server's side: flush and close, or abort.
 
         :param reason: the counter of :attr:`echoproto.core.stats.Stats.ended`.
-        :param unreturned: how many bytes the client has sent and does not take
-            back. If there are any they are lost, and the log says how many.
+        :param unreturned: how many bytes the client has sent and does not take back. If there
+            are any they are lost, and the log says how many.
         """
         self.ending = reason
         if self._gate is not None:
@@ -339,6 +339,8 @@ class Connection(Echo):
             self.dataReceived = self._received_first  # type: ignore[method-assign]
         elif self._pacer is not None or (log is not None and log.chunks):
             self.dataReceived = self._received_watched  # type: ignore[method-assign]
+        elif type(self).dataReceived is Echo.dataReceived:
+            self.plain_echo = self.dataReceived = Echo.dataReceived.__get__(self)  # type: ignore[method-assign]
         else:
             # Not through vars(): an instance whose dict was asked for is slower from then on.
             with contextlib.suppress(AttributeError):

@@ -80,9 +80,9 @@ class ConnectionLog:
     def closed(self, connection: Logged, seconds: float, why: str | None) -> None:
         """Log the end; ``why`` is the error or the server's reason, if there is one."""
         _log.info(
-            "closed {client}: {bytes} bytes in {seconds:.3f} s{error}",
+            "closed {client}: {bytes} bytes in {seconds:.3f} s" + (", {error}" if why else ""),
             client=client_of(connection),
             bytes=connection.bytes_echoed,
             seconds=seconds,
-            error=f", {why}" if why else "",
+            error=why,
         )

@@ -95,8 +95,7 @@ class EchoFactory(ServerFactory):
         :param limits: an :class:`echoproto.Limits`; unlimited if none is given.
         :param proxy_headers: an :class:`echoproto.ProxyHeaders` to strip the headers
             of connections that a balancer passes on; ``None`` if none does.
-        :param reactor: an ``IReactorTime``; the global one, when first needed, if
-            none is given.
+        :param reactor: an ``IReactorTime``; the global one, when first needed, if none is given.
         :raises TypeError: when the protocol cannot be composed.
         :raises ValueError: when there is no such detail.
         """

@@ -50,8 +50,8 @@ class ConnectionGroup(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make the server's end of a connection.
 
-        :raises TypeError: when a factory's own ``buildProtocol`` returns something
-            else: it would not be counted, bounded or drained.
+        :raises TypeError: when a factory's own ``buildProtocol`` returns something else: it
+            would not be counted, bounded or drained.
         """
         connection: Any = self.factory.buildProtocol(addr)
         if connection is None:
@@ -76,8 +76,6 @@ class ConnectionGroup(ServerFactory):
             self._bytes_of_closed += connection.bytes_echoed
             self.bytes_discarded += connection.bytes_discarded
             self._check_empty()
-
-    # What a drain asks: see Drainable in drain/drain.py.
 
     @property
     def live(self) -> int:

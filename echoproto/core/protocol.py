@@ -1,13 +1,12 @@
 """One connection's bytes: every byte that arrives is returned, in order.
 
-It works on every stream transport: TCP, UNIX, TLS, a test's StringTransport.
-Two things that the plain example (``twisted.protocols.wire.Echo``) lacks make
-it lose nothing:
+It works on every stream transport: TCP, UNIX, TLS, a test's StringTransport. Two things that
+the plain example (``twisted.protocols.wire.Echo``) lacks make it lose nothing:
 
-- Backpressure: a push producer is registered with the transport, so that
-  reading stops while what was read cannot be written.
-- Half-close: after the client's FIN, everything that arrived before it is
-  flushed, and only then is the connection closed.
+- Backpressure: a push producer is registered with the transport, so that reading stops while
+  what was read cannot be written.
+- Half-close: after the client's FIN, everything that arrived before it is flushed, and only
+  then is the connection closed.
 
 RFC 862 (Echo Protocol), RFC 9293 section 3.6 (half-close).
 """
@@ -29,8 +28,8 @@ from zope.interface import implementer
 def has_half_close(transport: object) -> bool:
     """Tell whether a transport can close its write side alone.
 
-    A TLS transport offers what the TCP transport below it offers, half-close
-    included, but that would tear the TLS session down (twisted#5341).
+    A TLS transport offers what the TCP transport below it offers, half-close included, but
+    that would tear the TLS session down (twisted#5341).
 
     :param transport: a protocol's.
     """
@@ -41,16 +40,18 @@ def has_half_close(transport: object) -> bool:
 class Echo(Protocol):
     """Return every byte.
 
-    To return something else, override :meth:`dataReceived` and hand
-    ``super().dataReceived`` the bytes to return; see
-    :class:`echoproto.EchoFactory`.
+    To return something else, override :meth:`dataReceived` and hand ``super().dataReceived``
+    the bytes to return; see :class:`echoproto.EchoFactory`.
 
     :ivar bytes_echoed: bytes handed back to the transport so far.
+    :ivar plain_echo: what ``dataReceived`` is, as an object, while nothing but an echo is
+        made of the bytes: a transport may then return and count them itself.
     """
 
     # A transport that is a consumer too; Twisted has no one interface for that.
     transport: Any
     bytes_echoed = 0
+    plain_echo: Any = None
     _started = False
 
     def connectionMade(self) -> None:

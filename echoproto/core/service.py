@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
@@ -25,9 +26,7 @@ _log = Logger(namespace="echoproto")
 
 
 class ListeningService(DrainingService):
-    """Serves a factory's connections on any number of endpoints.
-
-    It can be started, stopped, and started again.
+    """Serves a factory's connections on any number of endpoints, and can be started again.
 
     :ivar factory: makes and counts its connections.
     :ivar connections: its own, where other services share the factory.
@@ -65,6 +64,17 @@ class ListeningService(DrainingService):
         """How many connections are open."""
         return self.connections.live
 
+    def open(self, endpoint: IStreamServerEndpoint) -> Deferred[IListeningPort]:
+        """Listen on one more endpoint; the Deferred fails as its ``listen`` does."""
+        return maybeDeferred(endpoint.listen, self.connections).addCallback(self._opened, endpoint)
+
+    def close(self, port: IListeningPort) -> Deferred[Any]:
+        """Close one of the ports; its connections go on. The Deferred never fails."""
+        self.ports.remove(port)
+        self._tell("port_closing", port)
+        closed = close_port(port, self._reactor)
+        return closed.addCallback(lambda _: self._tell("port_closed", port))
+
     def stopService(self) -> Deferred[None]:
         """Stop; see :class:`DrainingService`."""
         self._call_off()
@@ -93,8 +103,10 @@ class ListeningService(DrainingService):
                 _log.failure("cannot listen", failure)
 
         for endpoint in self._endpoints:
-            listening = maybeDeferred(endpoint.listen, self.connections)
-            listening.addCallback(self._opened, endpoint)
+            # "Listening" promises all of the service: the handlers of signals too, which
+            # the reactor sets only when it runs.
+            listening = self.open(endpoint)
+            listening.addCallback(partial(self._reactor.callWhenRunning, self._announce))
             self._listening.append(listening.addErrback(failed))
         starting = False
         if failures:
@@ -104,31 +116,22 @@ class ListeningService(DrainingService):
             self.ports = []
             failures[0].raiseException()
 
-    def _opened(self, port: IListeningPort, endpoint: IStreamServerEndpoint) -> None:
+    def _opened(self, port: IListeningPort, endpoint: IStreamServerEndpoint) -> IListeningPort:
         self.ports.append(port)
         # Our own endpoint may have clamped what was asked; Twisted's pass it on.
         backlog = getattr(endpoint, "backlog", getattr(port, "backlog", None))
         self._tell("port_opened", port, backlog)
-        # "Listening" promises all of the service: the handlers of signals too, which
-        # the reactor sets only when it runs.
-        self._reactor.callWhenRunning(self._announce, port)
+        return port
 
     def _announce(self, port: IListeningPort) -> None:
-        if port not in self.ports:
-            return
-        self._tell("port_ready", port)
-        self._announced.add(port)
-        if self._is_ready():
-            self._ready.release()
+        if port in self.ports:
+            self._tell("port_ready", port)
+            self._announced.add(port)
+            if self._is_ready():
+                self._ready.release()
 
     def _close_ports(self) -> Deferred[Any]:
-        ports, self.ports = self.ports, []
-        return gatherResults([self._close(port) for port in ports])
-
-    def _close(self, port: IListeningPort) -> Deferred[Any]:
-        self._tell("port_closing", port)
-        closed = close_port(port, self._reactor)
-        return closed.addCallback(lambda _: self._tell("port_closed", port))
+        return gatherResults([self.close(port) for port in tuple(self.ports)])
 
     def _make_drain(self) -> Drain:
         return self._new_drain(self.connections, self._reactor)

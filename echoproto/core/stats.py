@@ -1,7 +1,6 @@
 """The counters of a factory: each is written down once, here.
 
-Workers report them, metrics export them, and the status page shows them, all
-by these fields.
+Workers report them, metrics export them, and the status page shows them, all by these fields.
 """
 
 from __future__ import annotations

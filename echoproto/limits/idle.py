@@ -31,7 +31,8 @@ class IdleSweep:
     A byte counts when it moves on the wire, not when the server hands it to the
     kernel: a slow reader is active as long as it takes anything; one that has
     filled its window and takes nothing is idle. Where the kernel does not tell
-    (outside Linux), what the server reads and writes counts.
+    (outside Linux, and in gVisor), what the server reads and writes counts, and a
+    connection that may have moved is not idle.
     """
 
     def __init__(
@@ -93,9 +94,10 @@ class IdleSweep:
 
     def _look_at(self, connection: Connection) -> tuple[tuple[int, ...], float]:
         now = self._clock().seconds()
-        moved = (connection.bytes_echoed, *wire_counters(connection.transport))
+        wire = wire_counters(connection.transport, connection.bytes_echoed)
+        moved = (connection.bytes_echoed, *(wire or ()))
         before = self._seen.get(connection)
-        if before is None or before[0] != moved or connection.throttled:
+        if wire is None or before is None or before[0] != moved or connection.throttled:
             return moved, now
         if connection.ending is not None:
             # It was told to close, and waits for the client.

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
+from typing import Any
 
+from echoproto.base.bounds import (
+    LEAST_IDLE_TIMEOUT,
+    MOST_BYTES_PER_SECOND,
+    MOST_CONNECTIONS,
+    MOST_SECONDS,
+    check_number,
+)
 from echoproto.core.connection import Connection
 from echoproto.core.factory import Clock, GateMaker
 from echoproto.limits.idle import IdleSweep
 from echoproto.limits.per_source import PerSourceLimit
 from echoproto.limits.rate import RateLimit
 from echoproto.limits.slots import ConnectionSlots
+
+_COUNT = (1, MOST_CONNECTIONS, (int,), "connections, a whole number")
+# For each limit its bounds, its type and its unit.
+_BOUNDS: dict[str, tuple[float, float, Any, str]] = {
+    "max_connections": _COUNT,
+    "max_per_source": _COUNT,
+    "idle_timeout": (LEAST_IDLE_TIMEOUT, MOST_SECONDS, (int, float), "seconds"),
+    "max_bytes_per_second": (1, MOST_BYTES_PER_SECOND, (int,), "bytes, a whole number"),
+}
 
 
 @dataclass(frozen=True)
@@ -21,9 +37,9 @@ class Limits:
     :ivar max_connections: connections at once, in total.
     :ivar max_per_source: connections at once from one source.
     :ivar idle_timeout: seconds without a byte in either direction after which a
-        connection is closed.
+        connection is closed; 0.1 or more.
     :ivar max_bytes_per_second: maximum read rate per connection, in bytes per second.
-    :raises ValueError: when a limit is negative or not finite.
+    :raises ValueError: when a limit is out of range.
     :raises TypeError: when a limit is not a number, or a fraction where a whole
         number is needed.
     """
@@ -35,14 +51,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value = getattr(self, each.name)
-            seconds = each.name == "idle_timeout"
-            allowed = "a number of seconds" if seconds else "a whole number"
-            allowed += ", 0 or more; 0 for no limit"
-            if isinstance(value, bool) or not isinstance(value, (int, float) if seconds else int):
+            value: Any = getattr(self, each.name)
+            least, most, kinds, unit = _BOUNDS[each.name]
+            allowed = f"{least:g} to {most:.0f} {unit}; 0 for no limit"
+            if isinstance(value, bool) or not isinstance(value, kinds):
                 raise TypeError(f"{each.name}={value!r}; allowed: {allowed}")
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{each.name}={value!r}; allowed: {allowed}")
+            check_number(each.name, value, allowed, most, least)
 
     # What a factory asks: see Limits in core/factory.py.
 

@@ -19,8 +19,8 @@ from echoproto.net import listen_queue
 
 _log = Logger(namespace="echoproto")
 
-# The most that are accepted from a queue of unknown length. Linux allows a queue no
-# more than this unless told otherwise (``net.core.somaxconn``).
+# How often a port of unknown queue length accepts at most before it closes. Linux allows
+# a queue no more than this unless told otherwise (``net.core.somaxconn``).
 _UNKNOWN_LENGTH = 4096
 
 
@@ -39,12 +39,12 @@ class AcceptQueues(Extension):
         self._backlogs[port] = backlog
 
     def port_ready(self, port: IListeningPort) -> None:
+        asked = self._backlogs[port]
+        queue = listen_queue.accept_queue(port, asked)
         _log.info(
             "listening on {address}; {queue}",
             address=format_address(port.getHost()),
-            queue=listen_queue.describe(
-                self._backlogs[port], listen_queue.accept_queue(port), listen_queue.read_limits()
-            ),
+            queue=listen_queue.describe(asked, queue, listen_queue.read_limits()),
         )
 
     def port_closing(self, port: IListeningPort) -> None:
@@ -63,13 +63,7 @@ class AcceptQueues(Extension):
         if not hasattr(port, "doRead"):
             # An endpoint's own kind of port, which the reactor does not read.
             return
-        queue = listen_queue.accept_queue(port)
-        if queue is None:
-            _accept_from_unknown_queue(port)
-            return
-        # A port may accept only one at a time.
-        for _ in range(queue.queued):
-            port.doRead()
+        _accept_waiting(port)
         # There may be no descriptor for them.
         left = listen_queue.accept_queue(port)
         if left is not None and left.queued and self._backlogs.get(port) is not None:
@@ -80,14 +74,19 @@ class AcceptQueues(Extension):
             )
 
 
-def _accept_from_unknown_queue(port: Any) -> None:
-    """Accept the clients of a UNIX socket, which tells only whether there are any."""
-    if not hasattr(select, "poll"):
-        return
-    waiting = select.poll()
-    waiting.register(port.fileno(), select.POLLIN)
-    # Clients that keep coming must not keep the port open.
-    for _ in range(_UNKNOWN_LENGTH):
-        if not waiting.poll(0):
+def _accept_waiting(port: Any) -> None:
+    """Accept the clients that wait in the accept queue of a port."""
+    queue = listen_queue.accept_queue(port)
+    waiting = select.poll() if hasattr(select, "poll") else None
+    if waiting is None:
+        most = queue.queued if queue is not None else 0
+    else:
+        # What poll(2) tells needs no trust: some kernels report an empty queue always.
+        waiting.register(port.fileno(), select.POLLIN)
+        most = queue.queued if queue is not None and queue.queued else _UNKNOWN_LENGTH
+    # A port may accept only one at a time; and clients that keep coming must not keep it
+    # open.
+    for _ in range(most):
+        if waiting is not None and not waiting.poll(0):
             return
         port.doRead()

@@ -62,11 +62,11 @@ def start_connection(port: Any, sock: socket.socket, client: Any) -> None:
         transport.abortConnection()
 
 
-def set_transport(port: IListeningPort, transport: type) -> None:
-    """Set the class of the transports that a port creates from now on.
+def set_transport(port: IListeningPort, transport: Callable[..., Any]) -> None:
+    """Set what creates the transports of a port from now on.
 
     :param port: a ``tcp.Port``, or one derived from it.
-    :param transport: called as ``tcp.Server`` is.
+    :param transport: called as ``tcp.Server`` is; a class, as a rule.
     """
     accepting: Any = port
     accepting.transport = transport
@@ -114,10 +114,17 @@ class Acceptor:
         """
         self.port.stopReading()
         self.port.reactor = lane
-        set_transport(self.port, transport)
         self._cannot_accept = cannot_accept
-        self._accept = self._accept_in_lane
+        self.accept_with(transport)
         self.port.startReading()
+
+    def accept_with(self, transport: type) -> None:
+        """Accept with a loop of our own from now on, as in a lane.
+
+        :param transport: the class of the transports; called as ``tcp.Server`` is.
+        """
+        set_transport(self.port, transport)
+        self._accept = self._accept_in_lane
 
     def limit(self, on_clients: Callable[[], None]) -> None:
         """Let a capacity decide how many clients are accepted.

@@ -49,6 +49,7 @@ _TCP = {
 }
 
 _FREE_PATH = "a path that does not exist yet, in a directory that this user may write to"
+_NOT_SERVED = "another one; or this one, when that server has stopped"
 _UNIX_REASONS = {
     errno.EADDRINUSE: "the path exists",
     errno.ENOENT: "no such directory",
@@ -70,9 +71,8 @@ def explain(error: BaseException | None, kind: str = "tcp", address: str = "") -
     text = text_of(error)
     if kind == "unix":
         reason = _UNIX_REASONS.get(code, text)
-        if "Cannot acquire lock" in text:
-            reason = "a running server holds its lock"
-        return BindError("path", reason, _FREE_PATH)
+        allowed = _NOT_SERVED if code == errno.EWOULDBLOCK else _FREE_PATH
+        return BindError("path", reason, allowed)
     if kind == "systemd":
         return BindError("socket", _SYSTEMD_REASONS.get(code, text), _LISTENING_SOCKET)
     # Our endpoint raises ValueError for names that cannot be looked up.

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from twisted.internet.endpoints import quoteStringArgument
+
 _ARGUMENT = re.compile(r"(?:^|:)((?:\\.|[^:\\])*)", re.DOTALL)
 _NAMED = re.compile(r"((?:\\.|[^=\\])*)=(.*)", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -28,6 +30,27 @@ class EndpointString:
     kind: str
     unnamed: tuple[str, ...] = ()
     named: dict[str, str] = field(default_factory=dict)
+
+
+_KIND = re.compile("[A-Za-z0-9]+(?=:|$)")
+_SHORTHAND = re.compile(r"(?:(\*|[0-9.]+|\[[0-9A-Fa-f:.]+(?:%[^\]\\]+)?\])?:)?([0-9]+)", re.ASCII)
+
+
+def full_form(description: str) -> str:
+    """Return an endpoint string in the form that Twisted takes.
+
+    :param description: an endpoint string, whose kind may be in capitals; or a TCP port,
+        with or without an address, as ``9999``, ``:9999``, ``127.0.0.1:9999`` and
+        ``[::1]:9999``. Without an address, all of IPv4.
+    """
+    shorthand = _SHORTHAND.fullmatch(description)
+    if shorthand is None:
+        kind = _KIND.match(description)
+        return description if kind is None else kind[0].lower() + description[kind.end() :]
+    address, port = shorthand.groups()
+    if address is None:
+        return f"tcp:{port}"
+    return f"tcp:{port}:interface={quoteStringArgument(address.strip('[]'))}"
 
 
 def parse_endpoint(description: str) -> EndpointString:

@@ -5,8 +5,9 @@ A stock reactor adds a cost to each event (a log context) and to each write (two
 protocol, which stays as it is:
 
 - :class:`EpollLane` has an epoll set of its own. The descriptor of that set is one
-  reader among others for the reactor. When it is ready, a bounded batch of connections
-  is served at once.
+  reader among others for the reactor; with Twisted's epoll reactor it is the other way
+  round (:mod:`echoproto.net.reactor_turn`). When it is ready, a bounded batch of
+  connections is served at once.
 - The transports of a port in the lane (:mod:`echoproto.net.transports`) send at once when
   nothing is queued. What the kernel does not take is queued as usual, and the producer
   is paused until it is sent: a transport holds no more than one read of what its peer
@@ -27,6 +28,7 @@ Source: ``epoll(7)``, on epoll sets that are members of an epoll set.
 
 from __future__ import annotations
 
+import os
 import select
 from typing import Any
 
@@ -43,8 +45,10 @@ from zope.interface import implementer
 
 from echoproto.net.acceptor import Acceptor
 from echoproto.net.ports import TCP_PORTS, UNIX_PORTS
+from echoproto.net.reactor_turn import ReactorTurn
 from echoproto.net.tls import tls_factory
-from echoproto.net.transports import DirectWriteMixin, TCPTransport, TLSTransport, UNIXTransport
+from echoproto.net.transports import DirectWriteMixin, TCPTransport, TLSTransport
+from echoproto.net.unix_transports import UNIXTransport
 
 # Connections served for one wake-up: enough to make the reactor's own cost negligible,
 # and few enough that a batch of bulk reads takes milliseconds.
@@ -87,7 +91,14 @@ class EpollLane:
         """
         self._reactor = reactor
         self._epoll = select.epoll()
-        self.fileno = self._epoll.fileno
+        # What the reactor watches: the set, or, if the lane waits in place of the reactor, a
+        # descriptor that is never ready. The reactor has to know the lane when it shuts down.
+        self._watched = self._epoll.fileno()
+        self._turn: ReactorTurn | None = None
+        if ReactorTurn.possible(reactor):
+            self._watched = os.eventfd(0)
+            self._turn = ReactorTurn(reactor, self._serve_ready)
+            self._epoll.register(self._turn.descriptor, _EPOLLIN)
         self._events: dict[int, int] = {}
         self._descriptors: dict[int, Any] = {}
         # Descriptors registered during the batch. An event that was fetched before
@@ -131,7 +142,18 @@ class EpollLane:
         """Close the lane, which must be empty; without effect if it is closed."""
         if not self._epoll.closed:
             self._reactor.removeReader(self)
-            self._epoll.close()
+            self._close()
+
+    def _close(self) -> None:
+        if self._turn is not None:
+            self._turn.give_back()
+            os.close(self._watched)
+        self._watched = -1
+        self._epoll.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor that the reactor watches; -1 once the lane is closed."""
+        return self._watched
 
     def logPrefix(self) -> str:
         """Return the prefix of the reactor's log lines about the lane."""
@@ -141,18 +163,28 @@ class EpollLane:
         """Disconnect everything in the lane: the reactor shuts down."""
         for descriptor in self.removeAll():
             self._disconnect(descriptor, main.CONNECTION_LOST, False)
-        self._epoll.close()
+        self._close()
 
     def doRead(self) -> None:
-        """Serve a batch, and more if many connections have become ready meanwhile."""
+        """Serve what is ready."""
+        self._serve_ready(0)
+
+    def _serve_ready(self, wait: float) -> None:
+        """Serve a batch, and more if many connections have become ready meanwhile.
+
+        :param wait: how long to wait for the first, in seconds; negative for no limit.
+        """
         served = 0
         while served < _BATCH:
-            events = self._epoll.poll(0, _BATCH)
+            events = self._epoll.poll(0 if served else wait, _BATCH)
             self._serve_batch(events)
             # The end of the last connection of a drain may have closed the lane.
             if len(events) < _WORTH_ANOTHER or self._epoll.closed:
                 return
             served += len(events)
+        if self._turn is not None:
+            # So many were ready that the reactor's own descriptors may have had no turn.
+            self._turn.look()
 
     def _serve_batch(self, events: list[tuple[int, int]]) -> None:
         fresh = self._fresh
@@ -165,7 +197,9 @@ class EpollLane:
             try:
                 descriptor = descriptors[fd]
             except KeyError:
-                # It was closed earlier in the batch.
+                # It was closed earlier in the batch, or it is the reactor's.
+                if self._turn is not None and fd == self._turn.descriptor:
+                    self._turn.look()
                 continue
             try:
                 if event == _EPOLLIN:

@@ -137,13 +137,16 @@ def clamp_backlog(asked: int, limits: ListenQueueLimits) -> int:
     return min(wanted, limits.max_accept_queue)
 
 
-def accept_queue(port: object) -> AcceptQueue | None:
+def accept_queue(port: object, asked: int | None = None) -> AcceptQueue | None:
     """Return the current state of the accept queue of a listening port.
 
-    It is read from ``TCP_INFO`` of the listening socket, which needs no privilege.
+    It is read from ``TCP_INFO`` of the listening socket, which needs no privilege. Some
+    kernels, as gVisor, answer with zeros; an answer that cannot be true is not used.
 
     :param port: the result of an endpoint's ``listen``: an ``IListeningPort``
         whose ``socket`` is a listening socket.
+    :param asked: the requested backlog; if it is ``None``, the port's ``backlog`` counts,
+        which is ``None`` for an inherited socket.
     :returns: ``None`` if the queue cannot be read: on other systems than Linux, for
         a UNIX socket, and for a closed port.
     """
@@ -152,7 +155,23 @@ def accept_queue(port: object) -> AcceptQueue | None:
     if info is None:
         return None
     state, queued, limit = info
-    return AcceptQueue(queued, limit) if state == _TCP_LISTEN else None
+    least = _least(getattr(port, "backlog", None) if asked is None else asked)
+    # A queue holds one connection more than its limit.
+    if state != _TCP_LISTEN or limit < least or queued > limit + 1:
+        return None
+    return AcceptQueue(queued, limit)
+
+
+def _least(asked: int | None) -> int:
+    """Return the least limit that a queue can have.
+
+    :param asked: what was asked for; ``None`` if that is not known.
+    """
+    longest = read_limits().max_accept_queue
+    if asked is None or longest is None:
+        # Only a backlog of 0 makes a limit of 0, and no one passes on such a socket.
+        return 0 if asked is not None and asked <= 0 else 1
+    return min(max(asked, 0), longest)
 
 
 def describe(asked: int | None, queue: AcceptQueue | None, limits: ListenQueueLimits) -> str:

@@ -10,7 +10,6 @@ backlog, unless the string names one, with the clamp, and with our choice of
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -25,19 +24,23 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
+from echoproto.net import tls_endpoint
 from echoproto.net.bind_errors import explain, text_of
-from echoproto.net.endpoint_strings import parse_endpoint
-from echoproto.net.ports import NotListeningError, UNIXPort, adopt, listen_now
+from echoproto.net.endpoint_strings import full_form, parse_endpoint
+from echoproto.net.ports import NotListeningError, adopt, listen_now
+from echoproto.net.string_errors import explain_parse_error
 from echoproto.net.tcp_endpoint import TCPEndpoint, clamped
+from echoproto.net.tls_endpoint import TLSEndpoint
+from echoproto.net.tls_settings import NO_DEMANDS, TLSFileError, TLSSettings
+from echoproto.net.unix_ports import UNIXPort, check_mode, unix_name
 
 # The forms of a string, by the kind that it begins with.
 _FORMS = {
     "tcp": "tcp:PORT[:interface=ADDRESS][:backlog=N]",
     "tcp6": "tcp6:PORT[:interface=ADDRESS][:backlog=N]",
-    "ssl": "ssl:PORT:privateKey=FILE:certKey=FILE[:extraCertChain=FILE][:interface=ADDRESS]"
-    "[:backlog=N]",
-    "tls": "tls:DIRECTORY:port=PORT[:interface=ADDRESS][:backlog=N], with PEM files in it",
-    "unix": "unix:PATH[:mode=660][:backlog=N][:lockfile=0]",
+    **tls_endpoint.FORMS,
+    "unix": "unix:PATH[:mode=660][:backlog=N][:lockfile=0], or unix:@NAME in Linux's abstract "
+    "namespace",
     "systemd": "systemd:domain=INET:index=0, or name=NAME, one of the sockets in LISTEN_FDS "
     "and LISTEN_FDNAMES",
 }
@@ -45,10 +48,6 @@ _REFUSED = {
     "stdio": "serves standard input, not clients",
     "haproxy": "loses what a client sends right before it closes its sending side",
 }
-_COLON = r" (a colon that is part of one is written \:)"
-_NEEDS_TLS = ("ssl", "tls")
-# Kinds that an older Twisted lacks; they are plug-ins of its own.
-_SINCE_26_4 = {"tls"}
 
 # The number of values without a name up to the backlog, by kind; and the backlog that
 # Twisted passes on if the string has none.
@@ -59,21 +58,28 @@ _TWISTED_BACKLOG = 50
 class ListenError(Exception):
     """An endpoint string that is wrong, or that cannot be listened on.
 
-    :ivar description: the string.
+    :ivar description: the string, or the value of the option.
     :ivar reason: what is wrong with it.
     :ivar allowed: what would work.
+    :ivar option: the option with a file that the listener cannot use, if it is that.
     """
 
-    def __init__(self, description: str, reason: str, allowed: str) -> None:
+    def __init__(
+        self, description: str, reason: str, allowed: str, option: str | None = None
+    ) -> None:
         super().__init__(f"{description}: {reason}; allowed: {allowed}")
         self.description = description
         self.reason = reason
         self.allowed = allowed
+        self.option = option
 
 
 @implementer(IStreamServerEndpoint)
 class StringEndpoint:
-    """A listener that an endpoint string describes."""
+    """A listener that an endpoint string describes.
+
+    :ivar tls: what clients of ``ssl:`` and ``tls:`` need.
+    """
 
     def __init__(
         self,
@@ -84,23 +90,31 @@ class StringEndpoint:
         reuse_address: bool = True,
         reuse_port: bool = False,
         inherited: int | None = None,
+        tls: TLSSettings = NO_DEMANDS,
+        material: Any = None,
     ) -> None:
-        """Parse the string; nothing is opened yet.
+        """Parse the string, and load the files that it names; nothing is opened yet.
 
         :param reactor: to listen with.
-        :param description: as ``twisted.internet.endpoints.serverFromString`` takes it.
+        :param description: as ``twisted.internet.endpoints.serverFromString`` takes it, or
+            a short form; see :func:`echoproto.net.endpoint_strings.full_form`.
         :param backlog: length of the accept queue, in connections, if the string names none.
         :param reuse_address: see :class:`echoproto.TCPEndpoint`.
         :param reuse_port: see there.
         :param inherited: the descriptor of a socket that was opened for this string
             before. It is used once, instead of the socket that the string describes.
-        :raises ListenError: if the string is wrong.
+        :param tls: what clients of ``ssl:`` and ``tls:`` need.
+        :param material: what another endpoint of the same string has loaded; see
+            :attr:`material`.
+        :raises ListenError: if the string is wrong, or a file that it names.
         """
+        description = full_form(description)
+        self.tls = tls
         self._description = description
         self._sockets = _Sockets(
             reactor, description, backlog, reuse_address, reuse_port, inherited
         )
-        self._endpoint = _parse(self._sockets, description)
+        self._endpoint = _parse(self._sockets, description, tls, material)
         self._count: int | None = None
 
     @property
@@ -118,6 +132,32 @@ class StringEndpoint:
         Else ``None``: the connections are those of the socket.
         """
         return self._sockets.wrapper
+
+    @property
+    def material(self) -> Any:
+        """What ``ssl:`` and ``tls:`` have loaded, and replace at a reload; else ``None``.
+
+        An endpoint for another socket, with the same string, can share it.
+        """
+        return self._endpoint.material if isinstance(self._endpoint, TLSEndpoint) else None
+
+    def reload(self) -> str | None:
+        """Load the certificates of ``ssl:`` or ``tls:`` again, for new connections.
+
+        :returns: what was loaded, in words; ``None`` for the other kinds.
+        :raises ListenError: if a file cannot be used; then nothing changes.
+        """
+        if not isinstance(self._endpoint, TLSEndpoint):
+            return None
+        try:
+            return f"{self._description}: {self._endpoint.reload()}"
+        except Exception as error:
+            raise _wrong(self._description, error, self.tls) from None
+
+    def flush(self) -> None:
+        """Log now what would be summed up later."""
+        if isinstance(self._endpoint, TLSEndpoint):
+            self._endpoint.flush()
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:  # noqa: N803
         """Listen.
@@ -244,9 +284,8 @@ class _Sockets:
         asked = self._choose_backlog(factory, backlog)
         if self._inherited is not None:
             return adopt(self._reactor, self._inherited, factory)
-        if not address:
-            raise ValueError("no path")
-        port = UNIXPort(address, factory, clamped(asked), mode, self._reactor, wantPID)
+        name = unix_name(address)
+        port = UNIXPort(name, factory, clamped(asked), mode, self._reactor, wantPID)
         port.startListening()
         return port
 
@@ -283,30 +322,45 @@ def names_backlog(description: str) -> bool:
     return "backlog" in parsed.named or (place is not None and len(parsed.unnamed) >= place)
 
 
-def _parse(reactor: Any, description: str) -> Any:
-    """Return Twisted's endpoint for a string; raise :class:`ListenError` if it is wrong."""
-    kind = parse_endpoint(description).kind
+def _parse(reactor: Any, description: str, tls: TLSSettings, material: Any) -> Any:
+    """Return the endpoint for a string; raise :class:`ListenError` if it is wrong."""
+    described = parse_endpoint(description)
+    kind = described.kind
     if kind in _REFUSED:
         instead = "--proxy-protocol with any other" if kind == "haproxy" else ", ".join(_FORMS)
         raise ListenError(description, f"{kind}: {_REFUSED[kind]}", instead)
-    plugins = _plugins()
-    known = sorted({*_FORMS, *plugins} - set(_REFUSED) - (_SINCE_26_4 - plugins))
+    known = sorted({*_FORMS, *_plugins()} - set(_REFUSED))
     if kind not in known:
         kinds = ", ".join(f"{each}:" for each in known)
         raise ListenError(description, "no such kind of endpoint", kinds)
-    form = _FORMS.get(kind, f"what the plug-in for {kind}: takes")
-    if kind in _NEEDS_TLS and not _has_tls():
-        raise ListenError(
-            description, "needs pyOpenSSL", f"{form}, after: pip install 'echoproto[tls]'"
-        )
+    if (len(description) - len(description.rstrip("\\"))) % 2:
+        raise ListenError(description, "ends in a backslash", _form(kind))
+    if kind in tls_endpoint.FORMS and not _has_tls():
+        allowed = f"{_form(kind)}, after: pip install 'echoproto[tls]'"
+        raise ListenError(description, "needs pyOpenSSL", allowed)
     try:
-        endpoint = serverFromString(reactor, description)
-        if kind == "tls":
-            _check_pem_directory(description)
+        if kind in tls_endpoint.FORMS:
+            return TLSEndpoint(reactor, described, tls, material)
+        if kind == "unix":
+            check_mode(parse_endpoint(description))
+        return serverFromString(reactor, description)
     except Exception as error:
         # Twisted's parser lets any exception through.
-        raise ListenError(description, _explain_parse_error(error, kind), form) from None
-    return endpoint
+        raise _wrong(description, error, tls) from None
+
+
+def _form(kind: str) -> str:
+    return _FORMS.get(kind, f"what the plug-in for {kind}: takes")
+
+
+def _wrong(description: str, error: Exception, tls: TLSSettings) -> ListenError:
+    """Say what is wrong with a string, or with a file that it names."""
+    if isinstance(error, TLSFileError):
+        if error.path == tls.client_ca:
+            return ListenError(error.path, error.reason, error.allowed, "tls-client-ca")
+        return ListenError(description, str(error), error.allowed)
+    kind = parse_endpoint(description).kind
+    return ListenError(description, explain_parse_error(error, kind), _form(kind))
 
 
 def _plugins() -> set[str]:
@@ -321,55 +375,6 @@ def _has_tls() -> bool:
     return True
 
 
-def _check_pem_directory(description: str) -> None:
-    """Raise for a directory without a PEM file, with which every handshake would fail."""
-    parsed = parse_endpoint(description)
-    path = parsed.unnamed[0] if parsed.unnamed else parsed.named.get("path", "")
-    os.listdir(path)
-    if not any(name.endswith(".pem") for _, _, names in os.walk(path) for name in names):
-        raise ValueError("no *.pem file in it")
-
-
-def _explain_parse_error(error: Exception, kind: str) -> str:
-    """Say what is wrong with a string, from the exception of its parser."""
-    said = str(error)
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else said
-    if isinstance(error, RuntimeError):
-        return "ends in a backslash"
-    if kind == "systemd" and not isinstance(error, (TypeError, ValueError)):
-        return _no_such_inherited(error)
-    missing = re.search(r"missing .*argument.*?: (.*)", said)
-    if missing:
-        return f"without {missing[1]}".replace("'", "")
-    unexpected = re.search(r"unexpected keyword argument '(.*)'", said)
-    if unexpected:
-        return f"no such argument: {unexpected[1]}"
-    if "positional argument" in said:
-        return f"too many arguments{_COLON}"
-    if "multiple values" in said:
-        return f"{said.rpartition(' ')[2]} twice{_COLON}".replace("'", "")
-    number = re.search(r"invalid literal for int\(\) with base \d+: (.*)", said)
-    if number:
-        return f"not a number: {number[1]}"
-    if type(error).__module__.startswith("OpenSSL"):
-        return "no private key and certificate in PEM form in the files"
-    return said[:1].lower() + said[1:].rstrip(".")
-
-
-def _no_such_inherited(error: Exception) -> str:
-    if isinstance(error, AttributeError):
-        return "no such domain"
-    names = os.environ.get("LISTEN_FDNAMES")
-    if names:
-        return f"no such inherited socket; LISTEN_FDNAMES: {names}"
-    # Twisted uses LISTEN_FDS only with the names, which systemd always sets.
-    return (
-        "no socket was inherited with LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES "
-        "(systemd-socket-activate needs --fdname)"
-    )
-
-
 def _cannot_listen(description: str, error: BaseException | None) -> ListenError:
     """Say why a string that is right cannot be listened on."""
     kind = parse_endpoint(description).kind
@@ -379,7 +384,4 @@ def _cannot_listen(description: str, error: BaseException | None) -> ListenError
         if reason.startswith("does not resolve"):
             reason = f"the {found.subject} {reason}"
         return ListenError(description, reason, found.allowed)
-    reason = text_of(error)
-    if type(error).__module__.startswith("OpenSSL"):
-        reason = "the private key and the certificate do not fit"
-    return ListenError(description, reason, _FORMS.get(kind, "what it can open"))
+    return ListenError(description, text_of(error), _FORMS.get(kind, "what it can open"))

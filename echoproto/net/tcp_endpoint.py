@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from echoproto.net import listen_queue
-from echoproto.net.ports import listen_tcp
+from echoproto.net.ports import ALL_ADDRESSES, listen_tcp
 
 _log = Logger(namespace="echoproto")
 
@@ -30,9 +30,18 @@ def clamped(backlog: int) -> int:
     limits = listen_queue.read_limits()
     warning = listen_queue.clamp_warning(backlog, limits)
     if warning is not None:
-        _log.warn("{warning}", warning=warning)
+        _log.warn("{warning}", warning=warning, event="backlog_clamped")
     # If no limit is known, listen(2) still takes no more than an int.
     return min(listen_queue.clamp_backlog(backlog, limits), listen_queue.INT_MAX)
+
+
+def _has_ipv6() -> bool:
+    """Tell whether this kernel has IPv6 sockets; it may be switched off at boot."""
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 @implementer(IStreamServerEndpoint)
@@ -62,8 +71,9 @@ class TCPEndpoint:
 
         :param reactor: an ``IReactorTCP``; see :func:`echoproto.net.ports.listen_tcp`.
         :param port: 0 to 65535; 0 takes a free one.
-        :param interface: an IPv4 or IPv6 address, or a host name, whose first
-            IPv4 address, or else first IPv6 address, is taken.
+        :param interface: an IPv4 or IPv6 address, ``::`` or ``*`` for all of both, or a
+            host name, whose first IPv4 address, or else first IPv6 address, is taken. The
+            log says which, if it has several.
         :param backlog: length of the accept queue, in connections.
         :param reuse_address: set ``SO_REUSEADDR`` (``socket(7)``): bind even if old
             connections of this port are in TIME_WAIT.
@@ -134,12 +144,17 @@ class TCPEndpoint:
 
     def _check_free(self, address: str) -> None:
         """Raise if another process uses the port, which SO_REUSEPORT alone would share."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        # With the scope of a link-local address.
+        family, _, _, _, sockaddr = socket.getaddrinfo(
+            address, self.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )[0]
         with socket.socket(family) as probe:
             if self._reuse_address:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if address == ALL_ADDRESSES:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             try:
-                probe.bind((address, self.port))
+                probe.bind(sockaddr)
             except OSError as error:
                 raise CannotListenError(address, self.port, error) from error
 
@@ -148,12 +163,24 @@ class TCPEndpoint:
         try:
             if not self.interface:
                 raise ValueError("it is empty")
+            if self.interface == "*":
+                # glibc resolves it to loopback.
+                return ALL_ADDRESSES if _has_ipv6() else "0.0.0.0"
             found = socket.getaddrinfo(self.interface, self.port, type=socket.SOCK_STREAM)
         except (OSError, ValueError) as error:
             # ValueError: a NUL byte, or a label that IDNA does not allow.
             raise CannotListenError(self.interface, self.port, error) from error
         found.sort(key=lambda each: each[0] != socket.AF_INET)
         family, _, _, _, (host, _, *more) = found[0]
+        others = list(dict.fromkeys(str(each[4][0]) for each in found))[1:]
+        if others:
+            _log.info(
+                "{name} is {taken}, and also {others}: listening on the first",
+                name=self.interface,
+                taken=host,
+                others=", ".join(others),
+                event="address_chosen",
+            )
         address = ipaddress.ip_address(str(host))
         if address.is_multicast or address == _BROADCAST:
             # Linux binds these, and then no client can connect.

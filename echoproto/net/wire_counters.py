@@ -35,20 +35,31 @@ class Unreturned(NamedTuple):
     sent: int
 
 
-def wire_counters(transport: Any) -> tuple[int, ...]:
+def wire_counters(transport: Any, received: int) -> tuple[int, ...] | None:
     """Return numbers that change whenever a byte moves to or from the peer.
 
+    Some kernels, as gVisor, answer with zeros. An answer that contradicts what is known
+    for certain is not used.
+
     :param transport: of either lane, with or without TLS.
-    :returns: the numbers; none for a transport without a socket.
+    :param received: how many bytes have arrived from the peer, at least.
+    :returns: the numbers; none for a transport without a socket. ``None`` if the kernel
+        does not tell: a byte may have moved, or not.
     """
     sock = _socket(transport)
     if sock is None:
         return ()
     counters = None if _is_unix(sock) else read_tcp_info(sock, _WIRE)
-    if counters is not None:
-        return counters
+    if counters is not None and counters[1] < received:
+        counters = None
     # What is queued for the peer, here and in the kernel; a UNIX socket tells that too.
-    return (bytes_queued(transport), _kernel_queue(sock, "TIOCOUTQ"))
+    queued, sent = bytes_queued(transport), _kernel_queue(sock, "TIOCOUTQ")
+    if counters is not None:
+        return (*counters, queued, sent)
+    if queued and not sent:
+        # The kernel took no more, so its own queue is full.
+        return None
+    return (queued, sent)
 
 
 def unreturned(transport: Any) -> Unreturned:

@@ -18,6 +18,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
+from echoproto.base.bounds import MOST_SECONDS, check_number
 from echoproto.core.connection import Connection, Gate
 from echoproto.core.factory import Clock, GateMaker
 from echoproto.proxy_protocol.parser import HeaderError, NoHeaderError, parse
@@ -76,8 +77,8 @@ class ProxyHeaders:
         """
         if mode not in (ProxyMode.OPTIONAL, ProxyMode.REQUIRED):
             raise ValueError(f"mode={str(mode)!r}; allowed: optional, required")
-        if not header_timeout > 0:
-            raise ValueError(f"header_timeout={header_timeout!r}; allowed: seconds, more than 0")
+        allowed = f"seconds, more than 0 and up to {MOST_SECONDS:.0f}"
+        check_number("header_timeout", header_timeout, allowed, MOST_SECONDS, 1e-6, zero=False)
         if isinstance(trusted, str):
             raise ValueError(f"trusted={trusted!r}; allowed: a list of networks")
         self.required = mode == ProxyMode.REQUIRED

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IListeningPort
@@ -20,6 +21,9 @@ from echoproto.status.kernel import read_drops
 from echoproto.status.lag import LoopLag
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Process, Snapshot, read_listeners
+
+# Seconds for which a count of the sources is shared: it looks at each open connection.
+_SOURCES_FOR = 1.0
 
 
 class Workers(Protocol):
@@ -48,6 +52,7 @@ class Collector(ABC):
         reactor: Any,
         settings: Mapping[str, str],
         max_live: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Describe a collector; it measures from :meth:`start` on.
 
@@ -55,7 +60,9 @@ class Collector(ABC):
         :param reactor: whose lag, and whose time.
         :param settings: the options, as text.
         :param max_live: how many connections there may be at once.
+        :param clock: returns seconds that never jump.
         """
+        self._clock = clock
         self._running = service
         self._settings = settings
         self._max_live = max_live
@@ -109,10 +116,18 @@ class ProcessCollector(Collector):
         """Describe a collector; see :class:`Collector`."""
         super().__init__(service, *args, **named)
         self._factory = service.factory
+        self._sources: Mapping[str, int] = {}
+        self._counted = float("-inf")
 
     def collect(self, sources: bool = False) -> Snapshot:
-        """Return what there is to show now."""
-        report = Report.of(self._factory, self._lag, sources)
+        """Return what there is to show now; sources are counted once a second at most."""
+        now = self._clock()
+        count = sources and now - self._counted >= _SOURCES_FOR
+        report = Report.of(self._factory, self._lag, count)
+        if count:
+            self._sources, self._counted = report.sources, now
+        elif sources:
+            report = replace(report, sources=self._sources)
         process = Process("echo", report.pid, True, report)
         return self._snapshot([process], report, workers=False)
 

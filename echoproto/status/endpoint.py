@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from twisted.internet.endpoints import quoteStringArgument
 
-from echoproto.net.endpoint_strings import parse_endpoint
+from echoproto.net.endpoint_strings import full_form, parse_endpoint
 from echoproto.net.string_endpoint import StringEndpoint
 
 # For each kind of endpoint that listens on an address: the loopback address, and the
@@ -24,10 +23,9 @@ def on_loopback(description: str) -> str:
     """Add a loopback address to an endpoint that names none.
 
     :param description: as ``twisted.internet.endpoints.serverFromString``
-        takes it, or a TCP port alone.
+        takes it, or a short form; see :func:`echoproto.net.endpoint_strings.full_form`.
     """
-    if re.fullmatch("[0-9]+", description, re.ASCII):
-        description = f"tcp:{description}"
+    description = full_form(description)
     parsed = parse_endpoint(description)
     if parsed.kind not in _LOOPBACK:
         return description

@@ -17,10 +17,10 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from echoproto.core.stats import DURATION_BOUNDS, Stats
+from echoproto.status.process_metrics import process_metrics
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Listener, Process, Snapshot
 
@@ -28,7 +28,10 @@ from echoproto.status.snapshot import Listener, Process, Snapshot
 # all its versions share.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-__all__ = ["CONTENT_TYPE", "exposition"]
+# The reasons of the counters that have some, as the fields of Stats are named.
+REASONS = {"refused": ("proxy", "slots", "source"), "ended": ("idle",)}
+
+__all__ = ["CONTENT_TYPE", "REASONS", "exposition"]
 
 
 def exposition(snapshot: Snapshot) -> bytes:
@@ -79,7 +82,7 @@ class _Families(Collector):
                 snapshot.drops.cookies,
             )
         yield from _lag(snapshot)
-        yield from ProcessCollector(registry=None).collect()
+        yield from process_metrics()
         if snapshot.workers:
             yield from _workers(snapshot.processes)
 
@@ -93,6 +96,12 @@ def _connections(total: Report, max_live: int) -> Iterator[Metric]:
             max_live,
         )
     yield from _counters(total.stats)
+    yield CounterMetricFamily(
+        "echoproto_passed_descriptors",
+        "Messages with descriptors (SCM_RIGHTS) from clients of UNIX sockets. The descriptors "
+        "are closed.",
+        total.descriptors,
+    )
     yield _durations(total.stats)
 
 
@@ -102,7 +111,7 @@ def _counters(stats: Stats) -> Iterator[Metric]:
             name, meaning = f"echoproto_{each.metadata['metric']}", each.metadata["meaning"]
             value = getattr(stats, each.name)
             if isinstance(value, Mapping):
-                yield _by_reason(name, meaning, value)
+                yield _by_reason(name, meaning, value, REASONS[each.name])
             else:
                 yield CounterMetricFamily(name, meaning, value)
 
@@ -121,9 +130,12 @@ def _durations(stats: Stats) -> Metric:
     )
 
 
-def _by_reason(name: str, meaning: str, counts: Mapping[str, int]) -> Metric:
+def _by_reason(
+    name: str, meaning: str, counts: Mapping[str, int], reasons: Iterable[str]
+) -> Metric:
     family = CounterMetricFamily(name, meaning, labels=["reason"])
-    for reason, count in sorted(counts.items()):
+    # From the start: a counter that appears with its first event hides that event from rate().
+    for reason, count in sorted({**dict.fromkeys(reasons, 0), **counts}.items()):
         family.add_metric([reason], count)
     return family
 
@@ -195,8 +207,7 @@ def _of_process(process: Process) -> Iterator[Metric]:
     """Return the metrics of a worker that /proc has."""
     if not process.pid:
         return
-    pid = str(process.pid)
-    for family in ProcessCollector("echoproto_worker", pid=lambda: pid, registry=None).collect():
+    for family in process_metrics("echoproto_worker", str(process.pid)):
         family.samples = [
             sample._replace(labels={**sample.labels, "process": process.name})
             for sample in family.samples

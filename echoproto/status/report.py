@@ -11,6 +11,7 @@ from typing import Any
 from echoproto.base.address import source
 from echoproto.core.factory import EchoFactory
 from echoproto.core.stats import Stats
+from echoproto.net import passed_descriptors
 from echoproto.status.lag import LoopLag
 
 # How many of the sources with the most connections are reported. A source's
@@ -27,6 +28,8 @@ class Report:
     :ivar live: open connections.
     :ivar stats: what was counted, open connections included.
     :ivar sources: open connections of the busiest sources, if they were asked for.
+    :ivar descriptors: messages with which clients of UNIX sockets passed descriptors to
+        the process.
     :ivar lag: seconds that the event loop was late when last measured.
     :ivar max_lag: the most seconds that it was late in the last minute.
     """
@@ -35,6 +38,7 @@ class Report:
     live: int = 0
     stats: Stats = field(default_factory=Stats)
     sources: Mapping[str, int] = field(default_factory=dict)
+    descriptors: int = 0
     lag: float = 0.0
     max_lag: float = 0.0
 
@@ -52,6 +56,7 @@ class Report:
             live=factory.live,
             stats=factory.stats,
             sources=top_sources(factory) if sources else {},
+            descriptors=passed_descriptors.total(),
             lag=lag.last,
             max_lag=lag.most,
         )
@@ -75,6 +80,7 @@ class Report:
             live=self.live + other.live,
             stats=self.stats + other.stats,
             sources=Counter(self.sources) + Counter(other.sources),
+            descriptors=self.descriptors + other.descriptors,
             lag=max(self.lag, other.lag),
             max_lag=max(self.max_lag, other.max_lag),
         )

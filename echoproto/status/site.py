@@ -6,17 +6,18 @@ same page. A connection ends with its answer, so that nothing that follows a req
 be mistaken for another one; and it ends ten seconds after it began at the latest.
 
 Twisted's parser refuses what is not HTTP/1.0 or 1.1 (RFC 9112). What it accepts and this
-site refuses: folded header lines, bodies, and a missing or second Host.
+site refuses: folded header lines, bodies, and a missing, second or unknown Host.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -49,6 +50,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_UNKNOWN_HOST = b"unknown Host; allowed: an IP address, localhost, and the names of --status-host\n"
+# A port after the host, and the brackets of an IPv6 address (RFC 9110, 7.2; RFC 3986, 3.2.2).
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?", re.ASCII)
 _TEXT = "text/plain; charset=utf-8"
 _PAGE = {
     b"": ("index.html", "text/html; charset=utf-8"),
@@ -113,9 +117,9 @@ class _Live(_Text):
             return http.INTERNAL_SERVER_ERROR, _TEXT, b"it failed; the log says why\n"
 
 
-def _check(trouble: str | None) -> tuple[int, str, bytes]:
+def _check(trouble: str | None, impaired: str | None) -> tuple[int, str, bytes]:
     if trouble is None:
-        return http.OK, _TEXT, b"ok\n"
+        return http.OK, _TEXT, f"ok; {impaired}\n".encode() if impaired else b"ok\n"
     return http.SERVICE_UNAVAILABLE, _TEXT, f"{trouble}\n".encode()
 
 
@@ -128,8 +132,8 @@ def _pages(collector: Collector) -> Resource:
     collect = collector.collect
     live: dict[bytes, Callable[[Snapshot], tuple[int, str, bytes]]] = {
         b"metrics": lambda snapshot: (http.OK, CONTENT_TYPE, exposition(snapshot)),
-        b"healthz": lambda snapshot: _check(snapshot.not_healthy),
-        b"readyz": lambda snapshot: _check(snapshot.not_ready),
+        b"healthz": lambda snapshot: _check(snapshot.not_healthy, snapshot.impaired),
+        b"readyz": lambda snapshot: _check(snapshot.not_ready, snapshot.impaired),
     }
     for path, answer in live.items():
         root.putChild(path, _Live(collect, answer))
@@ -157,6 +161,8 @@ class _Request(Request):
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
         if len(hosts) > 1 or (not hosts and self.clientproto == b"HTTP/1.1"):
             self._render(_Text(b"one Host is needed\n", code=http.BAD_REQUEST))
+        elif hosts and not self.channel.site.knows(hosts[0]):
+            self._render(_Text(_UNKNOWN_HOST, code=http.FORBIDDEN))
         elif not self.path.startswith(b"/") or b"%" in self.path:
             # Twisted decodes what is between the slashes, and takes a path without one.
             self._render(_Text(b"no such page\n", code=http.NOT_FOUND))
@@ -239,12 +245,14 @@ class StatusSite(Site):
     # Twisted wraps its own, to switch to HTTP/2, and has no name for both.
     protocol = _Channel  # type: ignore[assignment]
 
-    def __init__(self, collector: Collector, reactor: Any) -> None:
+    def __init__(self, collector: Collector, reactor: Any, hosts: Iterable[str] = ()) -> None:
         """Make a site without connections.
 
         :param collector: gathers what there is to show.
         :param reactor: counts the time.
+        :param hosts: the names of this server, besides its addresses and ``localhost``.
         """
+        self._hosts = {"localhost", *(each.lower().rstrip(".") for each in hosts)}
         # A connection counts its own time, from its begin and not from the last byte.
         super().__init__(_pages(collector), _Request, timeout=None, reactor=reactor)
         # In the order in which they were opened.
@@ -266,6 +274,24 @@ class StatusSite(Site):
     def closed(self, channel: _Channel) -> None:
         """Remove a connection."""
         self._channels.pop(channel, None)
+
+    def knows(self, host: bytes) -> bool:
+        """Tell whether a ``Host`` is one of this server.
+
+        A page of any name can have its browser send requests here, if the name is made
+        to resolve to this server (DNS rebinding). It cannot do that with an address.
+
+        :param host: the value of the header, with or without a port.
+        """
+        match = _HOST.fullmatch(host.decode("latin-1"))
+        if match is None:
+            return False
+        bracketed, name = match.groups()
+        return bool(
+            isIPv6Address(bracketed)
+            if bracketed is not None
+            else isIPAddress(name) or name.lower().rstrip(".") in self._hosts
+        )
 
     def close(self) -> None:
         """End all connections, once what was answered is sent."""

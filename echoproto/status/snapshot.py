@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.interfaces import IListeningPort
 
 from echoproto.base.address import format_address
+from echoproto.base.words import counted
 from echoproto.core.stats import DURATION_BOUNDS
 from echoproto.net.listen_queue import accept_queue
 from echoproto.status.kernel import ListenDrops
@@ -116,6 +117,14 @@ class Snapshot:
         if not self.listening:
             return "not listening"
         return self.not_healthy
+
+    @property
+    def impaired(self) -> str | None:
+        """Which part of the server does not work, although it is ready; ``None`` if all does."""
+        away = len(self.processes) - self.answering
+        if not away:
+            return None
+        return f"{away} of {counted(len(self.processes), 'worker')} not answering"
 
     def as_json(self) -> dict[str, Any]:
         """Return it for the page, which shows the busiest sources only."""

@@ -17,7 +17,7 @@ FROM_WORKER = 3
 # A worker's listening sockets come after these and its standard streams.
 FIRST_SOCKET = 4
 
-Handler = Callable[..., None]
+Handler = Callable[..., object]
 
 
 class Channel:

@@ -16,6 +16,8 @@ from twisted.logger import (
 )
 from zope.interface import provider
 
+from echoproto.base.log_events import event_name
+
 # What an event has twice, for readers of twisted.python.log.
 _LEGACY = frozenset(("format", "isError", "message", "system", "time"))
 
@@ -27,12 +29,14 @@ def fields(event: LogEvent) -> dict[str, Any]:
     """Return the members that the author of an event gave it, as JSON can hold them.
 
     :param event: of ``twisted.logger``.
+    :returns: the members, and the name of the event as ``event``.
     """
-    return {
+    members = {
         name: value if isinstance(value, _PLAIN) else _as_json(value)
         for name, value in event.items()
         if not name.startswith("log_") and name not in _LEGACY
     }
+    return {**members, "event": event_name(event)}
 
 
 def _as_json(value: object) -> Any:

@@ -1,8 +1,6 @@
-"""What the workers have reported, and how old that is."""
+"""What the workers have reported."""
 
 from __future__ import annotations
-
-from twisted.internet.interfaces import IReactorTime
 
 from echoproto.status.report import Report, total
 from echoproto.status.snapshot import Process
@@ -18,35 +16,32 @@ class WorkerReports:
     """Keeps the last report of each worker, and the sum of what ended ones had counted."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[Report, float]] = {}
+        self._last: dict[str, Report] = {}
         self._ended = Report()
 
-    def received(self, name: str, report: Report, now: float) -> None:
+    def received(self, name: str, report: Report) -> None:
         """Keep a report.
 
         :param name: the worker's.
         :param report: its newest.
-        :param now: when it arrived, in the reactor's seconds.
         """
-        self._last[name] = (report, now)
+        self._last[name] = report
 
     def ended(self, name: str) -> None:
         """Add a worker that has ended to the sum; another may get its name."""
         last = self._last.pop(name, None)
         if last is not None:
-            self._ended += last[0].ended()
+            self._ended += last.ended()
 
     def total(self) -> Report:
         """Return all workers together, ended ones included."""
-        return total([self._ended, *(report for report, _ in self._last.values())])
+        return total([self._ended, *self._last.values()])
 
-    def process(self, name: str, pid: int, clock: IReactorTime) -> Process:
+    def process(self, name: str, pid: int, answering: bool) -> Process:
         """Return a worker as the status shows it.
 
         :param name: the worker's.
         :param pid: of its process; 0 if it waits to be started again.
-        :param clock: what counts the time.
+        :param answering: whether it has been heard of lately.
         """
-        report, since = self._last.get(name, (Report(), float("-inf")))
-        answering = pid != 0 and clock.seconds() - since <= REPORT_TIMEOUT
-        return Process(name, pid, answering, report)
+        return Process(name, pid, answering, self._last.get(name, Report()))

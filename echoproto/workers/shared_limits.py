@@ -84,6 +84,11 @@ class LimitCoordinator:
         channel.on("acquire", acquire)
         channel.on("release", release)
 
+    @property
+    def entries(self) -> int:
+        """How many entries the tables of sources have: no more than there are connections."""
+        return len(self._sources) + sum(len(each) for each in self._acquired.values())
+
     def forget(self, worker: str) -> None:
         """Take back what a worker had that has ended."""
         self._channels.pop(worker, None)

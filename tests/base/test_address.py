@@ -19,7 +19,7 @@ from echoproto.base.address import format_address, source
         (UNIXAddress("/run/é.sock"), "unix:/run/é.sock"),
         # A client chooses its name, so a name may be anything.
         (UNIXAddress(b"/run/\xff"), r"unix:/run/\xff"),
-        (UNIXAddress(b"\0abstract"), r"unix:\x00abstract"),
+        (UNIXAddress(b"\0abstract"), "unix:@abstract"),
         (UNIXAddress(b"/run/x\nlistening on nothing"), r"unix:/run/x\nlistening on nothing"),
         (UNIXAddress(None), "unix:"),
         (HostnameAddress(b"example.com", 7), str(HostnameAddress(b"example.com", 7))),

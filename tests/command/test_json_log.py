@@ -6,7 +6,6 @@ import io
 import json
 import math
 import re
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ import pytest
 from twisted.application.service import Application
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
-from twisted.python.logfile import LogFile
 
 from echoproto.command.json_log import LogFormat, choose, event_as_json, json_observer
+from echoproto.command.log_file import LogFile
 from echoproto.workers.log_relay import fields
 
 
@@ -42,6 +41,7 @@ def test_a_line_has_the_message_and_the_members_of_the_event() -> None:
         "level": "info",
         "system": "echoproto.test",
         "message": "closed 192.0.2.1:5: 4 bytes",
+        "event": "connection_closed",
         "client": "192.0.2.1:5",
         "bytes": 4,
     }
@@ -75,7 +75,10 @@ def test_a_failure_has_its_traceback() -> None:
 
 def test_an_empty_event_is_a_line_too() -> None:
     assert json.loads(event_as_json({}))["message"] == ""
-    assert fields({"log_level": None, "time": 1.0, "isError": 0, "mine": 1}) == {"mine": 1}
+    assert fields({"log_level": None, "time": 1.0, "isError": 0, "mine": 1}) == {
+        "mine": 1,
+        "event": "other",
+    }
 
 
 def test_the_observer_writes_to_its_file() -> None:
@@ -84,58 +87,51 @@ def test_the_observer_writes_to_its_file() -> None:
     assert json.loads(file.getvalue())["message"] == "hello"
 
 
+TWISTD = {"nodaemon": True, "logfile": None, "logger": None}
+
+
 def test_twistd_finds_the_observer(monkeypatch: pytest.MonkeyPatch) -> None:
     application: Any = Application("echo")
     terminal = io.StringIO()
     monkeypatch.setattr(sys, "stdout", terminal)
-    choose(LogFormat.JSON, application, {"nodaemon": True, "logfile": None, "logger": None})
+    choose(LogFormat.JSON, application, TWISTD, None)
     ILogObserver(application)(event("hello"))
     assert json.loads(terminal.getvalue())["message"] == "hello"
 
 
-def test_a_daemon_logs_to_a_file_and_rotates_it_on_a_signal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from twisted.internet.testing import MemoryReactorClock
-
-    class Reactor(MemoryReactorClock):
-        def callFromThread(self, what: Any, *args: object, **named: object) -> None:
-            what(*args, **named)
-
-    monkeypatch.setattr("twisted.internet.reactor", Reactor(), raising=False)
-    opened: list[LogFile] = []
-
-    def open_log(path: str) -> LogFile:
-        opened.append(LogFile(path, "."))
-        return opened[0]
-
-    monkeypatch.setattr("echoproto.command.json_log.LogFile.fromFullPath", open_log)
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("log_format", list(LogFormat))
+def test_a_file_is_written_in_either_format(log_format: LogFormat, tmp_path: Path) -> None:
     application: Any = Application("echo")
-    before = signal.getsignal(signal.SIGUSR1)
-    try:
-        choose(LogFormat.JSON, application, {"nodaemon": False, "logfile": None, "logger": None})
-        observer: Any = ILogObserver(application)
-        observer(event("hello"))
-        signal.raise_signal(signal.SIGUSR1)
-        observer(event("again"))
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-        opened[0].close()
-    old, new = (tmp_path / name for name in ("twistd.log.1", "twistd.log"))
-    assert json.loads(old.read_text())["message"] == "hello"
-    assert json.loads(new.read_text())["message"] == "again"
+    file = LogFile(str(tmp_path / "echo.log"))
+    choose(log_format, application, TWISTD, file)
+    observer: Any = ILogObserver(application)
+    observer(event("hello"))
+    (tmp_path / "echo.log").rename(tmp_path / "moved.log")
+    observer(event("still there"))
+    file.reopen()
+    observer(event("again"))
+    file.close()
+    moved, new = ((tmp_path / name).read_text() for name in ("moved.log", "echo.log"))
+    if log_format is LogFormat.JSON:
+        assert [json.loads(line)["message"] for line in moved.splitlines()] == [
+            "hello",
+            "still there",
+        ]
+        assert json.loads(new)["message"] == "again"
+    else:
+        assert re.fullmatch(r"\S+ \[echoproto.test#info\] hello\n\S+ .*still there\n", moved)
+        assert new.endswith("again\n")
 
 
 def test_twist_gets_the_observer_too() -> None:
     program: dict[str, Any] = {"fileLogObserverFactory": None}
     application: Any = Application("echo")
-    choose(LogFormat.JSON, application, program)
+    choose(LogFormat.JSON, application, program, None)
     assert program["fileLogObserverFactory"] is json_observer
 
 
 def test_the_text_format_is_that_of_the_program() -> None:
     application: Any = Application("echo")
-    choose(LogFormat.TEXT, application, {"logger": None})
-    choose(LogFormat.JSON, application, None)
+    choose(LogFormat.TEXT, application, {"logger": None}, None)
+    choose(LogFormat.JSON, application, None, None)
     assert application.getComponent(ILogObserver, None) is None

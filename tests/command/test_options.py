@@ -10,10 +10,13 @@ from io import StringIO
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from twisted.application.twist._options import TwistOptions
 from twisted.python import usage
+from twisted.scripts._twistd_unix import ServerOptions
 
+from echoproto.command.errors import CannotStartError
 from echoproto.command.json_log import LogFormat
-from echoproto.command.options import CannotStartError, Options
+from echoproto.command.options import Options
 from echoproto.core.connection_log import LogDetail
 from echoproto.proxy_protocol.gate import ProxyMode
 
@@ -28,9 +31,13 @@ OPTIONS = [
     "max-per-source",
     "idle-timeout",
     "max-bytes-per-second",
+    "keepalive",
     "proxy-protocol",
     "proxy-from",
     "status",
+    "tls-client-ca",
+    "tls-min-version",
+    "status-host",
     "log",
     "log-format",
     "lane",
@@ -56,14 +63,19 @@ def test_the_defaults() -> None:
         "max-per-source": 0,
         "idle-timeout": 0,
         "max-bytes-per-second": 0,
+        "keepalive": 60.0,
         "proxy-protocol": ProxyMode.OFF,
         "proxy-from": [],
         "listen": [],
+        "status-host": [],
         "status": None,
+        "tls-client-ca": None,
+        "tls-min-version": None,
         "log": LogDetail.LISTENING,
         "log-format": LogFormat.TEXT,
         "lane": "fast",
         "workers": 1,
+        "worker-timeout": 30,
         "reuse-port": False,
     }
 
@@ -78,10 +90,23 @@ def test_the_defaults() -> None:
         (["-i", "localhost"], "interface", "localhost"),
         (["--backlog", "0"], "backlog", 0),
         (["-b", "-7"], "backlog", -7),
-        (["-b", "9" * 30], "backlog", int("9" * 30)),
+        (["-b", "2147483647"], "backlog", 2147483647),
         (["--drain-timeout", "0"], "drain-timeout", 0.0),
         (["--drain-timeout", ".5"], "drain-timeout", 0.5),
         (["--drain-timeout", "1.25"], "drain-timeout", 1.25),
+        (["--drain-timeout", "500ms"], "drain-timeout", 0.5),
+        (["--drain-timeout", "90s"], "drain-timeout", 90.0),
+        (["--drain-delay", "1.5m"], "drain-delay", 90.0),
+        (["--idle-timeout", "1h"], "idle-timeout", 3600.0),
+        (["--idle-timeout", "100ms"], "idle-timeout", 0.1),
+        (["--idle-timeout", "365d"], "idle-timeout", 31536000.0),
+        (["--keepalive", "2m"], "keepalive", 120.0),
+        (["--keepalive", "0"], "keepalive", 0.0),
+        (["--max-bytes-per-second", "1k"], "max-bytes-per-second", 1024),
+        (["--max-bytes-per-second", "1M"], "max-bytes-per-second", 1 << 20),
+        (["--max-bytes-per-second", "64KiB"], "max-bytes-per-second", 1 << 16),
+        (["--max-bytes-per-second", "2Gi"], "max-bytes-per-second", 2 << 30),
+        (["--max-bytes-per-second", "1T"], "max-bytes-per-second", 1 << 40),
         (["--log", "chunks"], "log", LogDetail.CHUNKS),
         (["--reuse-address"], "reuse-address", True),
         (["--no-reuse-address"], "reuse-address", False),
@@ -103,6 +128,8 @@ def test_the_defaults() -> None:
             [ipaddress.ip_network("::1"), ipaddress.ip_network("192.0.2.0/24")],
         ),
         (["--status", "tcp:0"], "status", "tcp:0"),
+        (["--listen=ssl:1", "--tls-client-ca", "ca.pem"], "tls-client-ca", "ca.pem"),
+        (["--listen=tls:a", "--tls-min-version", "1.3"], "tls-min-version", "1.3"),
         (["--log-format", "json"], "log-format", LogFormat.JSON),
     ],
 )
@@ -111,7 +138,18 @@ def test_options(arguments: list[str], option: str, value: object) -> None:
 
 
 WHOLE = "not a whole number"
+NO_TLS = "no TLS listener; allowed: with --listen ssl: or tls:"
+BACKLOG = "a whole number of connections, up to 2147483647"
+COUNT = "a whole number, up to 2147483647; 0 for no limit"
+SECONDS = "to 31536000 seconds, or with a unit, as 500ms, 90s, 5m, 1h"
+SIZE = (
+    "1 to 1099511627776 bytes, or with a unit, as 64K or 64KiB, 1M, 1G (K is 1024); 0 for no limit"
+)
 REJECTED = [
+    (["--tls-min-version", "1.3"], f"--tls-min-version 1.3: {NO_TLS}"),
+    (["--listen=tcp:1", "--tls-client-ca", "a"], f"--tls-client-ca a: {NO_TLS}"),
+    (["--tls-client-ca", ""], f"--tls-client-ca '': {NO_TLS}"),
+    (["--tls-min-version", "1.1"], "--tls-min-version 1.1: no such version; allowed: 1.2, 1.3"),
     (["--port", "70000"], "--port 70000: out of range; allowed: 0 to 65535; 0 picks a free port"),
     (["--port", "-1"], "--port -1: out of range; allowed: 0 to 65535; 0 picks a free port"),
     (["--port", "x"], f"--port x: {WHOLE}; allowed: 0 to 65535; 0 picks a free port"),
@@ -119,19 +157,18 @@ REJECTED = [
     (["--port", " 1"], f"--port ' 1': {WHOLE}; allowed: 0 to 65535; 0 picks a free port"),
     (["--port", "1_0"], f"--port 1_0: {WHOLE}; allowed: 0 to 65535; 0 picks a free port"),
     (["--port", "٣"], f"--port ٣: {WHOLE}; allowed: 0 to 65535; 0 picks a free port"),
-    (["--backlog", "many"], f"--backlog many: {WHOLE}; allowed: a whole number of connections"),
-    (["--backlog", "1e3"], f"--backlog 1e3: {WHOLE}; allowed: a whole number of connections"),
+    (["--backlog", "many"], f"--backlog many: {WHOLE}; allowed: {BACKLOG}"),
+    (["--backlog", "1e3"], f"--backlog 1e3: {WHOLE}; allowed: {BACKLOG}"),
     (
         ["--backlog", "9" * 5000],
-        f"--backlog {'9' * 60}...{'9' * 17}: {WHOLE}; allowed: a whole number of connections",
+        f"--backlog {'9' * 60}...{'9' * 17}: {WHOLE}; allowed: {BACKLOG}",
     ),
     *(
         (
             ["--drain-timeout", value],
-            f"--drain-timeout {value}: not a number of seconds; allowed: "
-            "a number of seconds, 0 or more; 0 aborts immediately",
+            f"--drain-timeout {value}: not a duration; allowed: 0 {SECONDS}; 0 aborts immediately",
         )
-        for value in ("-1", "nan", "inf", "1e3", "soon")
+        for value in ("-1", "nan", "inf", "1e3", "soon", "1_0", "1 s", "5x", ".", "1h30m")
     ),
     (
         ["--log", "all"],
@@ -140,24 +177,52 @@ REJECTED = [
     (["--log", "a\nb"], r"--log a\nb: no such detail; allowed: listening, connections, chunks"),
     (
         ["--max-connections", "-1"],
-        "--max-connections -1: out of range; allowed: a whole number, 0 or more; 0 for no limit",
+        f"--max-connections -1: out of range; allowed: {COUNT}",
     ),
     (
         ["--max-per-source", "few"],
-        f"--max-per-source few: {WHOLE}; allowed: a whole number, 0 or more; 0 for no limit",
+        f"--max-per-source few: {WHOLE}; allowed: {COUNT}",
     ),
     (
-        ["--max-bytes-per-second", "1k"],
-        f"--max-bytes-per-second 1k: {WHOLE}; allowed: a whole number, 0 or more; 0 for no limit",
+        ["--max-bytes-per-second", "1.5M"],
+        f"--max-bytes-per-second 1.5M: not a number of bytes; allowed: {SIZE}",
     ),
     (
-        ["--idle-timeout", "-1"],
-        "--idle-timeout -1: not a number of seconds; "
-        "allowed: a number of seconds, 0 or more; 0 for no limit",
+        ["--max-bytes-per-second", "1MB"],
+        f"--max-bytes-per-second 1MB: not a number of bytes; allowed: {SIZE}",
+    ),
+    (
+        ["--max-bytes-per-second", "9" * 400],
+        f"--max-bytes-per-second {'9' * 60}...{'9' * 17}: out of range; allowed: {SIZE}",
+    ),
+    (
+        ["--max-bytes-per-second", "2T"],
+        f"--max-bytes-per-second 2T: out of range; allowed: {SIZE}",
+    ),
+    *(
+        (
+            ["--idle-timeout", value],
+            f"--idle-timeout {value}: out of range; allowed: 0.1 {SECONDS}; 0 for no limit",
+        )
+        for value in (".000000001", "99ms", "366d")
+    ),
+    (
+        ["--drain-timeout", "9" * 400],
+        f"--drain-timeout {'9' * 60}...{'9' * 17}: out of range; allowed: 0 {SECONDS}; "
+        "0 aborts immediately",
+    ),
+    (
+        ["--keepalive", "10h"],
+        "--keepalive 10h: out of range; allowed: 1 to 32767 seconds, or with a unit, "
+        "as 500ms, 90s, 5m, 1h; 0 never asks",
+    ),
+    (
+        ["--backlog", "2147483648"],
+        f"--backlog 2147483648: out of range; allowed: {BACKLOG}",
     ),
     (
         ["--drain-delay", "soon"],
-        "--drain-delay soon: not a number of seconds; allowed: a number of seconds, 0 or more",
+        f"--drain-delay soon: not a duration; allowed: 0 {SECONDS}",
     ),
     (
         ["--proxy-protocol", "on"],
@@ -193,6 +258,24 @@ REJECTED = [
     ),
     (["--="], "ambiguous option --; see --help"),
     (["--not a unique prefix"], "unknown option --not a unique prefix; see --help"),
+    (
+        ["--status-host", "echo.example"],
+        "--status-host echo.example: there is no --status; allowed: with --status",
+    ),
+    (
+        ["--status-host", "echo.example:80", "--status", "0"],
+        "--status-host echo.example:80: not a host name; allowed: a name, such as echo.example",
+    ),
+    (
+        ["--listen", "TLS:/certs:1", "--proxy-protocol", "required"],
+        "--proxy-protocol required: a balancer sends the header before the TLS handshake, "
+        "which TLS:/certs:1 does not read; allowed: listeners without TLS",
+    ),
+    (
+        ["--listen", "unix:a", "--interface", "::1"],
+        "--interface ::1: there is no --port to bind; allowed: with --port, or an address in "
+        "--listen, such as 192.0.2.1:9999",
+    ),
     (["9999"], "unexpected argument '9999'; allowed: options only"),
 ]
 
@@ -209,6 +292,38 @@ def test_invalid_options_are_rejected_in_one_line(arguments: list[str], message:
         options.parseOptions(arguments)
     assert refused.value.code == message
     assert isinstance(refused.value, SystemExit)
+
+
+@pytest.mark.parametrize("program", [ServerOptions, TwistOptions])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pidfile", "x"], "--pidfile VALUE"),
+        (["--pidfile="], "--pidfile VALUE"),
+        (["--logfile=x"], "--logfile VALUE"),
+        (["--uid=nobody"], "--uid VALUE"),
+        (["--nodaemon"], "--nodaemon"),
+        (["-n"], "-n"),
+        (["-l", "x"], "-l VALUE"),
+        (["--reactor=poll"], "--reactor VALUE"),
+        (["-ny"], "-n"),
+    ],
+)
+def test_an_option_of_the_program_belongs_before_the_word_echo(
+    arguments: list[str], said: str, program: type[usage.Options]
+) -> None:
+    options = Options()
+    options.parent = program()
+    name = said.split()[0]
+    with pytest.raises(CannotStartError) as refused:
+        options.parseOptions(arguments)
+    if program is TwistOptions and name != "--reactor":
+        assert str(refused.value.code).startswith(f"unknown option {name};")
+    else:
+        word = "twist" if program is TwistOptions else "twistd"
+        assert refused.value.code == (
+            f"{name} is an option of the program; allowed: before the word echo: {word} {said} echo"
+        )
 
 
 def test_json_cannot_be_logged_to_syslog() -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
-from echoproto.command.options import CannotStartError, Options
+from echoproto.command.errors import CannotStartError
+from echoproto.command.options import Options
 from echoproto.command.settings import Settings
 from echoproto.command.tap import makeService
 from echoproto.limits.limits import Limits
@@ -148,8 +149,9 @@ def test_why_it_cannot_start(monkeypatch: pytest.MonkeyPatch, why: Exception, me
     ],
 )
 def test_the_error_is_printed_once(
-    monkeypatch: pytest.MonkeyPatch, parent: dict[str, object], code: int | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parent: dict[str, object], code: int | None
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     terminal = StringIO()
     monkeypatch.setattr(sys, "__stderr__", terminal)
     refusal = refused(monkeypatch, os_error(errno.EADDRINUSE), parent=parent)

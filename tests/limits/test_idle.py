@@ -138,7 +138,7 @@ def test_it_looks_only_while_there_are_connections() -> None:
 
 
 class SocketTransport(TCPLikeTransport):
-    """A transport with a real socket, which nobody reads or writes but the test."""
+    """A transport with a real socket, which only the test reads and writes."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
@@ -179,18 +179,18 @@ def test_a_slow_reader_is_not_idle_and_one_that_is_stuck_is(family: str) -> None
         client.setblocking(False)
         taken = 0
 
-        def takes_until_it_moves(before: tuple[int, ...]) -> bool:
+        def takes_until_it_moves(before: tuple[int, ...] | None) -> bool:
             # The kernel lets more come only when much of the buffer has been read.
             nonlocal taken
             with contextlib.suppress(BlockingIOError):
                 taken += len(client.recv(1 << 13))
-            return wire_counters(connection.transport) != before
+            return wire_counters(connection.transport, 0) != before
 
         # It reads, although the server has nothing more to say.
         for _ in range(4):
             watched.wait(15)
             assert watched.factory.live
-            before = wire_counters(connection.transport)
+            before = wire_counters(connection.transport, 0)
             assert eventually(functools.partial(takes_until_it_moves, before))
         with logged() as log:
             watched.wait(20)
@@ -234,3 +234,24 @@ def test_a_server_that_was_stopped_does_not_blame_the_client() -> None:
         assert watched.factory.live
         watched.wait(6)
         assert not watched.factory.live
+
+
+@pytest.mark.parametrize("answer", [b"", bytes(40), bytes(136), bytes(512)])
+def test_a_kernel_that_does_not_tell_is_no_reason_to_abort(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """gVisor answers ``TCP_INFO`` with zeros, or too short."""
+    monkeypatch.setattr(socket.socket, "getsockopt", lambda *_: answer)
+    watched = Watched()
+    served, client = pair("tcp")
+    with served, client:
+        connection = watched.enter(SocketTransport(served))
+        connection.dataReceived(b"data")
+        # The kernel has taken all, and tells nothing of its queue.
+        connection.transport.dataBuffer = b"rest"
+        watched.wait(99)
+        assert watched.factory.live
+        connection.transport.dataBuffer = b""
+        watched.wait(20)
+    assert watched.factory.stats.ended == {"idle": 1}
+    assert watched.factory.stats.bytes_unreturned == 0

@@ -29,7 +29,7 @@ def os_error(code: int) -> OSError:
         (os_error(errno.EACCES), "unix", "path", f"strerror {errno.EACCES}", "a path"),
         (os_error(errno.ENOENT), "unix", "path", "no such directory", "a path"),
         (ValueError("no path"), "unix", "path", "no path", "a path"),
-        (OSError("Cannot acquire lock"), "unix", "path", "a running server holds", "a path"),
+        (BlockingIOError(errno.EWOULDBLOCK, "served"), "unix", "path", "served", "another"),
         (os_error(errno.EBADF), "systemd", "socket", "no open socket", "a listening stream"),
         (ValueError("no"), "systemd", "socket", "no", "a listening stream"),
         (UNRESOLVED, "tcp", "interface", "does not resolve (Name or", "an address or a host"),

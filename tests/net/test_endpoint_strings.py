@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import endpoints
 
-from echoproto.net.endpoint_strings import EndpointString, parse_endpoint
+from echoproto.net.endpoint_strings import EndpointString, full_form, parse_endpoint
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,34 @@ def test_the_parts(
     description: str, kind: str, unnamed: tuple[str, ...], named: dict[str, str]
 ) -> None:
     assert parse_endpoint(description) == EndpointString(kind, unnamed, named)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("9999", "tcp:9999"),
+        (":9999", "tcp:9999"),
+        ("*:9999", "tcp:9999:interface=*"),
+        ("127.0.0.1:9999", "tcp:9999:interface=127.0.0.1"),
+        ("[::1]:9999", r"tcp:9999:interface=\:\:1"),
+        ("[::]:9999", r"tcp:9999:interface=\:\:"),
+        ("[::ffff:192.0.2.1]:9", r"tcp:9:interface=\:\:ffff\:192.0.2.1"),
+        ("[fe80::1%eth0]:7", r"tcp:7:interface=fe80\:\:1%eth0"),
+        ("TCP:7", "tcp:7"),
+        ("TLS:/Certs:7", "tls:/Certs:7"),
+        ("Unix:/A", "unix:/A"),
+        ("SYSTEMD:domain=INET", "systemd:domain=INET"),
+        ("", ""),
+        (":", ":"),
+        ("::1", "::1"),
+        ("\u0663", "\u0663"),
+        (r"t\CP:7", r"t\CP:7"),
+        ("tcp:7\n", "tcp:7\n"),
+    ],
+)
+def test_the_full_form(given: str, meant: str) -> None:
+    assert full_form(given) == meant
+    assert full_form(meant) == meant
 
 
 class Plugin:

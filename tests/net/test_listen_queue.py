@@ -6,6 +6,7 @@ import os
 import re
 import select
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from echoproto.base import tcp_info
+from echoproto.net import listen_queue
 from echoproto.net.listen_queue import (
     INT_MAX,
     AcceptQueue,
@@ -315,6 +317,42 @@ def test_the_accept_queue_is_read_back(listener: socket.socket) -> None:
     queue = accept_queue(port)
     assert queue is not None
     assert queue.limit == 3
+
+
+@linux
+@pytest.mark.parametrize(
+    ("fields", "backlog", "believed"),
+    [
+        ((10, 0, 7), 7, True),
+        ((10, 8, 7), 7, True),
+        ((10, 0, 9), 7, True),
+        ((10, 0, 1 << 20), 1 << 30, True),
+        ((10, 0, 0), 0, True),
+        ((10, 3, 7), None, True),
+        # All zeros, and zeros but for the state.
+        ((0, 0, 0), 7, False),
+        ((10, 0, 0), 7, False),
+        ((10, 0, 0), None, False),
+        ((10, 0, 6), 7, False),
+        ((10, 9, 7), 7, False),
+        ((0xFF, 0xFFFFFFFF, 0xFFFFFFFF), 7, False),
+        ((10, 0xFFFFFFFF, 7), None, False),
+    ],
+)
+def test_a_queue_that_cannot_be_is_unknown(
+    listener: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: tuple[int, int, int],
+    backlog: int | None,
+    believed: bool,
+) -> None:
+    answer = struct.pack("=B7x16xII", *fields)
+    monkeypatch.setattr(socket.socket, "getsockopt", lambda *_: answer)
+    limits = ListenQueueLimits(max_accept_queue=1 << 20)
+    monkeypatch.setattr(listen_queue, "read_limits", lambda: limits)
+    expected = AcceptQueue(*fields[1:]) if believed else None
+    assert accept_queue(SimpleNamespace(socket=listener, backlog=backlog)) == expected
+    assert accept_queue(SimpleNamespace(socket=listener), backlog) == expected
 
 
 def test_there_is_no_accept_queue_where_nothing_listens(

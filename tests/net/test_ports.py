@@ -1,4 +1,4 @@
-"""Ports that share their socket or their file, on real sockets."""
+"""Ports that share their socket, on real sockets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import ServerFactory
 
-from echoproto.base.lifecycle import close_now
 from echoproto.net.ports import (
     NotListeningError,
-    UNIXPort,
     adopt,
     listen_now,
     share_socket,
 )
-from tests.logs import logged
 from tests.reactors import run
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs UNIX sockets")
@@ -42,12 +39,6 @@ def inherited(path: Path) -> Iterator[socket.socket]:
         path.chmod(0o600)
         sock.listen(1)
         yield sock
-
-
-def unix_port(reactor: Any, path: Path, lock: bool = True) -> UNIXPort:
-    port = UNIXPort(str(path), ServerFactory(), 5, 0o666, reactor, lock)
-    port.startListening()
-    return port
 
 
 def test_an_inherited_unix_socket_is_left_as_it_is(path: Path, inherited: socket.socket) -> None:
@@ -85,65 +76,6 @@ def test_what_is_no_listening_stream_socket_is_refused_and_closed() -> None:
                     os.fstat(given)
                 with pytest.raises(OSError, match="Bad file descriptor"):
                     adopt(reactor, given, ServerFactory())
-
-    run(main)
-
-
-def test_a_stale_lock_with_our_process_id_is_removed(path: Path) -> None:
-    async def main(reactor: Any) -> None:
-        left = socket.socket(socket.AF_UNIX)
-        left.bind(str(path))
-        left.close()
-        os.symlink(str(os.getpid()), f"{path}.lock")
-        await unix_port(reactor, path).stopListening()
-
-    run(main)
-    assert not list(path.parent.iterdir())
-
-
-def test_our_own_lock_is_respected(path: Path) -> None:
-    async def main(reactor: Any) -> None:
-        port = unix_port(reactor, path)
-        with pytest.raises(CannotListenError, match="lock"):
-            unix_port(reactor, path)
-        await port.stopListening()
-
-    run(main)
-    assert not list(path.parent.iterdir())
-
-
-def test_a_stale_lock_beside_a_file_that_is_no_socket(path: Path) -> None:
-    path.write_text("precious")
-    os.symlink(str(os.getpid()), f"{path}.lock")
-
-    async def main(reactor: Any) -> None:
-        with pytest.raises(CannotListenError):
-            unix_port(reactor, path)
-
-    run(main)
-    assert path.read_text() == "precious"
-    assert not os.path.lexists(f"{path}.lock")
-
-
-def test_a_port_whose_file_is_gone_still_closes(path: Path) -> None:
-    async def main(reactor: Any) -> UNIXPort:
-        port = unix_port(reactor, path)
-        path.unlink()
-        await port.stopListening()
-        return port
-
-    with logged() as log:
-        port = run(main)
-    assert not port.connected
-    assert not os.path.lexists(f"{path}.lock")
-    (line,) = log.lines_of("warn")
-    assert line.startswith(f"cannot remove {path}: No such file or directory")
-
-
-def test_a_port_closes_in_this_turn(path: Path) -> None:
-    async def main(reactor: Any) -> None:
-        close_now(unix_port(reactor, path))
-        assert not list(path.parent.iterdir())
 
     run(main)
 

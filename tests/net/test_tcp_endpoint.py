@@ -92,6 +92,7 @@ def test_a_clamped_backlog_is_logged(
         ("0.0.0.0", "0.0.0.0"),
         ("::1", "::1"),
         ("::", "::"),
+        ("*", "::"),
         ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
     ],
 )
@@ -111,7 +112,11 @@ def test_of_a_name_the_first_ipv4_address_is_taken(
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.2", 7)),
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: list(found))
-    listening(TCPEndpoint(reactor, 7, "echo.example"))
+    with logged() as log:
+        listening(TCPEndpoint(reactor, 7, "echo.example"))
+    assert log.lines == [
+        "echo.example is 192.0.2.1, and also 192.0.2.2, 2001:db8::1: listening on the first"
+    ]
     del found[1:]
     listening(TCPEndpoint(reactor, 7, "echo.example"))
     assert [server[3] for server in reactor.tcpServers] == ["192.0.2.1", "2001:db8::1"]

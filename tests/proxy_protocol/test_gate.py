@@ -56,11 +56,12 @@ class Server:
     @property
     def is_plain(self) -> bool:
         """Nothing stands in front of the connection any more, and nothing is left to come."""
-        return not self.clock.getDelayedCalls() and not {
-            "dataReceived",
-            "readConnectionLost",
-            "connectionLost",
-        } & set(vars(self.connection))
+        own = vars(self.connection)
+        return (
+            not self.clock.getDelayedCalls()
+            and own.get("dataReceived") is own.get("plain_echo")
+            and not {"readConnectionLost", "connectionLost"} & set(own)
+        )
 
 
 MODES = [ProxyMode.OPTIONAL, ProxyMode.REQUIRED]

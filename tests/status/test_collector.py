@@ -66,6 +66,25 @@ def test_one_process(service: EchoService, clock: Clock, monkeypatch: pytest.Mon
     assert clock.getDelayedCalls() == []
 
 
+def test_the_sources_are_counted_once_a_second_at_most(service: EchoService, clock: Clock) -> None:
+    def enter() -> None:
+        service.factory.buildProtocol(None).makeConnection(TCPLikeTransport())
+
+    enter()
+    collector = ProcessCollector(service, clock, {}, clock=clock.seconds)
+    collector.start()
+    assert collector.collect().total.sources == {}
+    assert collector.collect(sources=True).total.sources == {"192.168.1.1": 1}
+    enter()
+    clock.advance(0.9)
+    shown = collector.collect(sources=True).total
+    # All else is of now.
+    assert (shown.sources, shown.live) == ({"192.168.1.1": 1}, 2)
+    assert collector.collect().total.sources == {}
+    clock.advance(0.2)
+    assert collector.collect(sources=True).total.sources == {"192.168.1.1": 2}
+
+
 def test_no_counters_in_the_kernel(
     service: EchoService, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

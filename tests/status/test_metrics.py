@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
@@ -13,8 +14,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from echoproto.core.stats import Stats
+from echoproto.status import metrics
 from echoproto.status.kernel import ListenDrops
-from echoproto.status.metrics import exposition
+from echoproto.status.metrics import REASONS, exposition
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Listener, Process, Snapshot
 from tests.status.played import REPORT, snapshot
@@ -120,3 +122,30 @@ def test_the_documentation_names_each_metric_and_its_type() -> None:
     ).decode()
     exposed = dict(re.findall(r"# TYPE (echoproto_\w+) (\w+)\n", everything))
     assert documented == exposed
+
+
+def test_every_counter_exists_from_the_start() -> None:
+    found = read(snapshot(total=Report()))
+    for name, reasons in {"refused": ("proxy", "slots", "source"), "ended": ("idle",)}.items():
+        for reason in reasons:
+            assert found[f"echoproto_connections_{name}_total", f"reason={reason}"] == 0
+
+
+def test_every_reason_is_known() -> None:
+    """The first argument of each call that refuses or ends a connection."""
+    called: dict[str, set[str]] = {"refuse": set(), "end": set()}
+    package = Path(metrics.__file__).parents[1]
+    for path in package.rglob("*.py"):
+        if "probe" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in called
+                and node.args
+                and isinstance(node.args[0], ast.Constant)
+                and isinstance(node.args[0].value, str)
+            ):
+                called[node.func.attr].add(node.args[0].value)
+    assert called == {"refuse": set(REASONS["refused"]), "end": set(REASONS["ended"])}

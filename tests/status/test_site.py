@@ -73,7 +73,7 @@ def collector() -> FakeCollector:
 
 @pytest.fixture
 def site(collector: Any, clock: Clock) -> StatusSite:
-    return StatusSite(collector, clock)
+    return StatusSite(collector, clock, ["x"])
 
 
 def ask(site: StatusSite, request: bytes) -> Client:
@@ -240,7 +240,7 @@ def test_a_body_of_nothing_is_no_body(site: StatusSite) -> None:
     assert ask(site, HEAD + b"Content-Length: 0\r\n\r\n").code == 200
 
 
-def test_nobody_stays_longer_than_ten_seconds(site: StatusSite, clock: Clock) -> None:
+def test_a_request_lasts_ten_seconds_at_most(site: StatusSite, clock: Clock) -> None:
     client = Client(site)
     for byte in b"GET /metrics":
         client.send(bytes([byte]))
@@ -252,7 +252,7 @@ def test_nobody_stays_longer_than_ten_seconds(site: StatusSite, clock: Clock) ->
     assert clock.getDelayedCalls() == []
 
 
-def test_who_holds_connections_open_keeps_nobody_out(site: StatusSite, clock: Clock) -> None:
+def test_open_connections_do_not_keep_others_out(site: StatusSite, clock: Clock) -> None:
     holders = [Client(site) for _ in range(64)]
     holders[3].lose()
     assert get(site, "/healthz").code == 200
@@ -289,3 +289,52 @@ def test_the_end(site: StatusSite) -> None:
 def test_a_tls_client_is_offered_what_it_is(site: StatusSite) -> None:
     assert verifyObject(IProtocolNegotiationFactory, site)
     assert site.acceptableProtocols() == [b"http/1.1"]
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1:9998", True),
+        ("192.0.2.1:", True),
+        ("[::1]", True),
+        ("[2001:db8::1]:9998", True),
+        ("localhost", True),
+        ("LOCALHOST:9998", True),
+        ("localhost.", True),
+        ("echo.example", True),
+        ("Echo.Example.:80", True),
+        ("evil.example", False),
+        ("evil.example:9998", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("127.1", False),
+        ("0x7f000001", False),
+        ("[localhost]", False),
+        ("::1", False),
+        ("", False),
+        (":80", False),
+        ("localhost:80:80", False),
+        ("evil@localhost", False),
+        ("localhost, evil.example", False),
+        ("\xe9", False),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/status.json", "/metrics", "/healthz"])
+def test_an_unknown_host_is_refused(
+    collector: Any, clock: Clock, host: str, path: str, known: bool
+) -> None:
+    """DNS rebinding: a browser's page of that name would read the answer."""
+    site = StatusSite(collector, clock, ["echo.example"])
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    client = ask(site, request.encode("latin-1"))
+    assert client.code == (200 if known else 403)
+    if not known:
+        assert client.body == (
+            b"unknown Host; allowed: an IP address, localhost, and the names of --status-host\n"
+        )
+        assert not collector.asked
+
+
+def test_a_health_check_without_a_host_is_answered(site: StatusSite) -> None:
+    assert ask(site, b"GET /healthz HTTP/1.0\r\n\r\n").code == 200

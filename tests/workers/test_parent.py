@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import importlib.metadata
 import socket
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError, ProcessDone, ProcessTerminated
-from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ServerFactory
-from twisted.internet.testing import MemoryReactorClock
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from echoproto import TCPEndpoint
 from echoproto.core.protocol import Echo
@@ -26,63 +21,12 @@ from echoproto.net.string_endpoint import StringEndpoint
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Process
 from echoproto.workers import process as worker_process
-from echoproto.workers.channel import Channel
 from echoproto.workers.parent import WorkersService
 from tests.fakes import FakeEndpoint, FakePort
 from tests.logs import logged
+from tests.workers.fakes import FakeReactor, encode, fake_port, pass_time, report, say
 
-
-def fake_port(descriptor: int) -> FakePort:
-    return FakePort(address=IPv4Address("TCP", "127.0.0.1", 4242), descriptor=descriptor)
-
-
-class FakeProcess:
-    """A worker as its parent sees it."""
-
-    def __init__(self, protocol: Any, command: list[str], descriptors: dict[int, Any]) -> None:
-        self.protocol = protocol
-        self.settings = json.loads(command[-1])
-        self.descriptors = descriptors
-        self.pid = 4711
-        self.told = b""
-        self.signals: list[str] = []
-        protocol.makeConnection(self)
-
-    def writeToChild(self, descriptor: int, data: bytes) -> None:
-        assert descriptor == 0
-        self.told += data
-
-    def signalProcess(self, name: str) -> None:
-        self.signals.append(name)
-
-    def end(self, reason: Exception) -> None:
-        self.protocol.processEnded(Failure(reason))
-
-
-@implementer(IReactorProcess)
-class FakeReactor(MemoryReactorClock):
-    """Starts played processes, and opens played ports."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.processes: list[FakeProcess] = []
-        self.ports: list[FakePort] = []
-
-    def spawnProcess(  # type: ignore[override]
-        self,
-        protocol: Any,
-        executable: Any,
-        args: Any,
-        childFDs: Any = None,  # noqa: N803
-        **named: Any,
-    ) -> FakeProcess:
-        process = FakeProcess(protocol, args, childFDs)
-        self.processes.append(process)
-        return process
-
-    def listenTCP(self, *args: Any, **named: Any) -> Any:
-        self.ports.append(fake_port(100 + len(self.ports)))
-        return self.ports[-1]
+NO_TLS = {"client_ca": None, "min_version": None}
 
 
 @pytest.fixture
@@ -102,14 +46,12 @@ def started(reactor: FakeReactor) -> WorkersService:
     return service
 
 
-def test_each_worker_inherits_a_socket_of_its_own(
+def test_each_worker_has_a_socket_of_its_own_and_inherits_all(
     reactor: FakeReactor, started: WorkersService
 ) -> None:
     assert [port.reading for port in reactor.ports] == [False] * 3
-    assert [process.descriptors for process in reactor.processes] == [
-        {0: "w", 1: "r", 2: "r", 3: "r", 4: descriptor} for descriptor in (100, 101, 102)
-    ]
-    for process in reactor.processes:
+    for number, process in enumerate(reactor.processes):
+        assert process.descriptors == {0: "w", 1: "r", 2: "r", 3: "r", 4: 100, 5: 101, 6: 102}
         assert process.settings == {
             "protocol": "echoproto.core.protocol.Echo",
             "log": "listening",
@@ -117,9 +59,12 @@ def test_each_worker_inherits_a_socket_of_its_own(
             "limits": dataclasses.asdict(Limits()),
             "drain_timeout": 2,
             "fast_lane": True,
+            "keepalive": 60.0,
             "drain_delay": 0.0,
-            "sockets": [{"backlog": 5, "wrapper": None}],
-            "reactor": __name__,
+            "sockets": [{"backlog": 5, "wrapper": None, "descriptors": [4, 5, 6], "tls": NO_TLS}],
+            "reactor": "tests.workers.fakes",
+            "number": number,
+            "version": importlib.metadata.version("echoproto"),
         }
 
 
@@ -128,15 +73,20 @@ def test_an_endpoint_of_another_kind_has_one_socket_for_all(reactor: FakeReactor
     endpoints = [TCPEndpoint(reactor, 0), FakeEndpoint(succeed(shared))]
     service = WorkersService(endpoints, 2, reactor=reactor)
     service.startService()
-    assert [process.descriptors[5] for process in reactor.processes] == [55, 55]
+    assert [process.descriptors[6] for process in reactor.processes] == [55, 55]
     sockets = reactor.processes[0].settings["sockets"]
-    assert [each["backlog"] for each in sockets] == [1024, None]
+    assert [(each["backlog"], each["descriptors"]) for each in sockets] == [
+        (1024, [4, 5]),
+        (None, [6]),
+    ]
 
 
-def test_a_worker_that_dies_is_replaced_with_a_growing_delay(
+def test_a_worker_that_dies_young_is_replaced_with_a_growing_delay(
     reactor: FakeReactor, started: WorkersService
 ) -> None:
+    say(reactor.processes[0], "ready")
     for delay in (0.1, 0.2, 0.4):
+        say(reactor.processes[-1], "ready")
         with logged() as log:
             reactor.processes[-1].end(ProcessTerminated(signal=9))
         assert log.lines_of("warn") == [
@@ -145,11 +95,13 @@ def test_a_worker_that_dies_is_replaced_with_a_growing_delay(
         count = len(reactor.processes)
         reactor.advance(delay)
         assert len(reactor.processes) == count + 1
-        assert reactor.processes[-1].descriptors[4] == 102
+        # However long its start takes.
+        pass_time(reactor, 5, *reactor.processes)
 
 
 def test_one_that_lived_is_replaced_at_once(reactor: FakeReactor, started: WorkersService) -> None:
-    reactor.advance(5)
+    say(reactor.processes[0], "ready")
+    pass_time(reactor, 5, *reactor.processes)
     with logged() as log:
         reactor.processes[0].end(ProcessTerminated(exitCode=1))
     assert log.lines_of("warn") == ["worker 1 ended (exit code 1); a new one starts in 0.0 s"]
@@ -188,23 +140,6 @@ def test_an_abort_is_passed_on(reactor: FakeReactor, started: WorkersService) ->
     close, abort = encode("close"), encode("abort")
     told = [close + abort, close, close + abort]
     assert [process.told for process in reactor.processes] == told
-
-
-def encode(kind: str, **members: Any) -> bytes:
-    written: list[bytes] = []
-    Channel(written.append).send(kind, **members)
-    return written[0]
-
-
-def say(process: FakeProcess, kind: str, **members: Any) -> None:
-    """Let a worker send its parent a message."""
-    process.protocol.childDataReceived(3, encode(kind, **members))
-
-
-def report(process: FakeProcess, live: int, echoed: int, pid: int = 4711) -> None:
-    """Let a worker report."""
-    members = Report(pid=pid, live=live, stats=Stats(bytes_echoed=echoed)).as_dict()
-    say(process, "report", **members)
 
 
 def test_it_is_ready_when_every_worker_is(reactor: FakeReactor, started: WorkersService) -> None:
@@ -272,7 +207,8 @@ def test_a_worker_is_told_of_a_wrapper(
     service = WorkersService(endpoint, 1, reactor=reactor)
     service.startService()
     (process,) = reactor.processes
-    assert process.settings["sockets"] == [{"backlog": 1024, "wrapper": "tls:"}]
+    (inherited,) = process.settings["sockets"]
+    assert inherited == {"backlog": 1024, "wrapper": "tls:", "descriptors": [4], "tls": NO_TLS}
 
 
 def test_start_stop_start_again(reactor: FakeReactor, started: WorkersService) -> None:
@@ -332,7 +268,7 @@ def test_cores() -> None:
     assert worker_process.cores() >= 1
 
 
-def test_who_runs_and_what_is_open_can_be_seen(
+def test_running_workers_and_open_files_can_be_seen(
     reactor: FakeReactor, started: WorkersService
 ) -> None:
     assert started.count == 3
@@ -347,6 +283,7 @@ def test_who_runs_and_what_is_open_can_be_seen(
 def test_a_report_counts_while_it_is_fresh(reactor: FakeReactor, started: WorkersService) -> None:
     assert not any(each.answering for each in started.processes())
     for process in reactor.processes:
+        say(process, "ready")
         report(process, live=1, echoed=10)
     assert started.processes()[0] == Process(
         "worker 1", 4711, True, Report(4711, 1, Stats(bytes_echoed=10))
@@ -370,9 +307,7 @@ def test_totals_never_go_backwards(reactor: FakeReactor, started: WorkersService
     assert (started.live, started.bytes_echoed) == (7, 31)
 
 
-def test_sources_are_reported_to_those_who_ask(
-    reactor: FakeReactor, started: WorkersService
-) -> None:
+def test_sources_are_reported_on_request(reactor: FakeReactor, started: WorkersService) -> None:
     started.processes()
     assert {process.told for process in reactor.processes} == {b""}
     started.processes(sources=True)
@@ -396,7 +331,7 @@ def test_an_endpoint_that_adds_a_layer_is_refused(reactor: FakeReactor) -> None:
     ("arguments", "error"),
     [
         ({"count": 0}, "count=0; allowed: 1 or more"),
-        ({"drain_timeout": -1}, "drain_timeout=-1; allowed: a number of seconds, 0 or more"),
+        ({"drain_timeout": -1}, "drain_timeout=-1; allowed: 0 to 31536000 seconds"),
         ({"drain_delay": float("nan")}, "drain_delay=nan; allowed"),
         ({"log": "all"}, "'all' is not a valid LogDetail"),
     ],

@@ -208,6 +208,21 @@ def test_what_a_dead_worker_had_is_free() -> None:
     assert again.refused is None
 
 
+def test_the_table_of_sources_is_bounded_by_the_connections() -> None:
+    cluster = Cluster(2, max_per_source=2)
+    for number in range(500):
+        source = f"198.51.{number // 250}.{number % 250}"
+        come = [enter(worker, source) for worker in cluster.workers.values() for _ in range(2)]
+        cluster.settle()
+        assert [each.refused for each in come].count("source") == 2
+        # One table of the parent's own, and one for what each worker has.
+        assert cluster.coordinator.entries <= 3
+        for each in come:
+            leave(each)
+        cluster.settle()
+    assert cluster.coordinator.entries == 0
+
+
 def test_nothing_is_lost_while_the_answer_is_awaited() -> None:
     cluster = Cluster(1, max_per_source=1)
     (worker,) = cluster.workers.values()

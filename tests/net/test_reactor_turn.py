@@ -1,0 +1,151 @@
+"""A lane that waits in place of Twisted's epoll reactor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet import epollreactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from echoproto.net.epoll_lane import EpollLane
+from echoproto.net.reactor_turn import ReactorTurn
+from tests.net.serving import Recorders, returns, serving
+from tests.reactors import run
+
+pytestmark = pytest.mark.skipif(not EpollLane.available(), reason="needs select.epoll")
+
+
+@implementer(IReadDescriptor)
+class Reader:
+    """A descriptor of the reactor's own."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.fileno = sock.fileno
+        self._sock = sock
+        self.read = b""
+
+    def logPrefix(self) -> str:
+        return "-"
+
+    def doRead(self) -> None:
+        self.read += self._sock.recv(100)
+
+    def connectionLost(self, reason: Failure) -> None:
+        raise AssertionError("the test removes it")
+
+
+def test_only_an_epoll_reactor_that_waits_itself_is_turned_round() -> None:
+    reactor: Any = epollreactor.EPollReactor()
+    assert ReactorTurn.possible(reactor)
+    assert not ReactorTurn.possible(SelectReactor())
+    assert not ReactorTurn.possible(MemoryReactorClock())
+    first = EpollLane(reactor)
+    # The second one is a reader.
+    assert not ReactorTurn.possible(reactor)
+    second = EpollLane(reactor)
+    second.close()
+    first.close()
+    assert ReactorTurn.possible(reactor)
+    assert "doIteration" not in vars(reactor)
+
+
+def test_a_turn_that_another_party_has_wrapped_meanwhile_is_left_to_it() -> None:
+    reactor: Any = epollreactor.EPollReactor()
+    lane = EpollLane(reactor)
+    ours = reactor.doIteration
+    turns: list[float | None] = []
+
+    def wrapped(delay: float | None) -> None:
+        turns.append(delay)
+        ours(delay)
+
+    reactor.doIteration = wrapped
+    lane.close()
+    reactor.callLater(0, reactor.callLater, 0, reactor.stop)
+    reactor.run(installSignalHandlers=False)
+    assert turns
+    assert reactor.doIteration is wrapped
+
+
+def test_the_names_of_twisted_that_it_uses() -> None:
+    reactor: Any = epollreactor.EPollReactor()
+    assert reactor._poller.fileno() >= 0
+    assert epollreactor.EPollReactor.doIteration is epollreactor.EPollReactor.doPoll
+
+
+@pytest.mark.parametrize("active", [0, 1, 300])
+def test_the_reactor_handles_its_own_events_among_busy_connections(active: int) -> None:
+    async def main(reactor: Any) -> bytes:
+        ends = socket.socketpair()
+        reader = Reader(ends[0])
+        reactor.addReader(reader)
+        async with serving(reactor, Recorders(data=returns)) as served:
+            clients = [(await served.connected())[0] for _ in range(active)]
+            for each in clients:
+                each.sendall(b"x")
+            ends[1].sendall(b"for the reactor")
+            await served.until(lambda: reader.read)
+            for each in clients:
+                assert await served.receive(each, 1) == b"x"
+        reactor.removeReader(reader)
+        for end in ends:
+            end.close()
+        return reader.read
+
+    assert run(main, epollreactor.EPollReactor()) == b"for the reactor"
+
+
+def test_threads_delayed_calls_and_signals_wake_it() -> None:
+    happened: list[str] = []
+
+    async def main(reactor: Any) -> None:
+        async with serving(reactor, Recorders(data=returns)) as served:
+            await served.connected()
+            from_thread: Deferred[None] = Deferred()
+            thread = threading.Thread(
+                target=reactor.callFromThread, args=(from_thread.callback, None)
+            )
+            thread.start()
+            await from_thread
+            thread.join()
+            happened.append("thread")
+            await deferLater(reactor, 0.01)
+            happened.append("time")
+
+    run(main, epollreactor.EPollReactor())
+    assert happened == ["thread", "time"]
+
+
+@pytest.fixture
+def signal_handlers() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signal_handlers")
+def test_a_signal_ends_a_reactor_that_the_lane_waits_for() -> None:
+    reactor: Any = epollreactor.EPollReactor()
+    lane = EpollLane(reactor)
+    # It comes while the reactor waits: nothing else would wake it.
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))
+    reactor.callWhenRunning(timer.start)
+    reactor.run()
+    timer.join()
+    # It has disconnected all its readers, and so the lane.
+    assert lane.fileno() == -1
+    assert "doIteration" not in vars(reactor)
