@@ -83,6 +83,12 @@ def _forks(work: Work) -> str | None:
     return f"no {connections:,} processes are started" if connections > 100 else None
 
 
+def _splice_cannot(work: Work) -> str | None:
+    """Return why a server with a pipe for each connection cannot run a workload."""
+    connections = work.connections + work.idle
+    return f"no {connections:,} pipes are opened" if connections > 1000 else None
+
+
 def _ncat_cannot(work: Work) -> str | None:
     if work.size > 65536:
         return "it stops reading while it writes, so large messages block for ever"
@@ -140,6 +146,19 @@ PEERS = (
         "C, one epoll set: the limit",
         lambda: [str(compiled("servers/echo_epoll.c"))],
         lambda: compiler_missing("servers/echo_epoll.c"),
+    ),
+    Peer(
+        "c-splice",
+        "C, splice(2) through a pipe: the limit in bulk",
+        lambda: [str(compiled("servers/echo_splice.c"))],
+        lambda: compiler_missing("servers/echo_splice.c"),
+        _splice_cannot,
+    ),
+    Peer(
+        "python-epoll",
+        "epoll, os.read and os.write in Python: the interpreter's floor",
+        lambda: _script("python_epoll.py"),
+        lambda: None,
     ),
     Peer(
         "go",

@@ -25,6 +25,8 @@ COLOURS = {
     "uvloop-streams": "#c29fd8",
     "trio": "#d6478a",
     "c-epoll": "#808080",
+    "c-splice": "#b0b0b0",
+    "python-epoll": "#8c6d31",
     "go": "#17a2b8",
     "socat": "#b8860b",
     "ncat": "#a0743f",

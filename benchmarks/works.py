@@ -51,6 +51,7 @@ def works(idle: int) -> tuple[Work, ...]:
         Work("pingpong-1000", "1000 connections x 64 B ping-pong", "pingpong", 1000, 64),
         Work("pingpong-1", "1 connection x 64 B ping-pong", "pingpong", 1, 64),
         Work("bulk", "8 connections x 1 MiB streaming", "stream", 8, MIB),
+        Work("bulk-50", "50 connections x 64 KiB ping-pong", "pingpong", 50, 64 * KIB),
         Work("accept", "connect, echo 64 B once, close; 50 at a time", "accept", 50, 64),
         Work("latency", "50 connections x 1 KiB at a fixed rate", "open", 50, KIB),
     )

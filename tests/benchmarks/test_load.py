@@ -194,7 +194,7 @@ def test_a_peer_that_does_not_close_is_found() -> None:
             hold.set()
 
 
-def test_nobody_listening() -> None:
+def test_no_listener() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(FaultError, match="Connection refused"):

@@ -30,6 +30,8 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         "uvloop-streams": "uvloop is not installed: pip install 'echoproto[bench]'",
         "trio": "trio is not installed: pip install 'echoproto[bench]'",
         "c-epoll": "cc is not installed",
+        "c-splice": "cc is not installed",
+        "python-epoll": None,
         "go": "go is not installed",
         "socat": "socat is not installed",
         "ncat": "ncat is not installed",
@@ -41,6 +43,7 @@ def test_servers_that_fork_are_not_asked_for_a_thousand_processes() -> None:
         name: [work.name for work in works(10_000) if not peer.cannot(work)]
         for name, peer in BY_NAME.items()
     }
-    assert can["socat"] == ["pingpong-50", "pingpong-1", "bulk", "accept", "latency"]
-    assert can["ncat"] == ["pingpong-50", "pingpong-1", "latency"]
+    assert can["socat"] == ["pingpong-50", "pingpong-1", "bulk", "bulk-50", "accept", "latency"]
+    assert can["ncat"] == ["pingpong-50", "pingpong-1", "bulk-50", "latency"]
+    assert can["c-splice"] == [work.name for work in works(10_000) if not work.idle]
     assert can["ours"] == [work.name for work in works(10_000)]

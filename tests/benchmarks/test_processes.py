@@ -114,7 +114,7 @@ def test_cpu_time_of_children_counts_while_they_live_and_after() -> None:
     assert 0.98 <= used < 1.4
 
 
-def test_usage_of_nobody() -> None:
+def test_usage_of_no_process() -> None:
     with python(WAITS) as server:
         pid = server.pid
     with pytest.raises(ProcessLookupError):
