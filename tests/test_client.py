@@ -183,7 +183,7 @@ def test_the_global_reactor_counts_the_time(monkeypatch: pytest.MonkeyPatch) -> 
     talk.addErrback(lambda failure: failure.trap(EchoTimeout))
 
 
-def test_nobody_listens() -> None:
+def test_no_listener() -> None:
     async def main(reactor: Any) -> bytes:
         port: Any = await TCPEndpoint(reactor, 0).listen(Factory.forProtocol(Echo))
         number = port.getHost().port

@@ -7,6 +7,8 @@ functions included, and ``import_module`` with a literal name.
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -29,7 +31,7 @@ SERVE = [
     ("workers",),
     ("command",),
 ]
-PROBE = [("script",), ("wire",), ("search",), ("report",), ("cli", "pytest_plugin")]
+PROBE = [("script",), ("wire",), ("search", "relay"), ("report",), ("cli", "pytest_plugin")]
 FLOORS = {
     **{f"{PACKAGE}.{room}": floor for floor, rooms in enumerate(SERVE) for room in rooms},
     **{f"{PACKAGE}.probe.{room}": floor for floor, rooms in enumerate(PROBE) for room in rooms},
@@ -39,6 +41,10 @@ MAIN = f"{PACKAGE}.__main__"
 # Packages whose ``__init__`` has the public names, imported when first used. Nothing below
 # imports them.
 PUBLIC = (PACKAGE, f"{PACKAGE}.probe")
+
+# The relay is not a part of the probe: it needs from it how a target is written, and words.
+RELAY = f"{PACKAGE}.probe.relay"
+BELOW_THE_RELAY = {f"{PACKAGE}.probe.script.words", f"{PACKAGE}.probe.wire.target"}
 
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 40
@@ -115,6 +121,8 @@ def fault_of(module: str, imported: str) -> str | None:
     wings = [room.startswith(f"{PUBLIC[1]}.") for room in (here, there)]
     if wings[0] != wings[1]:
         return "one wing imports the other"
+    if here == RELAY and there != RELAY and imported not in BELOW_THE_RELAY:
+        return "the relay imports the probe"
     if here != there and FLOORS[there] >= FLOORS[here]:
         return "a step up" if FLOORS[there] > FLOORS[here] else "a step aside on one floor"
     return None
@@ -279,6 +287,7 @@ SOUND = {
     "probe/script/describe.py": "",
     "probe/wire/target.py": "from echoproto.probe.script.describe import describe\n",
     "probe/report/html.py": "from echoproto.probe.wire.target import Target\n",
+    "probe/relay/upstream.py": "from echoproto.probe.wire.target import Target\n",
     "probe/cli/main.py": "from echoproto.probe.report import html\nfrom . import other\n",
     "probe/cli/other.py": "",
     "probe/pytest_plugin.py": "from echoproto.probe.wire import target\n",
@@ -313,6 +322,9 @@ def test_a_sound_tree(tmp_path: Path) -> None:
         ("probe/script/a.py", "import echoproto.probe.wire.target", "a step up"),
         ("probe/report/a.py", "import echoproto.probe.cli.main", "a step up"),
         ("probe/cli/a.py", "import echoproto.probe.pytest_plugin", "a step aside"),
+        ("probe/relay/a.py", "import echoproto.probe.script.other", "the relay imports the probe"),
+        ("probe/search/a.py", "import echoproto.probe.relay.upstream", "a step aside"),
+        ("probe/relay/a.py", "import echoproto.core.protocol", "one wing imports the other"),
         ("core/a.py", "import echoproto.probe.wire.target", "one wing imports the other"),
         ("probe/wire/a.py", "import echoproto.core.protocol", "one wing imports the other"),
         ("probe/__init__.py", "from echoproto.core import protocol", "the probe imports"),
@@ -381,3 +393,19 @@ def test_a_core_that_is_too_large_is_found(tmp_path: Path) -> None:
     assert core_too_long(tmp_path) == []
     plant(tmp_path, {"core/d.py": "x = 1\n"})
     assert core_too_long(tmp_path) == [f"{PACKAGE}/core has 1201 lines; 1200 are allowed"]
+
+
+# Beside these only files whose names begin with a dot.
+TOP_LEVEL = {
+    *("pyproject.toml", "twisted", "echoproto", "tests", "README.rst"),
+    *("LICENSE", "CHANGELOG.rst", "docs", "benchmarks"),
+}
+
+
+@pytest.mark.skipif(not (PROJECT / ".git").exists(), reason="not a checkout")
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_top_level_has_nothing_else() -> None:
+    command = ["git", "ls-files"]
+    files = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    names = {file.partition("/")[0] for file in files.splitlines()}
+    assert {name for name in names if not name.startswith(".")} == TOP_LEVEL

@@ -1,4 +1,4 @@
-"""What the package offers to those who import it."""
+"""What the package offers to its importers."""
 
 from __future__ import annotations
 

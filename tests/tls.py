@@ -9,7 +9,9 @@ import contextlib
 import datetime
 import enum
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -78,31 +80,74 @@ class TLSClient:
                 self.end = End.TRUNCATED
 
 
+class Issued:
+    """A key and its certificate, which may issue others."""
+
+    def __init__(
+        self,
+        names: Sequence[str] = ("localhost",),
+        *,
+        issuer: Issued | None = None,
+        serial: int = 1,
+        ca: bool = False,
+        days: tuple[int, int] = (-1, 1),
+        key: Any = None,
+    ) -> None:
+        """Make one.
+
+        :param names: the first is its common name; all are its DNS names unless it is a CA.
+        :param issuer: by default it signs itself.
+        :param days: from when until when it is valid, counted from now.
+        """
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        self.key: Any = key or ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer.certificate.subject if issuer else subject)
+            .public_key(self.key.public_key())
+            .serial_number(serial)
+            .not_valid_before(now + datetime.timedelta(days[0]))
+            .not_valid_after(now + datetime.timedelta(days[1]))
+            .add_extension(x509.BasicConstraints(ca, None), critical=True)
+        )
+        if not ca:
+            dns_names = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+            builder = builder.add_extension(dns_names, critical=False)
+        self.certificate: Any = builder.sign(issuer.key if issuer else self.key, hashes.SHA256())
+
+    def certificate_pem(self) -> bytes:
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        pem: bytes = self.certificate.public_bytes(Encoding.PEM)
+        return pem
+
+    def key_pem(self, passphrase: bytes | None = None, traditional: bool = False) -> bytes:
+        from cryptography.hazmat.primitives import serialization
+
+        encryption: Any = serialization.NoEncryption()
+        if passphrase is not None:
+            encryption = serialization.BestAvailableEncryption(passphrase)
+        form = serialization.PrivateFormat
+        pem: bytes = self.key.private_bytes(
+            serialization.Encoding.PEM,
+            form.TraditionalOpenSSL if traditional else form.PKCS8,
+            encryption,
+        )
+        return pem
+
+    def write(self, path: Path) -> Path:
+        """Write both into one file; readers see the old one or the new one."""
+        new = path.with_name(path.name + ".new")
+        new.write_bytes(self.certificate_pem() + self.key_pem())
+        return new.replace(path)
+
+
 def make_certificate(path: Path) -> Path:
     """Write a key and a certificate for localhost into one PEM file."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    day = datetime.timedelta(days=1)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
-    return path
+    return Issued().write(path)

@@ -14,23 +14,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from echoproto.probe.pytest_plugin import EchoTarget as EchoTarget
+    from echoproto.probe.pytest_plugin.machine import EchoMachine as EchoMachine
+    from echoproto.probe.pytest_plugin.target import EchoTarget as EchoTarget
+    from echoproto.probe.relay.broken_path import BrokenPath as BrokenPath
+    from echoproto.probe.relay.broken_path import BrokenPaths as BrokenPaths
     from echoproto.probe.script.catalogue import Case as Case
     from echoproto.probe.script.catalogue import catalogue as catalogue
     from echoproto.probe.script.conversation import Await as Await
     from echoproto.probe.script.conversation import Conversation as Conversation
     from echoproto.probe.script.conversation import ConversationError as ConversationError
     from echoproto.probe.script.conversation import HalfClose as HalfClose
+    from echoproto.probe.script.conversation import Hold as Hold
     from echoproto.probe.script.conversation import Pause as Pause
     from echoproto.probe.script.conversation import Reset as Reset
     from echoproto.probe.script.conversation import Send as Send
     from echoproto.probe.script.conversation import Session as Session
     from echoproto.probe.script.conversation import SlowRead as SlowRead
     from echoproto.probe.script.conversation import Step as Step
+    from echoproto.probe.script.conversation import Urgent as Urgent
     from echoproto.probe.script.strategies import conversations as conversations
     from echoproto.probe.script.strategies import payloads as payloads
     from echoproto.probe.script.strategies import sessions as sessions
     from echoproto.probe.search.campaign import Campaign as Campaign
+    from echoproto.probe.search.explain.explanation import Explanation as Explanation
     from echoproto.probe.search.failures import SavedFailures as SavedFailures
     from echoproto.probe.search.failures import SavedFailuresError as SavedFailuresError
     from echoproto.probe.search.observer import Observer as Observer
@@ -42,9 +48,9 @@ if TYPE_CHECKING:
     from echoproto.probe.search.result import Failure as Failure
     from echoproto.probe.search.result import Phase as Phase
     from echoproto.probe.search.settings import Settings as Settings
-    from echoproto.probe.wire.channel import Connector as Connector
-    from echoproto.probe.wire.channel import LocalError as LocalError
-    from echoproto.probe.wire.channel import connect as connect
+    from echoproto.probe.wire.connector import Connector as Connector
+    from echoproto.probe.wire.connector import LocalError as LocalError
+    from echoproto.probe.wire.first_connection import connect as connect
     from echoproto.probe.wire.limits import Limits as Limits
     from echoproto.probe.wire.run import run as run
     from echoproto.probe.wire.target import Target as Target
@@ -58,20 +64,25 @@ if TYPE_CHECKING:
 _HOMES = {
     "Action": "wire.verdict",
     "Await": "script.conversation",
+    "BrokenPath": "relay.broken_path",
+    "BrokenPaths": "relay.broken_path",
     "Campaign": "search.campaign",
     "CampaignResult": "search.result",
     "Case": "script.catalogue",
     "CaseRecord": "search.result",
-    "Connector": "wire.channel",
+    "Connector": "wire.connector",
     "Conversation": "script.conversation",
     "ConversationError": "script.conversation",
-    "EchoTarget": "pytest_plugin",
+    "EchoMachine": "pytest_plugin.machine",
+    "EchoTarget": "pytest_plugin.target",
     "Event": "wire.verdict",
+    "Explanation": "search.explain.explanation",
     "Failure": "search.result",
     "Fault": "wire.verdict",
     "HalfClose": "script.conversation",
+    "Hold": "script.conversation",
     "Limits": "wire.limits",
-    "LocalError": "wire.channel",
+    "LocalError": "wire.connector",
     "NotAnEchoError": "search.preflight",
     "Observer": "search.observer",
     "Outcome": "wire.verdict",
@@ -88,9 +99,10 @@ _HOMES = {
     "Step": "script.conversation",
     "Target": "wire.target",
     "TargetError": "wire.target",
+    "Urgent": "script.conversation",
     "Verdict": "wire.verdict",
     "catalogue": "script.catalogue",
-    "connect": "wire.channel",
+    "connect": "wire.first_connection",
     "conversations": "script.strategies",
     "payloads": "script.strategies",
     "preflight": "search.preflight",

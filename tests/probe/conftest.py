@@ -16,7 +16,8 @@ from pathlib import Path as File
 import pytest
 
 from echoproto.probe.script.catalogue import catalogue
-from echoproto.probe.wire.channel import Connector, connect
+from echoproto.probe.wire.connector import Connector
+from echoproto.probe.wire.first_connection import connect
 from echoproto.probe.wire.target import Target
 from tests.probe.faulty_paths import Path
 

@@ -2,19 +2,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path as File
 
 import pytest
 
 from echoproto import __main__
 from echoproto.probe.cli.main import main
-from tests.probe.faulty_paths import Path
+from tests.probe.faulty_paths import Path, Relay
 from tests.probe.faulty_paths.faults import chunks
+
+#: What the command sets in its environment, for Hypothesis.
+HYPOTHESIS = ("HYPOTHESIS_STORAGE_DIRECTORY", "HYPOTHESIS_NO_PLUGINS")
 
 pytestmark = pytest.mark.usefixtures("small_catalogue")
 
@@ -53,7 +58,13 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
     ("args", "complaint"),
     [
         ("fuzz", "Missing argument 'TARGET'"),
-        ("fuzz a", "target 'a'; must be host:port"),
+        ("fuzz http://a:9", "target 'http://a:9' is a URL; try a:9; must be host:port"),
+        ("fuzz a:ecko", "port 'ecko'; must be 1 to 65535, or a service's name"),
+        ("ping 9999", "target '9999' is a number; try 127.0.0.1:9999"),
+        ("replay ::1:7 fin", "target '::1:7' is an IPv6 address without brackets"),
+        ("fuzz a -4 -6", "-4 and -6 exclude each other"),
+        ("ping unix:/x -6", "-6 needs a host, not 'unix:/x'"),
+        ("ping 127.0.0.1:7 -6", "cannot resolve '127.0.0.1' to an IPv6 address"),
         ("fuzz a:7 -n -5", "'-n': -5 is not in the range 0<=x<=10000000"),
         ("fuzz a:7 -n many", "'-n': 'many' is not a valid integer"),
         ("fuzz a:7 --max-time 0", "'--max-time': '0'; must be a number, more than 0"),
@@ -69,10 +80,16 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
         ("fuzz a:7 --jsonl /", "'--jsonl': File '/' is a directory"),
         ("fuzz a:7 --ca x", "--ca needs a tls: target"),
         ("fuzz a:7 --send-proxy v3", "'--send-proxy': 'v3' is not one of 'v1', 'v2'"),
+        ("fuzz a:7 --via b:1080", "--via 'b:1080'; must be socks5://[USER:PASSWORD@]HOST:PORT"),
+        ("ping a:7 --via socks5://u:***@127.0.0.1:1", "passwords are left out of files and"),
+        ("ping unix:/x --via http://b:1", "--via needs a host, not 'unix:/x'"),
+        ("fuzz a:7 --known abc", "--known: no saved failure 'abc' in .echoproto/failures"),
         ("fuzz a:7 --bogus", "unknown option --bogus"),
         ("fuzz a:7 --max-tim 3", "unknown option --max-tim; did you mean --max-time?"),
         ("bogus", "unknown command bogus"),
         ("fuz a:7", "unknown command fuz; did you mean fuzz?"),
+        ("replay a:7 fin --times 0", "'--times': 0 is not in the range"),
+        ("replay a:7 fin --times 2 --retries 2", "--times and --retries exclude each other"),
         ("replay zz", "give TARGET and CONVERSATION, or the ID"),
         ("replay abc", "no saved failure 'abc' in .echoproto/failures"),
         ("replay a:7 sned", "'sned' is not a step; allowed are send HEX"),
@@ -106,7 +123,9 @@ def test_connection_refused(
     code, out, err = run(capsys, *command, unreachable, *script)
     assert code == 2
     assert "connection refused" in out + err
+    assert len((out + err).splitlines()) == 1 or command[0] in ("fuzz", "catalogue")
     assert "Traceback" not in out + err
+    assert "done" not in out + err
 
 
 def test_a_name_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +155,7 @@ def test_a_broken_path_with_all_reports(
     code, out, _ = run(
         capsys, "fuzz", broken, "-n", "100", "--seed", "1", "--html", "r.html", "--junit", "r.xml",
         "--jsonl", "r.jsonl", "--token", "0d 0a", "--size", "1234", "--retries", "20",
-        "--max-time", "60", "--exclude", "refused",
+        "--max-time", "60", "--patience", "1", "--exclude", "refused",
     )  # fmt: skip
     assert code == 1
     assert "Failure 1: truncated" in out
@@ -144,8 +163,8 @@ def test_a_broken_path_with_all_reports(
     assert '@example(Conversation.parse("send ff"))' in out
     assert "reproduced in 10 of 10 runs" in out
     assert (
-        f"echoproto fuzz {broken} --seed 1 -n 100 --max-time 60 --retries 20 --exclude refused "
-        "--token '0d 0a' --size 1234"
+        f"echoproto fuzz {broken} --seed 1 -n 100 --max-time 60 --retries 20 --patience 1 "
+        "--exclude refused --token '0d 0a' --size 1234"
     ) in out
     assert "<html" in (tmp_path / "r.html").read_text()
     assert "<testsuite" in (tmp_path / "r.xml").read_text()
@@ -159,6 +178,9 @@ def test_a_broken_path_with_all_reports(
     assert "failed in run 1: truncated" in out
     code, out, _ = run(capsys, "replay", broken, file.stem)
     assert code == 1
+    code, _, err = run(capsys, "replay", file.stem, "--send-proxy", "v1")
+    assert code == 2
+    assert "the options of its target are in its file" in err
 
 
 def test_replay_of_a_conversation_that_passes(
@@ -169,12 +191,58 @@ def test_replay_of_a_conversation_that_passes(
     assert "passed in 3 runs" in out
 
 
+def test_replay_gives_the_rate(whole: str, broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "replay", whole, "send ff; fin", "--times", "4")
+    assert code == 0
+    assert out.endswith("\nfailed in 0 of 4 runs (0%)\n")
+    code, out, _ = run(capsys, "replay", broken, "send ff; fin", "--times", "1")
+    assert code == 1
+    assert out.endswith("\nfailed in 1 of 1 run (100%): truncated 1\n")
+
+
+def test_replay_gives_the_rate_of_a_flaky_path(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = iter([b"x", b"x"] + [b""] * 3 + [b"x"])
+
+    def change(data: bytes) -> bytes:
+        return next(chosen, b"x") and data if data == b"\xff" else data
+
+    with Path(chunks(change)) as path:
+        target = f"127.0.0.1:{path.port}"
+        code, out, _ = run(capsys, "replay", target, "send ff; fin", "--times", "12")
+    assert code == 1
+    assert "truncated: the path closed after 0 of 1" in out
+    assert out.endswith("\nfailed in 3 of 12 runs (25%): truncated 3\n")
+
+
+def test_a_saved_failure_of_another_target_stays(
+    whole: str, broken: str, capsys: pytest.CaptureFixture[str], tmp_path: File
+) -> None:
+    folder = tmp_path / ".echoproto" / "failures"
+    folder.mkdir(parents=True)
+    file = folder / "abcd0123.txt"
+    file.write_text(f"# truncated\n# target {broken}\nsend ff\n")
+    before = file.read_text()
+    code, out, _ = run(capsys, "fuzz", whole, "-n", "0", "--prune", "--retries", "1")
+    assert code == 0
+    assert "not replayed: 1 saved failure of other targets (--any-target replays" in out
+    assert "passes now" not in out
+    code, out, _ = run(
+        capsys, "fuzz", whole, "-n", "0", "--prune", "--retries", "1", "--any-target"
+    )
+    assert code == 0
+    assert "saved failure abcd0123 passes now" in out
+    assert "--any-target" in out
+    assert run(capsys, "replay", whole, "abcd0123")[0] == 0
+    assert file.read_text() == before
+    assert run(capsys, "replay", "abcd0123")[0] == 1
+
+
 def test_a_saved_failure_passes_again_and_is_pruned(
     whole: str, capsys: pytest.CaptureFixture[str], tmp_path: File
 ) -> None:
     folder = tmp_path / ".echoproto" / "failures"
     folder.mkdir(parents=True)
-    (folder / "abcd0123.txt").write_text(f"# truncated\n# target {whole} --send-proxy v1\nfin\n")
+    (folder / "abcd0123.txt").write_text(f"# truncated\n# target {whole}\nfin\n")
     (folder / "abcd0124.txt").write_text("send ff\n")
     assert run(capsys, "replay", "abcd0124")[0] == 2
     assert run(capsys, "replay", "abcd")[0] == 2
@@ -220,10 +288,46 @@ def test_ping(whole: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[6].startswith("rtt min/avg/p50/p99/max/mdev = ")
 
 
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """It returns the first byte of 4, so that it is an echo, and no ping."""
+    with Path(chunks(lambda data: data if len(data) < 20 else b"")) as path:
+        yield f"127.0.0.1:{path.port}"
+
+
+def test_ping_as_ping(whole: str, silent: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "ping", whole, "-c", "3", "-i", "0", "-q", "-4")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["PING", "---", "3", "rtt"]
+    code, out, _ = run(capsys, "ping", silent, "-c", "1", "-W", "0.1")
+    assert code == 1
+    assert "stalled: nothing for 0.1 s, 0 of 56 bytes came back" in out
+    assert "1 sent, 0 received, 100% loss" in out
+    code, out, _ = run(capsys, "ping", silent, "-w", "0.2")
+    assert code == 1
+    assert "1 sent, 0 received, 0% loss, 1 unanswered at the deadline" in out
+    assert "seq=1 unanswered: no answer yet at the deadline" in out
+    code, out, _ = run(capsys, "ping", whole, "-w", "0.3", "-i", "0.01", "-q")
+    assert code == 0
+    code, out, _ = run(capsys, "ping", whole, "-w", "0.1", "-c", "9", "-i", "10", "-q", "--json")
+    assert code == 1
+    assert json.loads(out)["received"] == 1
+
+
+@pytest.mark.parametrize("options", ["-W 0", "-W x", "-w 0", "-w -1"])
+def test_ping_with_a_time_that_is_none(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "ping", "a:7", *options.split())
+    assert (code, out) == (2, "")
+    assert "must be a number, more than 0" in err
+
+
 def test_ping_in_json(whole: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "ping", whole, "-c", "2", "--flood", "--json")
     (summary,) = map(json.loads, out.splitlines())
     assert (summary["sent"], summary["lost"]) == (2, 0)
+    assert summary["target"] == whole
+    assert summary["version"].startswith("echoproto ")
+    assert datetime.fromisoformat(summary["date"]).utcoffset() is not None
     code, out, _ = run(capsys, "ping", whole, "-c", "2", "-i", "0", "--json")
     assert code == 0
     assert [json.loads(line).get("verdict") for line in out.splitlines()] == ["ok", "ok", None]
@@ -231,13 +335,13 @@ def test_ping_in_json(whole: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ping_of_a_broken_path(capsys: pytest.CaptureFixture[str]) -> None:
     with Path(chunks(lambda data: data[:20])) as path:
-        code, out, _ = run(capsys, "ping", f"127.0.0.1:{path.port}", "-c", "1")
+        code, out, _ = run(capsys, "ping", f"127.0.0.1:{path.port}", "-c", "1", "-W", "1")
     assert code == 1
-    assert "seq=1 stalled: nothing for 1 s, 20 of 56 bytes are back" in out
+    assert "seq=1 stalled: nothing for 1 s, 20 of 56 bytes came back" in out
     assert "1 sent, 0 received, 100% loss" in out
 
 
-def interrupted(*args: str, after: str) -> tuple[int, str]:
+def interrupted(*args: str, after: str, signal_: signal.Signals = signal.SIGINT) -> tuple[int, str]:
     """Run a command, interrupt it after it printed ``after``; return exit code and output."""
     with subprocess.Popen(
         [sys.executable, "-m", "echoproto", *args], stdout=subprocess.PIPE, text=True,
@@ -249,14 +353,14 @@ def interrupted(*args: str, after: str) -> tuple[int, str]:
             line = process.stdout.readline()
             assert line, output
             output += line
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal_)
         output += process.stdout.read()
     return process.returncode, output
 
 
 def test_ctrl_c(whole: str) -> None:
     code, output = interrupted("ping", whole, "-i", "0.01", after="seq=2 ")
-    assert code == 130
+    assert code == 0  # as ping(8)
     assert "rtt min/avg" in output
     assert "Traceback" not in output
     code, output = interrupted("fuzz", whole, "-n", "1000000", after="fuzz")
@@ -265,11 +369,84 @@ def test_ctrl_c(whole: str) -> None:
     assert "Traceback" not in output
 
 
+def test_sigterm_ends_it_with_its_report_and_files(whole: str, tmp_path: File) -> None:
+    report = tmp_path / "report.xml"
+    args = ("fuzz", whole, "-n", "1000000", "--junit", str(report))
+    code, output = interrupted(*args, after="fuzz", signal_=signal.SIGTERM)
+    assert code == 143
+    assert "interrupted; no failures so far" in output
+    assert "Traceback" not in output
+    assert "interrupted; no failures so far" in report.read_text()
+    code, output = interrupted("ping", whole, "-i", "0.01", after="seq=2 ", signal_=signal.SIGTERM)
+    assert code == 143
+    assert "rtt min/avg" in output
+
+
+@pytest.mark.slow
+def test_a_delay_is_a_failure_only_when_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def late_by(ms: int) -> type[Relay]:
+        class Late(Relay):
+            def client_ended(self) -> None:
+                self.later(ms if self.offset == 2 else 0, super().client_ended)  # after ff ff
+
+        return Late
+
+    case = ("--case", "E-012")
+    with Path(late_by(1200)) as path:
+        code, out, _ = run(capsys, "fuzz", f"127.0.0.1:{path.port}", *case)
+        assert code == 0
+        assert re.search(r"E-012: the path closed 1\.\d+ s after the last byte or FIN", out)
+        assert re.search(r"delayed: 1 conversation, by 1\.\d+ s at most", out)
+    with Path(late_by(200)) as path:
+        args = ("fuzz", f"127.0.0.1:{path.port}", *case, "--no-shrink")
+        code, out, _ = run(capsys, *args)
+        assert code == 0
+        assert "delayed" not in out
+        code, out, _ = run(capsys, *args, "--max-delay", "0.1")
+        assert code == 1
+        assert "Failure 1: delayed" in out
+        assert "all bytes came back, but the path closed 0." in out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--window", "0", "1<=x<=1024"),
+        ("--timeout", "0", "more than 0"),
+        ("--connect-timeout", "nan", "more than 0"),
+        ("--patience", "x", "more than 0"),
+        ("--max-delay", "-1", "more than 0"),
+    ],
+)
+def test_waits_out_of_bounds(
+    option: str, value: str, allowed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, "fuzz", "127.0.0.1:9", option, value)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert option in err
+    assert value in err
+    assert allowed in err
+
+
 def test_a_pipe_closed_by_its_reader(whole: str) -> None:
     command = f"{sys.executable} -m echoproto catalogue | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("E-001")
     assert done.stderr == ""
+
+
+def test_the_bare_command_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys)
+    assert (code, out) == (2, "")
+    assert run(capsys, "--help")[1] == err
+    lines = err.splitlines()
+    assert lines[0] == "Usage: echoproto [OPTIONS] COMMAND [ARGS]..."
+    assert [line.split()[0] for line in lines[-6:] if line[2] != " "] == [
+        *("catalogue", "fuzz", "ping", "relay", "replay")
+    ]
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,29 +461,58 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_user_without_a_home_can_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.delenv("HYPOTHESIS_STORAGE_DIRECTORY", raising=False)
+    for name in HYPOTHESIS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "argv", ["echoproto", "--version"])
     # As os.path.expanduser returns it for a user without an entry in passwd(5).
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     with pytest.raises(SystemExit) as ended:
         __main__.main()
     assert ended.value.code == 0
-    assert os.environ.pop("HYPOTHESIS_STORAGE_DIRECTORY") == "/.cache/echoproto/hypothesis"
+    assert [os.environ.pop(name) for name in HYPOTHESIS] == ["/.cache/echoproto/hypothesis", "1"]
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("importer", "missing"), [("main", "click"), ("campaign", "rich")])
+def test_a_missing_extra_is_named(
+    importer: str,
+    missing: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     # Set already, so that main() does not change the environment of the other tests.
-    monkeypatch.setenv("HYPOTHESIS_STORAGE_DIRECTORY", "unused")
-    monkeypatch.setitem(sys.modules, "echoproto.probe.cli.main", None)
-    with pytest.raises(ModuleNotFoundError):
-        __main__.main()
+    for variable in HYPOTHESIS:
+        monkeypatch.setenv(variable, "unused")
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "echoproto.probe.cli.main", None)
+        with pytest.raises(ModuleNotFoundError):
+            __main__.main()
 
     class Missing:
         def find_spec(self, name: str, *_: object) -> None:
-            if name == "echoproto.probe.cli.main":
-                raise ModuleNotFoundError("No module named 'click'", name="click")
+            if name == f"echoproto.probe.cli.{importer}":
+                raise ModuleNotFoundError(f"No module named '{missing}'", name=missing)
 
-    monkeypatch.delitem(sys.modules, "echoproto.probe.cli.main")
+    monkeypatch.setattr(sys, "argv", ["echoproto", "fuzz", "a:7"])
+    monkeypatch.delitem(sys.modules, f"echoproto.probe.cli.{importer}", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
-    with pytest.raises(SystemExit, match=r"click is missing: pip install 'echoproto\[probe\]'"):
+    with pytest.raises(SystemExit) as ended:
         __main__.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr() == (
+        "", f"echoproto: {missing} is missing: pip install 'echoproto[probe]'\n"
+    )  # fmt: skip
+
+
+def test_hypothesis_is_missed_before_the_campaign(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in HYPOTHESIS:
+        monkeypatch.setenv(variable, "unused")
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    monkeypatch.setattr(sys, "argv", ["echoproto", "fuzz", "a:7"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr() == (
+        "", "echoproto: hypothesis is missing: pip install 'echoproto[probe]'\n"
+    )  # fmt: skip

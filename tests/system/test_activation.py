@@ -163,7 +163,7 @@ class Load:
         ),
     ],
 )
-def test_restarts_turn_nobody_away(kind: str, mode: str, tmp_path: Path) -> None:
+def test_restarts_refuse_no_client(kind: str, mode: str, tmp_path: Path) -> None:
     with activated(kind, tmp_path, *MODES[mode], "--drain-timeout", "20") as manager:
         with Load(manager) as load, ExitStack() as stack:
             for _ in range(2):
@@ -195,7 +195,9 @@ def test_restarts_turn_nobody_away(kind: str, mode: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_who_finds_no_place_is_served_by_the_next(kind: str, tmp_path: Path) -> None:
+def test_a_client_that_finds_no_place_is_served_by_the_next_server(
+    kind: str, tmp_path: Path
+) -> None:
     limits = ["--max-connections", "1", "--drain-timeout", "20"]
     with activated(kind, tmp_path, *limits) as manager, manager.connect() as inside:
         inside.sendall(b"before")

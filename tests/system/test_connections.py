@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
+from echoproto.probe import EchoTarget, Session, Target, preflight, run, sessions
 from tests.system.conftest import Serve, in_both_lanes
 from tests.system.server import PATIENCE, Server, receive_all, running, say, twistd
 
@@ -49,6 +49,18 @@ def server(lane: str) -> Iterator[Server]:
     """A server that the tests here share."""
     with running(twistd("--lane", lane)) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def tested(server: Server) -> EchoTarget:
+    return EchoTarget(Target.parse(f"127.0.0.1:{server.port}"))
+
+
+def test_urgent_data_comes_back_in_its_place(server: Server) -> None:
+    connector, known = preflight(Target.parse(f"127.0.0.1:{server.port}"))
+    for script in ("urgent 61", "send 61; urgent 62; await; send 63", "urgent 61; urgent 62; fin"):
+        outcome = run(Session.parse(script), connector, known.limits(PATIENCE))
+        assert outcome.ok, outcome.verdict.message
 
 
 def test_30_mib_then_fin(server: Server) -> None:
@@ -126,13 +138,7 @@ def test_log_of_connections_and_of_listening(serve: Serve) -> None:
     assert "127.0.0.1:" not in quiet.log.replace(f"127.0.0.1:{quiet.port};", "")
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
-@given(chunks=st.lists(st.binary(max_size=5000), max_size=12))
-def test_any_payload_in_any_chunking_comes_back(server: Server, chunks: list[bytes]) -> None:
-    with server.connect() as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.settimeout(PATIENCE)
-        for chunk in chunks:
-            client.sendall(chunk)
-        client.shutdown(socket.SHUT_WR)
-        assert receive_all(client) == b"".join(chunks)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(session=sessions(parallel=8))
+def test_any_session_comes_back(tested: EchoTarget, session: Session) -> None:
+    tested.check(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -9,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,15 @@ import pytest
 
 from tests.system import container
 from tests.system.network import Network, needs_network, network
-from tests.system.server import BIN, PATIENCE, Server, running
+from tests.system.server import BIN, PATIENCE, Server, running, say
+from tests.system.test_signals import logging_to, port_in
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "docs" / "deploy"
 SERVICE = (DEPLOY / "echoproto.service").read_text()
 SOCKET = (DEPLOY / "echoproto.socket").read_text()
 HAPROXY = (DEPLOY / "haproxy.cfg").read_text()
+LOGROTATE = (DEPLOY / "logrotate.conf").read_text()
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 # What a connection can take, and what the program takes without any.
@@ -339,3 +344,54 @@ def test_haproxy_notices_a_drain_before_the_port_closes() -> None:
     assert limit
     noticed = int(checks[2]) * (int(checks[1]) + int(limit[1]))
     assert noticed < option(HAPROXY, "drain-delay")
+
+
+# logrotate
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("logrotate"), reason="needs logrotate")
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_logrotate_loses_no_line(tmp_path: Path, log_format: str, workers: int) -> None:
+    path, pid_file = tmp_path / "echo.log", tmp_path / "echo.pid"
+    config, state = tmp_path / "logrotate.conf", tmp_path / "state"
+    config.write_text(
+        LOGROTATE.replace("/var/log/echoproto", str(tmp_path)).replace(
+            "/run/echoproto", str(tmp_path)
+        )
+    )
+    config.chmod(0o600)
+    options = ("--log", "connections", "--workers", str(workers), "--drain-timeout", "5")
+    command = logging_to(path, *options, log_format=log_format)
+    command[command.index("--pidfile=")] = f"--pidfile={pid_file}"
+    done = threading.Event()
+    served = 0
+
+    def rotate() -> None:
+        while not done.is_set():
+            subprocess.run(
+                ["logrotate", "--force", f"--state={state}", str(config)], check=True, timeout=60
+            )
+            time.sleep(0.3)
+
+    with running(command) as server:
+        port = port_in(path, workers)
+        rotator = threading.Thread(target=rotate)
+        rotator.start()
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            with server.connect(port=port) as client:
+                assert say(client, b"data") == b"data"
+            served += 1
+        done.set()
+        rotator.join()
+        server.signal()
+        assert server.wait() == -signal.SIGTERM
+    old = sorted(tmp_path.glob("echo.log.*"))
+    assert len(old) >= 3, "not rotated often enough to mean anything"
+    logs = [subprocess.run(["zcat", "-f", *old, path], capture_output=True, check=True)]
+    lines = logs[0].stdout.decode().splitlines()
+    if log_format == "json":
+        lines = [json.loads(line)["message"] for line in lines]
+    assert sum(bool(re.search(r"closed 127\.0\.0\.1:\d+", line)) for line in lines) == served

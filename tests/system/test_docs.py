@@ -22,7 +22,7 @@ from tests.system.network import Network, needs_network, network
 from tests.system.server import BIN, Server, running
 from tests.system.test_deploy import DEPLOY
 from tests.system.test_examples import EXAMPLES
-from tests.system.test_readme import PROJECT, shape
+from tests.system.test_readme import PROJECT, matches
 
 NEEDED = {
     "nstat": "iproute2",
@@ -216,16 +216,6 @@ def writable(path: str, folder: Path) -> list[str]:
 def copy_project(goal: Path) -> None:
     ignore = shutil.ignore_patterns(".*", "__pycache__", "_build", "dropin.cache", "*.egg-info")
     shutil.copytree(PROJECT, goal, ignore=ignore)
-
-
-def matches(shown: list[str], printed: str) -> bool:
-    """Whether a text is what is shown, but for numbers, and for what '...' stands for."""
-    parts = [
-        r"(?:[^\n]*\n)*?" if line == "..." else re.escape(line) + r"\n"
-        for line in shape("\n".join(shown))
-    ]
-    text = "".join(f"{line}\n" for line in shape(printed))
-    return re.fullmatch("".join(parts), text) is not None
 
 
 def test_each_file_that_a_page_shows_is_tried() -> None:

@@ -247,7 +247,7 @@ class Pinging:
 
 @pytest.mark.slow
 @linux
-def test_fifty_thousand_who_open_and_reset(serve: Serve, report: Report) -> None:
+def test_fifty_thousand_clients_that_open_and_reset(serve: Serve, report: Report) -> None:
     server = serve("--log", "listening")
     reset = struct.pack("ii", 1, 0)
 
@@ -296,7 +296,7 @@ def many_descriptors() -> Iterator[None]:
 
 @pytest.mark.slow
 @linux
-def test_five_thousand_who_only_wait(serve: Serve, many_descriptors: None, report: Report) -> None:
+def test_five_thousand_idle_clients(serve: Serve, many_descriptors: None, report: Report) -> None:
     server = serve()
 
     def round_trips() -> str:
@@ -327,7 +327,7 @@ def test_five_thousand_who_only_wait(serve: Serve, many_descriptors: None, repor
 
 @pytest.mark.slow
 @linux
-def test_five_thousand_who_only_wait_against_limits(
+def test_five_thousand_idle_clients_against_limits(
     serve: Serve, many_descriptors: None, report: Report
 ) -> None:
     most, idle_timeout = 50, 2.0

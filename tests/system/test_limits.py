@@ -22,7 +22,7 @@ from tests.system.test_pressure import CONNECTION, PROGRAM
 pytestmark = in_both_lanes
 
 KIB = 1024
-WORKERS = pytest.mark.parametrize("workers", [1, 3])
+WORKERS = pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 
 
 def start(serve: Serve, workers: int, *arguments: str) -> Server:
@@ -65,7 +65,7 @@ def test_at_the_most_connections_clients_wait_and_are_served(serve: Serve, worke
 
 
 @WORKERS
-def test_the_drain_serves_those_who_wait(serve: Serve, workers: int) -> None:
+def test_the_drain_serves_waiting_clients(serve: Serve, workers: int) -> None:
     server = start(serve, workers, "--max-connections", "2", "--drain-timeout", "20")
     with clients_of(server, 20, b"x") as clients:
         ready, _, _ = select.select(clients, [], [], PATIENCE)

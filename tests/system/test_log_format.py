@@ -24,6 +24,9 @@ def test_every_line_is_an_object(serve: Serve, workers: str) -> None:
     (closed,) = (line for line in lines if "closed 127.0.0.1" in line["message"])
     assert closed["level"] == "info"
     assert closed["system"] == "echoproto"
+    assert closed["event"] == "connection_closed"
+    assert closed["error"] is None
+    assert all(line["event"] for line in lines)
     assert closed["bytes"] == 4
     assert closed["client"].startswith("127.0.0.1:")
     assert isinstance(closed["seconds"], float)

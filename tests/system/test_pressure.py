@@ -92,7 +92,14 @@ def get_stuck(client: socket.socket) -> None:
 
 
 @needs_proc
-@pytest.mark.parametrize("size", [256 * KIB, 1000, 2], ids=["bulk", "small", "tiny"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(256 * KIB, id="bulk"),
+        pytest.param(1000, id="small", marks=pytest.mark.slow),
+        pytest.param(2, id="tiny", marks=pytest.mark.slow),
+    ],
+)
 def test_clients_that_never_read_cost_little(serve: Serve, size: int) -> None:
     server = serve().ready()
     # Two bytes at a time, filling the path takes minutes.
@@ -132,6 +139,7 @@ def test_tiny_chunks_cost_more_in_the_stock_lane(serve: Serve, lane: str) -> Non
         assert_stuck_clients_cost_little(server, 1, get_stuck, TINY[lane])
 
 
+@pytest.mark.slow
 @needs_proc
 def test_connections_reset_at_once_leave_nothing(serve: Serve) -> None:
     server = serve()

@@ -13,7 +13,7 @@ import pytest
 from tests.system.link import SERVER, Link, Weather, linked
 from tests.system.server import running, twistd
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
@@ -45,6 +45,3 @@ def test_a_correct_echo_behind_fifty_milliseconds(link: Link, target: str, tmp_p
     done = probe(link, tmp_path, "fuzz", target, *cases)
     assert done.returncode == 0, done.stdout
     assert "half-close survives" in done.stdout
-    done = probe(link, tmp_path, "fuzz", target, "-n", "20", "--seed", "1", "--max-time", "40")
-    assert done.returncode == 0, done.stdout
-    assert "no failures" in done.stdout

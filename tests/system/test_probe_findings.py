@@ -155,8 +155,10 @@ def streams_echo() -> Iterator[int]:
 def campaign(port: int, folder: File, **settings: Any) -> CampaignResult:
     target = Target.parse(f"127.0.0.1:{port}")
     saved = SavedFailures(folder / "saved")
-    result = Campaign(target, Settings(seed=1, **settings), None, saved).run()
-    assert result.error is None
+    # On loopback, 5 s of silence are enough to be sure.
+    chosen = Settings(**{"seed": 1, "patience": 5, **settings})
+    result = Campaign(target, chosen, None, saved).run()
+    assert result.exit_code == bool(result.failures), result.error
     return result
 
 
@@ -183,20 +185,17 @@ def test_stock_wire_echo_loses_what_a_fin_follows(tmp_path: File) -> None:
     assert found(result) == {"send 00; fin": Fault.TRUNCATED}
 
 
-def test_ncat_loses_what_a_fin_follows(tmp_path: File) -> None:
+def test_ncat_closes_at_fin_and_locks_up_in_bulk(tmp_path: File) -> None:
     with ncat() as port:
-        result = campaign(port, tmp_path, examples=0)
-    assert found(result)["send 00; fin"] is Fault.TRUNCATED
+        result = campaign(port, tmp_path, examples=0, patience=3, explain=False)
+    faults = found(result)
+    assert faults["send 00; fin"] is Fault.TRUNCATED
     (failure,) = (f for f in result.failures if str(f.session) == "send 00; fin")
     assert not failure.flaky
-
-
-def test_ncat_locks_up_in_bulk(tmp_path: File) -> None:
-    with ncat() as port:
-        result = campaign(port, tmp_path, examples=0, exclude=frozenset({Fault.TRUNCATED}))
-    # The limit depends on the sizes of the kernel's buffers.
-    stalled = [session for session, kind in found(result).items() if kind is Fault.STALLED]
+    # The limit depends on the sizes of the kernel's buffers. A FIN has nothing to do with it.
+    stalled = [session for session, kind in faults.items() if kind is Fault.STALLED]
     assert min(sent(session) for session in stalled) > 100_000
+    assert not any("fin" in session for session in stalled)
 
 
 def test_socat_locks_up_with_a_late_reader(tmp_path: File) -> None:
@@ -237,7 +236,9 @@ def test_nginx_does_not_forward_half_close(tmp_path: File) -> None:
     assert result.preflight is not None
     assert not result.preflight.half_close
     assert found(result) == {"send 00; fin": Fault.TRUNCATED}
-    assert not result.failures[0].flaky
+    # On a busy machine the byte is back sometimes, before nginx sees FIN.
+    (failure,) = result.failures
+    assert failure.reproduced > failure.runs / 2
 
 
 def test_nginx_with_proxy_half_close_is_clean(tmp_path: File) -> None:

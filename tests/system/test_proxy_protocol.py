@@ -83,7 +83,7 @@ def refused(client: socket.socket, stream: bytes) -> bool:
         return True
 
 
-def test_a_wrong_header_closes_and_hurts_nobody_else(server: Server) -> None:
+def test_a_wrong_header_closes_its_connection_only(server: Server) -> None:
     with server.connect() as good:
         good.sendall(V1 + b"da")
         assert good.recv(2) == b"da"

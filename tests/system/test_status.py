@@ -30,7 +30,9 @@ linux_only = pytest.mark.skipif(
 with_workers = pytest.mark.skipif(
     not hasattr(socket, "SO_REUSEPORT"), reason="this platform has no SO_REUSEPORT"
 )
-one_and_two = pytest.mark.parametrize("workers", [1, pytest.param(2, marks=with_workers)])
+one_and_two = pytest.mark.parametrize(
+    "workers", [1, pytest.param(2, marks=[with_workers, pytest.mark.slow])]
+)
 
 Metrics = dict[tuple[str, ...], float]
 
@@ -140,6 +142,7 @@ def queues(status: Status) -> list[tuple[float, float]]:
 
 @linux_only
 @with_workers
+@pytest.mark.slow
 def test_the_accept_queue_of_workers_that_stand_still(serve: Serve) -> None:
     server, status = started(serve, "--backlog", "8", workers=2)
     assert queues(status) == [(0, 8), (0, 8)]
@@ -196,6 +199,7 @@ def test_one_worker_that_hangs_stops_nothing(serve: Serve) -> None:
 
 
 @with_workers
+@pytest.mark.slow
 def test_totals_never_go_backwards(serve: Serve) -> None:
     server, status = started(serve, workers=2)
     accepted = 0
@@ -327,7 +331,7 @@ def test_over_tls(serve: Serve, tmp_path: Path) -> None:
         connection.close()
 
 
-def test_who_is_turned_away_is_counted_by_reason(serve: Serve) -> None:
+def test_refused_clients_are_counted_by_reason(serve: Serve) -> None:
     server, status = started(serve, "--max-per-source", "1")
     with server.connect() as client:
         client.sendall(b"x")
@@ -342,7 +346,7 @@ def test_who_is_turned_away_is_counted_by_reason(serve: Serve) -> None:
 
 
 @linux_only
-def test_who_waits_at_the_limit_is_in_the_accept_queue(serve: Serve) -> None:
+def test_clients_at_the_limit_wait_in_the_accept_queue(serve: Serve) -> None:
     server, status = started(serve, "--max-connections", "2")
     with ExitStack() as stack:
         clients = [stack.enter_context(server.connect()) for _ in range(7)]

@@ -120,7 +120,7 @@ def test_the_numbers_are_right_under_load(page: Page, workers: int) -> None:
         assert re.search(rf"Closed\s+{load.connections:,}\b", text), text
         assert page.complaints == []
         assert {urlsplit(each).netloc for each in page.requests} == {urlsplit(url).netloc}
-        # A drain shows, with what is left; then that nobody answers any more.
+        # A drain shows, with what is left; then that the server no longer answers.
         server.signal()
         page.wait_until("document.body.dataset.state === 'draining'")
         page.wait_until("document.getElementById('trouble').textContent.includes('6 conn')")

@@ -11,8 +11,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.system.server import Server, running, say, twistd
 from tests.system.test_pressure import needs_proc, push
+
+pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
 

@@ -16,7 +16,7 @@ from echoproto import EchoService, echo
 from echoproto.core.factory import EchoFactory
 from echoproto.limits.limits import Limits
 from tests.reactors import run
-from tests.tls import make_certificate
+from tests.tls import TLSClient, make_certificate
 
 pytest.importorskip("OpenSSL", reason="needs Twisted[tls]")
 # Twisted hands pyOpenSSL what newer versions of that no longer want.
@@ -127,12 +127,19 @@ def test_a_limit_of_the_rate_loses_nothing(
     assert took > 0.7
 
 
-def test_idle_ones_end_before_and_after_the_handshake(
+def test_idle_ones_end_before_during_and_after_the_handshake(
     certificate: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tls = TLSClient()
+    tls.handshake()
+    hello = tls.to_send()
+
     class Silent(Protocol):
+        first = b""
+
         def connectionMade(self) -> None:
             self.lost: Deferred[None] = Deferred()
+            self.transport.write(self.first)  # type: ignore[union-attr]
 
         def connectionLost(self, reason: Failure = connectionDone) -> None:
             self.lost.callback(None)
@@ -142,13 +149,19 @@ def test_idle_ones_end_before_and_after_the_handshake(
         service, endpoint = serving(reactor, certificate, monkeypatch, limits)
         port: Any = service.ports[0].getHost()
         plain = TCP4ClientEndpoint(reactor, "127.0.0.1", port.port)
-        for where in (plain, endpoint):
+        for where, first in (
+            (plain, b""),
+            (plain, hello[:100]),
+            (plain, hello),
+            (endpoint, b""),
+        ):
+            Silent.first = first
             silent = await where.connect(Factory.forProtocol(Silent))
             await silent.lost  # type: ignore[attr-defined]
         await service.stopService()
         return service.factory.stats.ended
 
-    assert run(main) == {"idle": 2}
+    assert run(main) == {"idle": 4}
 
 
 def test_a_source_that_has_enough_is_closed_at_once(

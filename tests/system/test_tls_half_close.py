@@ -257,7 +257,7 @@ def test_close_notify_ends_a_drain(lane: str, tmp_path: Path) -> None:
 
 @needs_proc
 @pytest.mark.slow  # the client has much to encrypt
-def test_tiny_records_that_nobody_reads_cost_little(lane: str, tmp_path: Path) -> None:
+def test_tiny_unread_records_cost_little(lane: str, tmp_path: Path) -> None:
     # The stock lane keeps each write by itself; see EchoService on tiny chunks there.
     most = CONNECTION if lane == "fast" else 2 * MIB
     with start_ssl(lane, tmp_path) as server, ExitStack() as stack:

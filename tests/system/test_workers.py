@@ -134,7 +134,7 @@ def test_a_killed_worker_hurts_no_other_and_is_replaced(serve: Serve) -> None:
     assert connected
 
 
-def test_who_waits_for_a_dead_worker_is_served_by_the_next(serve: Serve) -> None:
+def test_clients_waiting_for_a_dead_worker_are_served_by_the_next(serve: Serve) -> None:
     server = serve("--workers", "2")
     all_listen(server, 2)
     pids = [pid_of(server, 1), pid_of(server, 2)]
@@ -170,7 +170,7 @@ def test_sigterm_drains_all(serve: Serve) -> None:
     assert server.wait() == -signal.SIGTERM
 
 
-def test_who_waits_when_the_drain_begins_is_served(serve: Serve) -> None:
+def test_clients_waiting_when_the_drain_begins_are_served(serve: Serve) -> None:
     server = serve("--workers", "2", "--drain-timeout", "20")
     all_listen(server, 2)
     pids = [pid_of(server, 1), pid_of(server, 2)]
@@ -207,7 +207,7 @@ def test_a_second_signal_cuts_it_short(serve: Serve, second: int) -> None:
     assert "Traceback" not in server.log
 
 
-def test_who_comes_before_the_workers_listen_is_served_although_it_is_to_stop(
+def test_clients_that_connect_before_the_workers_listen_are_served_although_it_is_to_stop(
     serve: Serve,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -250,7 +250,7 @@ def test_one_worker_is_this_process_and_0_is_one_a_core(serve: Serve) -> None:
     single, many = serve("--workers", "1"), serve("--workers", "0")
     with single.connect() as client:
         assert say(client, b"data") == b"data"
-    assert "worker" not in single.log
+    assert "worker 1" not in single.log
     cores = len(os.sched_getaffinity(0))
     if cores == 1:
         pytest.skip("on one core, 0 is 1")

@@ -12,10 +12,9 @@ from typing import TextIO
 import click
 from rich.console import Console
 
-from echoproto.probe.report.html.page import write_html
 from echoproto.probe.report.json_lines import JsonLines
-from echoproto.probe.report.junit import write_junit
 from echoproto.probe.report.terminal import Terminal
+from echoproto.probe.script.words import plural
 from echoproto.probe.search.campaign import Campaign
 from echoproto.probe.search.failures import SavedFailures
 from echoproto.probe.search.observer import Observer, Observers
@@ -40,12 +39,19 @@ class Reports:
         Raises:
             ClickException: if one cannot be written.
         """
+        from echoproto.probe.report.html.page import write_html
+        from echoproto.probe.report.junit import write_junit
+
         _write("--html", self.html, lambda path: write_html(result, path))
         _write("--junit", self.junit, lambda path: write_junit(result, path))
 
 
 def run_campaign(
-    target: Target, settings: Settings, reports: Reports = Reports(), prune: bool = False
+    target: Target,
+    settings: Settings,
+    reports: Reports = Reports(),
+    prune: bool = False,
+    any_target: bool = False,
 ) -> int:
     """Run a campaign and report it.
 
@@ -53,7 +59,8 @@ def run_campaign(
         target: where to connect.
         settings: what to do.
         reports: the files to write.
-        prune: whether to delete the saved failures that pass now.
+        prune: whether to delete the saved failures of the target that pass now.
+        any_target: whether to replay the saved failures of other targets too.
 
     Returns:
         the exit code.
@@ -63,7 +70,7 @@ def run_campaign(
         SavedFailuresError: if a saved failure cannot be deleted.
     """
     console = Console(highlight=False)
-    saved = SavedFailures()
+    saved = SavedFailures(target=target, any_target=any_target)
     for option, path in (("--html", reports.html), ("--junit", reports.junit)):
         if path is not None:
             _open(option, path).close()  # fails now rather than after the campaign
@@ -73,9 +80,18 @@ def run_campaign(
         lines = None
         if reports.jsonl is not None:
             stream = stack.enter_context(_open("--jsonl", reports.jsonl))
-            observers.append(lines := JsonLines(stream, target.words, settings))
-        command = command_line(target, settings)
-        result = Campaign(target, settings, Observers(observers), saved, command).run()
+            observers.append(lines := JsonLines(stream))
+        told = Observers(observers)
+        command = command_line(target, settings, any_target)
+        campaign = Campaign(target, settings, told, saved, command)
+        if lines is not None:
+            lines.start(campaign.result)
+        if not any_target and not settings.cases and (others := saved.others()):
+            told.note(
+                f"not replayed: {plural(others, 'saved failure')} of other targets "
+                "(--any-target replays them too)"
+            )
+        result = campaign.run()
         if lines is not None:
             lines.end(result)
     terminal.summary(result)
@@ -102,7 +118,7 @@ def _write(option: str, path: Path | None, write: Callable[[Path], None]) -> Non
         raise click.ClickException(f"{option} {path}: {error.strerror}") from None
 
 
-def command_line(target: Target, settings: Settings) -> str:
+def command_line(target: Target, settings: Settings, any_target: bool = False) -> str:
     """Return the command line that does the same again."""
     words = ["echoproto", "fuzz", *target.words, "--seed", str(settings.seed)]
     standard = Settings()
@@ -112,16 +128,28 @@ def command_line(target: Target, settings: Settings) -> str:
         ("--retries", "retries"),
         ("--rate", "rate"),
         ("--parallel", "parallel"),
+        ("--window", "window"),
+        ("--idle", "idle"),
+        ("--crowd", "crowd"),
+        ("--timeout", "timeout"),
+        ("--connect-timeout", "connect_timeout"),
+        ("--patience", "patience"),
+        ("--max-delay", "max_delay"),
     ):
         value = getattr(settings, name)
         if value != getattr(standard, name):
             words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
     if not settings.shrink:
         words.append("--no-shrink")
+    if not settings.explain:
+        words.append("--no-explain")
+    if any_target:
+        words.append("--any-target")
     for option, values in (
         ("--exclude", sorted(map(str, settings.exclude))),
         ("--token", [token.hex(" ") for token in settings.tokens]),
         ("--size", map(str, settings.sizes)),
+        ("--known", settings.known),
         ("--case", settings.cases),
     ):
         for value in values:

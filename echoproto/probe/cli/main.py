@@ -1,6 +1,6 @@
 """The command line's entry: one line for each error, and an exit code.
 
-Exit codes: 0 clean, 1 failure found (or loss), 2 could not test, 130 interrupted.
+Exit codes: 0 clean, 1 failure found (or loss), 2 could not test (all), 130 or 143 interrupted.
 """
 
 from __future__ import annotations
@@ -8,49 +8,91 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
-from importlib.metadata import version
+from importlib import import_module
 
 import click
 
-from echoproto.probe.cli.catalogue import list_catalogue
-from echoproto.probe.cli.fuzz import fuzz
-from echoproto.probe.cli.options import INTERRUPTED
-from echoproto.probe.cli.ping import ping
-from echoproto.probe.cli.replay import replay
-from echoproto.probe.script.conversation import ConversationError
-from echoproto.probe.search.failures import SavedFailuresError
-from echoproto.probe.wire.channel import LocalError
-from echoproto.probe.wire.target import TargetError
+from echoproto.probe.cli.ending import exit_code, sigterm_interrupts
+from echoproto.probe.cli.exit_codes import CANNOT_TEST
 
-__all__ = ["cli", "main"]
+__all__ = ["COMMANDS", "cli", "load", "main"]
+
+COMMANDS = {
+    "catalogue": (
+        "catalogue:list_catalogue",
+        "List conversations that break known paths, or run them.",
+    ),
+    "fuzz": ("fuzz:fuzz", "Run conversations with TARGET, and shrink those that fail."),
+    "ping": ("ping:ping", "Measure round trips to TARGET, and compare every byte."),
+    "relay": (
+        "relay:relay",
+        "Forward each connection from LISTEN to TARGET, with the faults that are asked for.",
+    ),
+    "replay": ("replay:replay", "Run one conversation, or a saved failure."),
+}
+"""Where each command lives, and its help in a line.
+
+A command is imported when it is run: together they import more than the help, the version and a
+mistyped word need.
+"""
+
+
+def load(name: str) -> click.Command:
+    """Import a command.
+
+    Args:
+        name: one of ``COMMANDS``.
+    """
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    command: click.Command = getattr(import_module(f"echoproto.probe.cli.{module}"), attribute)
+    return command
 
 
 class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
-            close = get_close_matches(name, self.commands)
+        if name not in COMMANDS and not name.startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, COMMANDS)
             raise click.UsageError(f"unknown command {name}{_did_you_mean(close)}")
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("echoproto"), message="echoproto %(version)s")
-def cli() -> None:
+# Newer versions of click raise an error for a command without words, older ones do not.
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
+@click.version_option(package_name="echoproto", message="echoproto %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> int:
     """Find out what a network path does to bytes.
 
-    The path must end in an echo (RFC 862). TARGET is host:port, tls:host:port or unix:/path,
-    with IPv6 addresses in brackets.
+    The path must end in an echo (RFC 862). TARGET is host:port, tls:host:port, unix:/path,
+    ws://host/path, wss://host/path, exec:COMMAND or fd:N, with IPv6 addresses in brackets. Without
+    a port, it is 7, that of the echo service.
 
-    Exit codes: 0 clean, 1 failure found (or loss), 2 could not test, 130 interrupted.
+    Exit codes: 0 clean, 1 failure found (or loss), 2 could not test (all), 130 or 143 interrupted.
     """
-
-
-for _command in (fuzz, replay, list_catalogue, ping):
-    cli.add_command(_command)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return CANNOT_TEST
+    return 0
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -63,23 +105,36 @@ def main(args: Sequence[str] | None = None) -> int:
         the exit code.
     """
     try:
-        code = cli.main(args=args, prog_name="echoproto", standalone_mode=False)
-    except click.Abort:
-        return INTERRUPTED
+        with sigterm_interrupts():
+            code = cli.main(args=args, prog_name="echoproto", standalone_mode=False)
+    except click.Abort as aborted:  # from a KeyboardInterrupt
+        return exit_code(aborted.__cause__)
     except click.NoSuchOption as error:
         close = error.possibilities or ()
         return _fail(f"unknown option {error.option_name}{_did_you_mean(close)}")
     except click.ClickException as error:
         return _fail(error.format_message())
-    except (TargetError, LocalError, SavedFailuresError, ConversationError) as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return exit_code(stop)
     except BrokenPipeError:
         # The reader has closed the pipe (``| head``); the interpreter must not flush to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        if not isinstance(error, _in_one_line()):
+            raise
+        return _fail(str(error))
     return code if isinstance(code, int) else 0
+
+
+def _in_one_line() -> tuple[type[Exception], ...]:
+    """Return the errors whose message is all that the user needs."""
+    from echoproto.probe.script.conversation import ConversationError
+    from echoproto.probe.search.failures import SavedFailuresError
+    from echoproto.probe.wire.connector import LocalError
+    from echoproto.probe.wire.target import TargetError
+
+    return TargetError, LocalError, SavedFailuresError, ConversationError
 
 
 def _did_you_mean(close: Sequence[str]) -> str:
@@ -88,4 +143,4 @@ def _did_you_mean(close: Sequence[str]) -> str:
 
 def _fail(message: str) -> int:
     print(f"echoproto: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return CANNOT_TEST

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import re
-import shlex
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import click
+from click.core import ParameterSource
 
-from echoproto.probe.cli.options import TARGET_OPTIONS, target_options
-from echoproto.probe.report.describe import describe, plural, shorten
+from echoproto.probe.cli.ending import exit_code
+from echoproto.probe.cli.options import complete_saved, target_options, timing_options
+from echoproto.probe.report.describe import describe
 from echoproto.probe.script.conversation import Session
+from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.failures import SavedFailure, SavedFailures
-from echoproto.probe.search.preflight import preflight
+from echoproto.probe.search.preflight import assumed, preflight
+from echoproto.probe.wire.first_connection import connect
 from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target
+from echoproto.probe.wire.verdict import Fault, Outcome
 
 __all__ = ["replay"]
 
 
 @click.command()
-@click.argument("target")
-@click.argument("conversation", required=False)
+@click.argument("target", shell_complete=complete_saved)
+@click.argument("conversation", required=False, shell_complete=complete_saved)
 @click.option(
     "--retries",
     type=click.IntRange(1, 10**5),
@@ -30,15 +36,31 @@ __all__ = ["replay"]
     metavar="K",
     help="Run it until it fails, at most K times.",
 )
+@click.option(
+    "--times",
+    type=click.IntRange(1, 10**6),
+    metavar="N",
+    help="Run it N times, and report how often it failed.",
+)
+@timing_options
 @target_options
-def replay(target: str, options: dict[str, Any], conversation: str | None, retries: int) -> int:
-    """Run one CONVERSATION, or the saved failure with an ID, with TARGET.
+def replay(
+    target: str,
+    options: dict[str, Any],
+    timing: dict[str, float],
+    conversation: str | None,
+    retries: int,
+    times: int | None,
+) -> int:
+    """Run one conversation, or a saved failure.
 
     \b
     echoproto replay TARGET 'send 0d ff; await'
     echoproto replay TARGET ID
     echoproto replay ID          with the target where it was found
     """
+    if times is not None and _is_given("retries"):
+        raise click.UsageError("--times and --retries exclude each other")
     store = SavedFailures()
     saved: SavedFailure | None = None
     if conversation is None:
@@ -47,41 +69,87 @@ def replay(target: str, options: dict[str, Any], conversation: str | None, retri
                 f"replay {target!r}: give TARGET and CONVERSATION, or the ID of a saved failure"
             )
         saved = store.get(target)
-        parsed = _saved_target(saved)
+        if saved.target is None:
+            raise click.UsageError(f"replay {saved.id}: its file names no target; give TARGET too")
+        if any(options.values()):
+            raise click.UsageError(
+                f"replay {saved.id}: the options of its target are in its file; "
+                "give TARGET too, to replace them"
+            )
+        parsed = saved.target
     else:
         parsed = Target.parse(target, **options)
         if re.fullmatch(r"[0-9a-f]{8}", conversation):
             saved = store.get(conversation)
     session = saved.session if saved is not None else Session.parse(conversation or "")
-    passed = _run_and_print(parsed, session, retries)
-    if saved is not None:
-        store.mark(saved, passed=passed)
-    return 0 if passed else 1
+    runs = _Runs(times or retries, to_the_end=times is not None)
+    code = _run_and_print(parsed, session, runs, timing)
+    if saved is not None and code in (0, 1):
+        SavedFailures(target=parsed).mark(saved, passed=code == 0)
+    return code
 
 
-def _run_and_print(target: Target, session: Session, retries: int) -> bool:
-    """Run a session until it fails, print what happened; return whether it passed."""
-    connector, known = preflight(target)
-    limits = known.limits(known.patience)
-    outcome = run(session, connector, limits)
-    number = 1
-    while outcome.ok and number < retries:
-        outcome = run(session, connector, limits)
-        number += 1
-    print(f"{target}: {shorten(str(session), 400)}")
-    for line in describe(outcome):
-        print(line)
-    if outcome.ok:
-        print(f"\npassed in {plural(number, 'run')}")
+def _is_given(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is ParameterSource.COMMANDLINE
+
+
+class _Runs(NamedTuple):
+    """How often to run a session: until it fails, or ``to_the_end``."""
+
+    times: int
+    to_the_end: bool
+
+
+def _run_and_print(
+    target: Target, session: Session, runs: _Runs, timing: Mapping[str, float]
+) -> int:
+    """Run a session, and print the first failure, or a run.
+
+    Returns:
+        the exit code.
+    """
+    times, to_the_end = runs
+    if target.is_single:
+        times, connector = 1, connect(target)
+        known = assumed(connector, **timing)
     else:
-        print(f"\nfailed in run {number}: {outcome.kind}")
-    return outcome.ok
+        connector, known = preflight(target, **timing)
+    limits = known.limits(known.patience)
+    shown: Outcome | None = None
+    kinds: Counter[Fault] = Counter()
+    interrupted = 0
+    try:
+        while kinds.total() < times and (to_the_end or not _failed(kinds)):
+            outcome = run(session, connector, limits)
+            kinds[outcome.kind] += 1
+            if shown is None or (shown.ok and not outcome.ok):
+                shown = outcome
+    except KeyboardInterrupt as stop:
+        interrupted = exit_code(stop)
+    if shown is not None:
+        print(f"{target}: {shorten(str(session), 400)}")
+        for line in describe(shown):
+            print(line)
+        print(f"\n{_rate(kinds) if to_the_end else _first(kinds)}")
+    return interrupted or int(_failed(kinds) > 0)
 
 
-def _saved_target(saved: SavedFailure) -> Target:
-    """Return the target where a failure was found, with its options."""
-    if saved.target is None:
-        raise click.UsageError(f"replay {saved.id}: its file names no target; give TARGET too")
-    with replay.make_context("replay", shlex.split(saved.target), resilient_parsing=True) as ctx:
-        options = {name: ctx.params[name] for name in TARGET_OPTIONS}
-        return Target.parse(ctx.params["target"], **options)
+def _failed(kinds: Counter[Fault]) -> int:
+    return kinds.total() - kinds[Fault.NONE]
+
+
+def _first(kinds: Counter[Fault]) -> str:
+    """Return what is said of runs to the first that failed."""
+    if not _failed(kinds):
+        return f"passed in {plural(kinds.total(), 'run')}"
+    (kind,) = kinds.keys() - {Fault.NONE}
+    return f"failed in run {kinds.total()}: {kind}"
+
+
+def _rate(kinds: Counter[Fault]) -> str:
+    """Return what is said of a number of runs: ``failed in 3 of 50 runs (6%): truncated 3``."""
+    failed, runs = _failed(kinds), kinds.total()
+    found = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common() if kind is not Fault.NONE)
+    rate = f"failed in {failed} of {plural(runs, 'run')} ({100 * failed / runs:.3g}%)"
+    return f"{rate}: {found}" if found else rate

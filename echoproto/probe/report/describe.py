@@ -6,11 +6,14 @@ needs more than the standard library.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from echoproto.probe.script.conversation import Conversation, format_payload
-from echoproto.probe.wire.verdict import Action, Event, Outcome, Verdict
+from echoproto.probe.script.conversation import Conversation, Urgent
+from echoproto.probe.script.payload import format_payload
+from echoproto.probe.script.words import plural, shorten
+from echoproto.probe.wire.verdict import Action, Event, Fault, Outcome, Verdict
 
 __all__ = [
     "HexCell",
@@ -20,10 +23,14 @@ __all__ = [
     "event_text",
     "hex_rows",
     "one_line",
-    "plural",
-    "shorten",
     "time_line",
 ]
+
+# What is shown with the step that it begins.
+_WITH_STEP = (Action.PAUSED, Action.SLOWED, Action.HELD)
+
+# So many equal conversations in a row are not all listed.
+_FOLDED = 3
 
 ROW = 16
 MISSING = "--"
@@ -101,8 +108,9 @@ def event_text(event: Event, conversation: Conversation) -> str:
             # The step has the complete payload, the event only its beginning.
             data = format_payload(payload)
         where = f" from {event.offset}" if event.offset else ""
-        return f"{event.action} {plural(event.size, 'byte')}{where}: {shorten(data)}"
-    if event.step is not None and event.action in (Action.PAUSED, Action.SLOWED):
+        noun = "urgent byte" if isinstance(step, Urgent) else "byte"
+        return f"{event.action} {plural(event.size, noun)}{where}: {shorten(data)}"
+    if event.step is not None and event.action in _WITH_STEP:
         return f"{event.action}: {conversation.steps[event.step]}"
     return str(event.action)
 
@@ -110,21 +118,30 @@ def event_text(event: Event, conversation: Conversation) -> str:
 def time_line(outcome: Outcome, limit: int = 24) -> list[str]:
     """Return what happened and when, for each conversation of the session.
 
+    Of several equal conversations in a row that ended alike, only the first is listed. The one
+    that shows the verdict is always listed.
+
     Args:
         outcome: of the session.
         limit: the maximum number of events of each conversation; the others are counted.
     """
     lines: list[str] = []
-    conversations = outcome.session.conversations
-    for index, (conversation, verdict, events) in enumerate(
-        zip(conversations, outcome.verdicts, outcome.timelines, strict=True)
-    ):
-        if len(conversations) > 1:
-            lines.append(
-                f"conversation {index + 1} of {len(conversations)}: "
-                f"{shorten(str(conversation))} ({verdict.kind})"
-            )
-        lines.extend(_events(events, conversation, limit))
+    conversations, verdicts = outcome.session.conversations, outcome.verdicts
+    total = len(conversations)
+
+    def alike(index: int) -> tuple[Conversation, Fault, bool]:
+        return conversations[index], verdicts[index].kind, index == outcome.index
+
+    for (conversation, kind, _), group in itertools.groupby(range(total), alike):
+        same = list(group)
+        listed = same if len(same) < _FOLDED else same[:1]
+        for index in listed:
+            if total > 1:
+                name = f"conversation {index + 1} of {total}"
+                lines.append(f"{name}: {shorten(str(conversation))} ({kind})")
+            lines.extend(_events(outcome.timelines[index], conversation, limit))
+        if len(listed) < len(same):
+            lines.append(f"conversations {same[1] + 1} to {same[-1] + 1}: the same ({kind})")
     return lines
 
 
@@ -144,19 +161,6 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def shorten(text: str, limit: int = 100) -> str:
-    """Return ``text``; if it is longer than ``limit`` characters, its beginning and end."""
-    if len(text) <= limit:
-        return text
-    half = (limit - 5) // 2
-    return f"{text[:half]} ... {text[-half:]}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 byte``, ``2 bytes``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def _cell(verdict: Verdict, at: int) -> HexCell:
     sent, received = (
         f"{side[at - verdict.context]:02x}" if at - verdict.context < len(side) else MISSING
@@ -171,6 +175,6 @@ def _events(events: tuple[Event, ...], conversation: Conversation, limit: int) -
     for event in head:
         yield f"{event.at * 1000:9.1f} ms  {event_text(event, conversation)}"
     if tail:
-        yield f"{'':12}  ... {len(events) - len(head) - len(tail)} more events"
+        yield f"{'':12}  ... {plural(len(events) - limit, 'more event')}"
     for event in tail:
         yield f"{event.at * 1000:9.1f} ms  {event_text(event, conversation)}"

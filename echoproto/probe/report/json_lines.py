@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from echoproto.probe.report.explanation import to_json
+from echoproto.probe.report.summary import made_by, started_text, verdict_line
 from echoproto.probe.search.observer import Observer
+from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.result import CampaignResult, CaseRecord, Failure, Phase
 from echoproto.probe.search.settings import Settings
+from echoproto.probe.wire.verdict import Fault
 
 __all__ = ["JsonLines", "settings_json"]
 
@@ -18,28 +22,44 @@ class JsonLines(Observer):
     """Writes each session and its verdict as it is run, one JSON object per line.
 
     The key ``event`` says what a line is: ``start``, ``phase``, ``session``, ``failure``,
-    ``note``, or ``end``, which is missing if the campaign was killed.
+    ``note``, then ``explained`` for each failing session, and ``end``. These two are missing if
+    the campaign was killed.
 
     Args:
         stream: to write to; flushed after each line.
-        target: the target as given, with its options.
-        settings: what was asked for.
     """
 
-    def __init__(self, stream: TextIO, target: Sequence[str], settings: Settings) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._write("start", target=list(target), settings=settings_json(settings))
+        self._failures = 0
+
+    def start(self, result: CampaignResult) -> None:
+        """Write the first line: what is tested, when and by which version."""
+        self._write(
+            "start",
+            date=started_text(result),
+            version=made_by(),
+            target=list(result.target),
+            command=result.command,
+            settings=settings_json(result.settings),
+        )
 
     def phase(self, phase: Phase, total: int | None) -> None:
         self._write("phase", phase=phase, total=total)
 
     def record(self, record: CaseRecord) -> None:
-        self._write("session", **asdict(record))
+        values = asdict(record)
+        del values["explained_by"]  # not known yet
+        self._write("session", **values)
 
     def failure(self, failure: Failure) -> None:
         verdict = failure.outcome.verdict
+        self._failures += 1
+        explanation = failure.explanation
+        explained = {} if explanation is None else {"explanation": to_json(explanation)}
         self._write(
             "failure",
+            number=self._failures,
             kind=failure.kind,
             script=str(failure.session),
             message=verdict.message,
@@ -54,15 +74,29 @@ class JsonLines(Observer):
             seconds=failure.seconds,
             id=failure.id,
             replay=failure.replay,
+            remark=failure.remark,
+            **explained,
         )
 
     def note(self, text: str) -> None:
         self._write("note", text=text)
 
     def end(self, result: CampaignResult) -> None:
-        """Write the last line."""
+        """Write what explains each failing session, and the sums."""
+        for record in result.records:
+            if record.kind is not Fault.NONE:
+                index = record.explained_by
+                self._write(
+                    "explained",
+                    phase=record.phase,
+                    name=record.name,
+                    script=record.script,
+                    kind=record.kind,
+                    explained_by=None if index is None else index + 1,
+                )
         self._write(
             "end",
+            result=verdict_line(result)[0],
             error=result.error,
             interrupted=result.interrupted,
             failures=len(result.failures),
@@ -72,7 +106,12 @@ class JsonLines(Observer):
             seconds=result.seconds,
             rate=result.rate,
             command=result.command,
-            preflight=None if result.preflight is None else asdict(result.preflight),
+            held=result.held,
+            asked=result.wanted,
+            not_again=result.transients,
+            delayed=result.delayed,
+            longest_delay=result.longest_delay,
+            preflight=None if result.preflight is None else _preflight_json(result.preflight),
         )
 
     def _write(self, event: str, **values: Any) -> None:
@@ -85,4 +124,12 @@ def settings_json(settings: Settings) -> dict[str, Any]:
     values = asdict(settings)
     values["exclude"] = sorted(map(str, settings.exclude))
     values["tokens"] = [token.hex(" ") for token in settings.tokens]
+    return values
+
+
+def _preflight_json(preflight: Preflight) -> dict[str, Any]:
+    """Return what the preflight found for JSON, which has no infinity."""
+    values = asdict(preflight)
+    values["check"] = str(preflight.check)
+    values["rate"] = preflight.rate if math.isfinite(preflight.rate) else None
     return values

@@ -6,8 +6,16 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 
-from echoproto.probe.report.describe import one_line, plural, shorten
-from echoproto.probe.report.summary import failure_lines
+from echoproto.probe.report.describe import one_line
+from echoproto.probe.report.summary import (
+    counts_text,
+    failure_lines,
+    made_by,
+    started_text,
+    verdict_line,
+    verdicts_text,
+)
+from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.result import CampaignResult, CaseRecord, Failure, Phase
 from echoproto.probe.wire.verdict import Fault
 
@@ -18,7 +26,7 @@ def write_junit(result: CampaignResult, file: Path) -> None:
     """Write the XML that CI systems read.
 
     It has a test case for each case of the catalogue, each saved failure, and each failure
-    that the fuzz phase found.
+    that the fuzz phase found. The properties are those that the other reports show too.
 
     Args:
         result: what the campaign found.
@@ -42,8 +50,9 @@ def write_junit(result: CampaignResult, file: Path) -> None:
         "tests": str(len(cases)),
         "failures": str(counts["failure"]),
         "errors": str(counts["error"]),
-        "skipped": "0",
+        "skipped": str(counts["skipped"]),
         "time": f"{result.seconds:.3f}",
+        "timestamp": started_text(result),
     }
     suites = ET.Element("testsuites", totals)
     suite = ET.SubElement(suites, "testsuite", totals)
@@ -59,7 +68,12 @@ _LISTED = (Phase.SAVED, Phase.CATALOGUE)
 def _properties(result: CampaignResult) -> ET.Element:
     properties = ET.Element("properties")
     for name, value in (
+        ("version", made_by()),
         ("target", " ".join(result.target)),
+        ("result", verdict_line(result)[0]),
+        ("failures", str(len(result.failures))),
+        ("counts", counts_text(result)),
+        ("verdicts", verdicts_text(result)),
         ("seed", str(result.settings.seed)),
         ("command", result.command),
     ):
@@ -87,11 +101,14 @@ def _case(record: CaseRecord, result: CampaignResult) -> ET.Element:
         name=one_line(name),
         time=f"{record.seconds:.3f}",
     )
-    if record.kind is not Fault.NONE and record.kind not in result.settings.exclude:
-        lines = [f"conversation: {record.script}", record.message]
-        if record.explained_by is not None:
-            lines += ["", *_block(result.failures[record.explained_by])]
-        _add_failure(case, record.kind, record.message, lines)
+    if record.explained_by is not None:
+        failure = result.failures[record.explained_by]
+        lines = [f"conversation: {record.script}", record.message, "", *_block(failure)]
+        _add_failure(case, record.kind, _message(record.message, failure), lines)
+    elif record.kind is not Fault.NONE and record.kind not in result.settings.exclude:
+        # It is none of the failures that the other reports count.
+        reason = f"did not recur, is known, or was not analysed: {record.message}"
+        ET.SubElement(case, "skipped", message=one_line(reason))
     return case
 
 
@@ -99,8 +116,16 @@ def _fuzz_case(failure: Failure) -> ET.Element:
     case = ET.Element(
         "testcase", classname=_class(Phase.FUZZ), name=one_line(shorten(str(failure.session)))
     )
-    _add_failure(case, failure.kind, failure.outcome.verdict.message, _block(failure))
+    message = _message(failure.outcome.verdict.message, failure)
+    _add_failure(case, failure.kind, message, _block(failure))
     return case
+
+
+def _message(message: str, failure: Failure) -> str:
+    """Return the sentence of a verdict, with what the path does if that is known."""
+    if failure.explanation is None:
+        return message
+    return f"{message}; the path {failure.explanation.text}"
 
 
 def _add_failure(case: ET.Element, kind: Fault, message: str, lines: list[str]) -> None:

@@ -6,13 +6,15 @@ A number never changes its meaning: new cases are added at the end.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
-from echoproto.probe.script.conversation import Await, Conversation, Send, Session, Step
+from echoproto.probe.script.conversation import Await, Conversation, Reset, Send, Session
+from echoproto.probe.script.timed_cases import CROWD, TIMED
 from echoproto.probe.script.vocabulary import BOUNDARIES, TOKENS, fill
 
-__all__ = ["Case", "catalogue"]
+__all__ = ["Case", "catalogue", "sized"]
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,42 @@ class Case:
         """How many connections it has open at the same time."""
         return 1 if self.session.sequential else len(self.session.conversations)
 
+    @property
+    def round_trips(self) -> int:
+        """How many round trips it takes at most, one after the other, on any path.
+
+        Each connection takes one to connect, also where several are open at the same time:
+        each connects once the one before it is connected. Each ``await`` takes one, and so does
+        the end, unless it is a reset.
+        """
+        awaits = [
+            sum(isinstance(step, Await) for step in c.steps) + (Reset() not in c.steps)
+            for c in self.session.conversations
+        ]
+        return len(awaits) + (sum(awaits) if self.session.sequential else max(awaits))
+
 
 @functools.cache
 def catalogue() -> tuple[Case, ...]:
     """Return all cases, by number."""
-    cases = []
-    for index, (name, script, why) in enumerate(_CASES, 1):
-        session = _COMPUTED[script]() if script in _COMPUTED else Session.parse(script)
-        cases.append(Case(f"E-{index:03}", name, why, session))
-    return tuple(cases)
+    return tuple(
+        Case(f"E-{index:03}", name, why, script() if callable(script) else Session.parse(script))
+        for index, (name, script, why) in enumerate((*_CASES, *_OTHER_PARTS), 1)
+    )
+
+
+def sized(case: Case, crowd: int | None, most: int) -> Case:
+    """Return a case as it is held; the crowd has another size.
+
+    Args:
+        case: of the catalogue.
+        crowd: how many connections were asked for; None for those of the catalogue.
+        most: how many there may be.
+    """
+    if case.name != CROWD:
+        return case
+    count = crowd or min(len(case.session.conversations), most)
+    return replace(case, session=Session(case.session.conversations[:1] * count))
 
 
 def _every_pair() -> Session:
@@ -72,41 +101,90 @@ def _every_byte_alone() -> Session:
     return Session((Conversation(tuple(Send(bytes((byte,))) for byte in range(256))),))
 
 
-def _every_token_first() -> Session:
-    """Return every token as the first bytes of a connection."""
-    return Session(tuple(Conversation((Send(token),)) for token in TOKENS), sequential=True)
+def _each_first(payloads: Iterable[bytes]) -> Session:
+    """Return a connection for each payload, one after the other."""
+    return Session(tuple(Conversation((Send(p),)) for p in payloads), sequential=True)
 
 
-def _every_size(filler: bytes) -> Session:
-    """Return a send of each size at which some buffer may be full, each awaited."""
-    steps: list[Step] = []
-    for size in BOUNDARIES:
-        steps += [Send(fill(size, filler)), Await()]
-    return Session((Conversation(tuple(steps)),))
+def _each_awaited(payloads: Iterable[bytes]) -> Session:
+    """Return one connection with each payload as a send of its own, awaited."""
+    return Session((Conversation(tuple(s for p in payloads for s in (Send(p), Await()))),))
 
 
-def _every_size_alone(filler: bytes) -> Session:
-    """Return a connection of each size at which some buffer may be full, in sequence."""
-    sends = (Send(fill(size, filler)) for size in BOUNDARIES)
-    return Session(tuple(Conversation((send,)) for send in sends), sequential=True)
+_T = TypeVar("_T")
+_Entry = tuple[str, str | Callable[[], Session], str]
+"""The name of a case, its session as text or the function that makes it, and why."""
 
 
-_COMPUTED: dict[str, Callable[[], Session]] = {
-    "every pair": _every_pair,
-    "every token": _every_token,
-    "every byte alone": _every_byte_alone,
-    "every token first": _every_token_first,
-    "every size of 00": lambda: _every_size(b"\0"),
-    "every size of 00 alone": lambda: _every_size_alone(b"\0"),
-    "every size of text alone": lambda: _every_size_alone(b"0123456789abcdef\n"),
-}
+@dataclass(frozen=True)
+class _Series(Generic[_T]):
+    """A list that would make one long session, cut into cases of a dozen round trips.
+
+    The first part has the number that the whole series once had. The others are at the end.
+
+    Attributes:
+        name: of each part, before its number.
+        why: of each part.
+        items: what the sessions are made of.
+        size: how many of them make a part.
+        session: makes the session of a part.
+    """
+
+    name: str
+    why: str
+    items: Sequence[_T]
+    size: int
+    session: Callable[[Sequence[_T]], Session]
+
+    def part(self, number: int) -> _Entry:
+        """Return one part, numbered from 1."""
+        items = self.items[(number - 1) * self.size : number * self.size]
+        return f"{self.name}, part {number}", lambda: self.session(items), self.why
+
+    def parts(self, first: int, last: int) -> list[_Entry]:
+        """Return the parts of these numbers, both included."""
+        return [self.part(number) for number in range(first, last + 1)]
+
+
+# A connection that is awaited by its end takes two round trips, a send that is awaited one.
+_CONNECTIONS = 6
+_AWAITS = 10
+
+_TOKENS_FIRST = _Series(
+    "tokens first",
+    "A device that guesses the protocol from the first bytes guesses wrong.",
+    TOKENS,
+    _CONNECTIONS,
+    _each_first,
+)
+_ZEROS = _Series(
+    "zeros of boundary sizes",
+    "A block device or a filter takes a buffer of zeros of its own size for padding.",
+    BOUNDARIES,
+    _AWAITS,
+    lambda sizes: _each_awaited(fill(size, b"\0") for size in sizes),
+)
+_ZEROS_ALONE = _Series(
+    "zeros of boundary sizes, alone",
+    "A relay that peeks at a full buffer loses the one connection that fills it.",
+    BOUNDARIES,
+    _CONNECTIONS,
+    lambda sizes: _each_first(fill(size, b"\0") for size in sizes),
+)
+_LINES_ALONE = _Series(
+    "lines of boundary sizes, alone",
+    "A relay takes a read that fills its buffer exactly for one with more to come.",
+    BOUNDARIES,
+    _CONNECTIONS,
+    lambda sizes: _each_first(fill(size, b"0123456789abcdef\n") for size in sizes),
+)
 
 
 def _hex(text: bytes) -> str:
     return text.hex(" ")
 
 
-_CASES: tuple[tuple[str, str, str], ...] = (
+_CASES: tuple[_Entry, ...] = (
     # The simplest things.
     ("nothing at all", "nothing",
      "A proxy that opens its own side only with the first byte never closes an empty connection."),
@@ -119,14 +197,13 @@ _CASES: tuple[tuple[str, str, str], ...] = (
      "A proxy that waits for a full line or buffer keeps a single byte until the end."),
     ("every byte value", "send 00..ff",
      "Anything that treats the stream as text changes some of the 256."),
-    ("every byte value alone", "every byte alone",
+    ("every byte value alone", _every_byte_alone,
      "A terminal, a modem or a console server acts on a control byte that comes alone."),
-    ("every pair of bytes", "every pair",
+    ("every pair of bytes", _every_pair,
      "A filter with a state machine takes two bytes in a row for a command."),
-    ("every token", "every token",
+    ("every token", _every_token,
      "A gateway that knows a protocol finds its words in the middle of a stream."),
-    ("every token first", "every token first",
-     "A device that guesses the protocol from the first bytes guesses wrong."),
+    _TOKENS_FIRST.part(1),
     # Telnet (RFC 854).
     ("IAC", "send ff", "A telnet server or terminal server eats FF, the IAC of RFC 854."),
     ("IAC doubled", "send ff ff", "A telnet layer sends FF FF on as one FF."),
@@ -233,6 +310,9 @@ _CASES: tuple[tuple[str, str, str], ...] = (
     ("a run of 00", "send 00*65536", "A compressing WAN accelerator fails on long runs."),
     ("a run of FF", "send ff*65536",
      "An escaping layer doubles every byte, and its buffer is too small for that."),
+    # A write is cut short where the kernel's buffer is full. On Ethernet, Linux begins with a send
+    # buffer of 85 KiB, and lets it grow to 4 MiB (tcp_wmem, tcp(7)), which it has on loopback from
+    # the start. A megabyte exceeds the first, four exceed the second.
     ("a megabyte", "send (00..fa)*4178",
      "A relay that ignores a short write loses what the kernel did not take."),
     ("four megabytes", "send (00..fa)*16711",
@@ -240,7 +320,7 @@ _CASES: tuple[tuple[str, str, str], ...] = (
     # Chunks.
     ("one byte at a time", "; ".join(["send 61"] * 100),
      "A relay that treats each read as a message adds, drops or joins some."),
-    ("ping-pong", "; ".join(["send 61; await"] * 130),
+    ("ping-pong", "; ".join(["send 61; await"] * 10),
      "A relay loses a wake-up between two small writes."),
     ("two quick small writes", "send 61; send 62",
      "A relay keeps only the second of two writes that arrive before it reads."),
@@ -253,6 +333,8 @@ _CASES: tuple[tuple[str, str, str], ...] = (
     # Time.
     ("a pause in the middle", "send 61; await; pause 250; send 62",
      "A NAT or a balancer with a short idle timeout forgets the connection."),
+    # A tenth of a second: 750 kB, of which a relay that sets its buffers itself (often 64 KiB)
+    # holds back most for as long as a short timeout takes.
     ("a slow reader", "slow 8000000; send (00..fa)*3000",
      "A relay drops what its client does not take at once."),
     ("a very slow start of reading", "slow 200000; send 61*20000; await",
@@ -260,7 +342,9 @@ _CASES: tuple[tuple[str, str, str], ...] = (
     # Closing.
     ("data right before FIN", "send (00..fa)*400; fin",
      "A relay that closes both sides at the first FIN cuts off what is on its way back."),
-    ("a lot right before FIN", "send (00..fa)*4178; fin",
+    # More than the two buffers of a new connection on Ethernet, 85 KiB and 128 KiB: a relay still
+    # holds some of it when the FIN comes.
+    ("a lot right before FIN", "send (00..fa)*1200; fin",
      "A relay waits at FIN for a buffer to drain, but not for the next one."),
     ("FIN after all is back", "send 61; await; fin",
      "A relay that has lost the other side's address by then never passes FIN on."),
@@ -278,24 +362,35 @@ _CASES: tuple[tuple[str, str, str], ...] = (
      "On a reset, a relay closes the wrong socket or exits."),
     ("a FIN beside another", "send 61; fin | pause 20; send 62; await",
      "A relay closes the wrong socket at the end of another connection."),
+    # More than a relay reads at once (64 KiB), and than it holds in buffers that it sets itself.
     ("a slow reader beside another", "slow 8000000; send 61*300000 | send 62; await",
      "A relay that blocks on one slow client blocks all."),
     ("a reset, then another", "send 61*1000; reset then send 62 then nothing",
      "A pool passes the buffer of a dead connection to the next one."),
     ("eight at once", " | ".join(["send 61; await"] * 8),
      "A server with a fixed number of workers makes the next one wait."),
+    # It takes more than a dozen round trips, because so many at once are the point.
     ("thirty-two at once", " | ".join(["send 61; await"] * 32),
      "A per-client connection limit resets or ignores the others."),
     # Sizes, each by itself.
-    ("zeros of every boundary size", "every size of 00",
-     "A block device or a filter takes a buffer of zeros of its own size for padding."),
-    ("zeros of every boundary size, alone", "every size of 00 alone",
-     "A relay that peeks at a full buffer loses the one connection that fills it."),
-    ("lines of every boundary size, alone", "every size of text alone",
-     "A relay takes a read that fills its buffer exactly for one with more to come."),
+    _ZEROS.part(1),
+    _ZEROS_ALONE.part(1),
+    _LINES_ALONE.part(1),
     # What takes longer, or more.
     ("silences of over half a second", "pause 650; send 61 | send 62; await; pause 650; send 63",
      "A device with a short idle timeout forgets, mutes or resets the connection."),
+    # The relay's send buffer takes 4 MiB, and 0.3 s of reading 20 MB/s is time enough to fill it:
+    # what is left, 1.8 MB less what is read meanwhile, the relay has to hold or to refuse.
     ("a slow reader of more than the kernels hold", "slow 20000000; send (00..fa)*24000",
      "A relay has no limit, or a wrong one, for what a slow reader has not taken yet."),
 )  # fmt: skip
+
+# Added as they are: a number never changes its meaning, so a longer series gets its new parts
+# after these.
+_OTHER_PARTS: tuple[_Entry, ...] = (
+    *_TOKENS_FIRST.parts(2, 22),
+    *_ZEROS.parts(2, 9),
+    *_ZEROS_ALONE.parts(2, 14),
+    *_LINES_ALONE.parts(2, 14),
+    *TIMED,
+)

@@ -9,50 +9,61 @@ The text form::
 
     send 0d ff; await; send 00*4097; fin
 
-``send`` takes bytes in hexadecimal: ``0d ff``, a run ``00*4097``, a range ``00..ff`` (both
-ends included), or a repeated group ``(0d 0a)*100``. ``await`` waits until everything
-sent so far is back, ``pause 20`` waits 20 milliseconds, ``slow 65536`` reads at most so many bytes
-per second from there on, ``fin`` closes the sending side, ``reset`` aborts with RST. ``nothing`` is
-the conversation without a step. ``|`` separates simultaneous conversations,
+``send`` takes bytes in hexadecimal: ``0d ff`` or ``0dff``, a run ``00*4097``, a range ``00..ff``
+(both ends included), a repeated group ``(0d 0a)*100``, or text: ``"abc\\r\\n"``. ``await`` waits
+until everything sent so far is back, ``pause 20`` waits 20 ms, ``hold 200`` reads nothing for
+200 ms while the steps go on, ``slow 65536`` reads at most so many bytes per second from there on,
+``fin`` closes the sending side, ``reset`` aborts with RST. ``nothing`` is the conversation without
+a step. ``urgent 61`` sends one byte as urgent data. ``|`` separates simultaneous conversations,
 ``then`` those in sequence.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
+
+from echoproto.probe.script.payload import (
+    MAX_PAYLOAD,
+    ConversationError,
+    format_payload,
+    parse_payload,
+    split_unquoted,
+)
+from echoproto.probe.script.words import shorten
 
 __all__ = [
     "Await",
     "Conversation",
     "ConversationError",
     "HalfClose",
+    "Hold",
     "Pause",
     "Reset",
     "Send",
     "Session",
     "SlowRead",
     "Step",
-    "format_payload",
-    "parse_payload",
+    "Urgent",
 ]
 
-MAX_PAYLOAD = 64 * 1024 * 1024
-MAX_PAUSE = 60_000
+MAX_PAUSE = 3_600_000
 MAX_CONVERSATIONS = 1024
-
-# A run or a range is written short from this many bytes on; below, plain hex reads better.
-_MIN_RUN = 4
 
 EMPTY = "nothing"
 
 
-class ConversationError(ValueError):
-    """The text or the steps are not a conversation; the message is one line."""
+class _Printer(Protocol):
+    """What prints for Hypothesis and IPython.
+
+    Both would print a dataclass by its fields, and bytes at full length.
+    """
+
+    def text(self, text: str) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Send:
     """Send ``payload`` in one write, as a segment of its own where it fits one."""
 
@@ -64,8 +75,39 @@ class Send:
                 f"send: {len(self.payload)} bytes; allowed are 1 to {MAX_PAYLOAD}"
             )
 
+    @classmethod
+    def parse(cls, text: str) -> Send:
+        """Read the text form of the payload: ``0d ff 00*4097``.
+
+        Raises:
+            ConversationError: as :func:`parse_payload` does, and if there are no bytes.
+        """
+        return cls(parse_payload(text))
+
     def __str__(self) -> str:
         return f"send {format_payload(self.payload)}"
+
+    def __repr__(self) -> str:
+        return f'Send.parse("{format_payload(self.payload)}")'
+
+    def _repr_pretty_(self, printer: _Printer, cycle: bool) -> None:
+        printer.text(repr(self))
+
+
+@dataclass(frozen=True)
+class Urgent(Send):
+    """Send one byte as urgent data (RFC 6093), in a write of its own.
+
+    Linux calls it out-of-band data, and takes it out of the stream of a receiver that has not
+    set SO_OOBINLINE (tcp(7), socket(7)). Few have, so that it comes back from few echoes.
+    """
+
+    def __post_init__(self) -> None:
+        if len(self.payload) != 1:
+            raise ConversationError(f"urgent: {len(self.payload)} bytes; it must be 1")
+
+    def __str__(self) -> str:
+        return f"urgent {format_payload(self.payload)}"
 
 
 @dataclass(frozen=True)
@@ -105,6 +147,20 @@ class SlowRead:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """From here on, do not read for ``ms`` milliseconds; the steps go on meanwhile."""
+
+    ms: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ms <= MAX_PAUSE:
+            raise ConversationError(f"hold: {self.ms}; allowed are 0 to {MAX_PAUSE} milliseconds")
+
+    def __str__(self) -> str:
+        return f"hold {self.ms}"
+
+
+@dataclass(frozen=True)
 class HalfClose:
     """Close the sending side (FIN) and continue reading (RFC 9293, section 3.6)."""
 
@@ -120,10 +176,10 @@ class Reset:
         return "reset"
 
 
-Step = Send | Await | Pause | SlowRead | HalfClose | Reset
+Step = Send | Await | Pause | SlowRead | Hold | HalfClose | Reset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conversation:
     """One connection: the steps that this side takes, in order.
 
@@ -152,7 +208,7 @@ class Conversation:
         """
         if text.strip() in ("", EMPTY):
             return cls()
-        return cls(tuple(_parse_step(part.strip()) for part in text.split(";")))
+        return cls(tuple(_parse_step(part.strip()) for part in split_unquoted(text, ";")))
 
     @property
     def payload(self) -> bytes:
@@ -160,20 +216,35 @@ class Conversation:
         return b"".join(step.payload for step in self.steps if isinstance(step, Send))
 
     @property
+    def urgent(self) -> frozenset[int]:
+        """The offsets in the payload of the bytes that are sent as urgent data."""
+        offset = 0
+        found = []
+        for step in self.steps:
+            if isinstance(step, Send):
+                if isinstance(step, Urgent):
+                    found.append(offset)
+                offset += len(step.payload)
+        return frozenset(found)
+
+    @property
     def own_seconds(self) -> float:
-        """The seconds that its pauses and its slow reading take on any path."""
-        pauses = sum(step.ms / 1000 for step in self.steps if isinstance(step, Pause))
-        size = len(self.payload)
-        return pauses + sum(size / s.rate for s in self.steps if isinstance(s, SlowRead))
+        """The seconds that its pauses, holds and slow reading take on any path."""
+        pauses = sum(step.ms / 1000 for step in self.steps if isinstance(step, Pause | Hold))
+        rates = [step.rate for step in self.steps if isinstance(step, SlowRead)]
+        return pauses + sum(len(self.payload) / rate for rate in rates)
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.steps)) or EMPTY
 
     def __repr__(self) -> str:
-        return f"Conversation.parse({str(self)!r})"
+        return f'Conversation.parse("{self}")'
+
+    def _repr_pretty_(self, printer: _Printer, cycle: bool) -> None:
+        printer.text(repr(self))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Session:
     """Several conversations with one target.
 
@@ -209,12 +280,12 @@ class Session:
         Raises:
             ConversationError: as :meth:`Conversation.parse` does, and if both are mixed.
         """
-        parts = re.split(r"\bthen\b", text)
+        parts, at_once = split_unquoted(text, r"\bthen\b"), split_unquoted(text, r"\|")
         sequential = len(parts) > 1
-        if "|" in text:
+        if len(at_once) > 1:
             if sequential:
                 raise ConversationError("'|' and 'then' cannot be mixed in one session")
-            parts = text.split("|")
+            parts = at_once
         return cls(tuple(map(Conversation.parse, parts)), sequential)
 
     @property
@@ -226,99 +297,28 @@ class Session:
         return self.joiner.join(map(str, self.conversations))
 
     def __repr__(self) -> str:
-        return f"Session.parse({str(self)!r})"
+        return f'Session.parse("{self}")'
+
+    def _repr_pretty_(self, printer: _Printer, cycle: bool) -> None:
+        printer.text(repr(self))
 
 
-_STEP_HELP = "allowed are send HEX, await, pause MS, slow BYTES_PER_S, fin, reset"
+_STEP_HELP = "allowed are send HEX, await, pause MS, hold MS, slow RATE, fin, reset, urgent HEX"
+_COUNTED: dict[str, type[Pause | Hold | SlowRead]] = {
+    "pause": Pause, "hold": Hold, "slow": SlowRead
+}  # fmt: skip
 
 
 def _parse_step(text: str) -> Step:
     word, _, rest = text.partition(" ")
     rest = rest.strip()
-    if word == "send":
-        return Send(parse_payload(rest))
-    if word in ("pause", "slow"):
+    if word in ("send", "urgent"):
+        return (Send if word == "send" else Urgent)(parse_payload(rest))
+    if word in _COUNTED:
         if not re.fullmatch(r"[0-9]{1,10}", rest):
-            raise ConversationError(f"{word}: {_shorten(rest)!r} is not a whole number")
-        return Pause(int(rest)) if word == "pause" else SlowRead(int(rest))
+            raise ConversationError(f"{word}: {shorten(rest, 40)!r} is not a whole number")
+        return _COUNTED[word](int(rest))
     plain: dict[str, Step] = {"await": Await(), "fin": HalfClose(), "reset": Reset()}
     if word not in plain or rest:
-        raise ConversationError(f"{_shorten(text)!r} is not a step; {_STEP_HELP}")
+        raise ConversationError(f"{shorten(text, 40)!r} is not a step; {_STEP_HELP}")
     return plain[word]
-
-
-_TOKEN = re.compile(
-    r"\s*(?:\((?P<group>[^()]*)\)\*(?P<times>[0-9]{1,9})"
-    r"|(?P<first>[0-9a-fA-F]{2})\.\.(?P<last>[0-9a-fA-F]{2})"
-    r"|(?P<byte>[0-9a-fA-F]{2})(?:\*(?P<run>[0-9]{1,9}))?)(?=\s|$)"
-)
-
-
-def parse_payload(text: str) -> bytes:
-    """Return bytes from their text form, e.g. ``0d ff 00*4097 00..ff (0d 0a)*3``.
-
-    Raises:
-        ConversationError: for any other word, or more than ``MAX_PAYLOAD`` bytes.
-    """
-    return b"".join(_payload_parts(text.strip()))
-
-
-def _payload_parts(text: str) -> Iterator[bytes]:
-    total = position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise ConversationError(
-                f"{_shorten(text[position:].strip())!r} is not a payload; "
-                "allowed are bytes in hexadecimal such as 0d ff, 00*4097, 00..ff, (0d 0a)*3"
-            )
-        position = match.end()
-        if match["first"]:
-            unit, times = bytes(range(int(match["first"], 16), int(match["last"], 16) + 1)), 1
-            if not unit:
-                raise ConversationError(f"the range {match[0].strip()} runs backwards")
-        elif match["byte"]:
-            unit, times = bytes.fromhex(match["byte"]), int(match["run"] or 1)
-        else:
-            unit, times = parse_payload(match["group"]), int(match["times"])
-        total += len(unit) * times
-        if total > MAX_PAYLOAD:
-            raise ConversationError(f"more than {MAX_PAYLOAD} bytes in one send")
-        yield unit * times
-
-
-def format_payload(payload: bytes) -> str:
-    """Return the short text form of ``payload``; :func:`parse_payload` reads it back."""
-    period = payload.find(payload[:16], 1) if len(payload) > 32 else -1
-    if 1 < period <= len(payload) // 2 and payload[period:] == payload[:-period]:
-        times, rest = divmod(len(payload), period)
-        tail = f" {_format_plain(payload[:rest])}" if rest else ""
-        return f"({_format_plain(payload[:period])})*{times}{tail}"
-    return _format_plain(payload)
-
-
-def _format_plain(payload: bytes) -> str:
-    words: list[str] = []
-    index, size = 0, len(payload)
-    while index < size:
-        first = payload[index]
-        run = bytes([first]) * _MIN_RUN
-        if payload.startswith(run, index):
-            end = size - len(payload[index:].lstrip(run[:1]))
-            words.append(f"{first:02x}*{end - index}")
-            index = end
-            continue
-        end = index + 1
-        while end < size and payload[end] == payload[end - 1] + 1:
-            end += 1
-        if end - index >= _MIN_RUN:
-            words.append(f"{first:02x}..{payload[end - 1]:02x}")
-            index = end
-            continue
-        words.append(f"{first:02x}")
-        index += 1
-    return " ".join(words)
-
-
-def _shorten(text: str, limit: int = 40) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -5,7 +5,7 @@ The catalogue and the strategies are built from them. Nothing here needs Hypothe
 
 from __future__ import annotations
 
-__all__ = ["BOUNDARIES", "TOKENS", "fill"]
+__all__ = ["BOUNDARIES", "COMMON_TOKENS", "COUNTING", "TOKENS", "fill"]
 
 TOKENS: tuple[bytes, ...] = (
     # Telnet: IAC alone, doubled, in front of a command, and in the middle of a line end.
@@ -45,6 +45,15 @@ TOKENS: tuple[bytes, ...] = (
     b"exit\n", b"quit\n", b"\x81\x80\0\0\0\0", b"\x88\0", b"\x1f\x8b\x08", b"0\r\n\r\n",
 )  # fmt: skip
 """Byte sequences that mean something to some device."""
+
+COMMON_TOKENS: tuple[bytes, ...] = (
+    b"\xff", b"\xff\xff", b"\r\0", b"\r", b"\n", b"\r\n", b"\0", b"\x03", b"\x04", b"\x11",
+    b"\x13", b"\x1a", b"\x7f", b"\t", b"\x80", b"\r\xff",
+)  # fmt: skip
+"""Those of :data:`TOKENS` that most often break a path."""
+
+COUNTING = bytes(range(256)) + b"\0"
+"""Every byte, in a period that is prime: no buffer size is a multiple of it."""
 
 BOUNDARIES: tuple[int, ...] = (
     1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 63, 64, 72, 80, 100, 127, 128, 132, 255, 256, 257, 500,

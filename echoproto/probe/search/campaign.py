@@ -6,65 +6,40 @@ prints nothing, and writes nothing but the saved failures.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
-import shlex
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from echoproto.probe.script.catalogue import Case, catalogue
-from echoproto.probe.script.conversation import Session
-from echoproto.probe.script.strategies import sessions
-from echoproto.probe.search.contains import contains
-from echoproto.probe.search.draw import draw
+from echoproto.probe.script.catalogue import Case, catalogue, sized
+from echoproto.probe.script.words import plural
+from echoproto.probe.search.background import idle_lengths, idle_sessions, not_held
+from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.failures import SavedFailure, SavedFailures, SavedFailuresError
+from echoproto.probe.search.findings import Findings
+from echoproto.probe.search.holding import IN_A_ROW, Holding
 from echoproto.probe.search.observer import Observer
+from echoproto.probe.search.pending import Pending
+from echoproto.probe.search.plan import Plan, Planned
 from echoproto.probe.search.preflight import Preflight, preflight
 from echoproto.probe.search.progress import Progress
-from echoproto.probe.search.reproduce import Reproduced, reproduce
-from echoproto.probe.search.result import CampaignResult, Failure, Phase
+from echoproto.probe.search.result import CampaignResult, Phase
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.search.settings import Settings
-from echoproto.probe.search.shrink import length
-from echoproto.probe.wire.channel import LocalError
+from echoproto.probe.wire.connector import LocalError
 from echoproto.probe.wire.target import Target, TargetError
-from echoproto.probe.wire.verdict import Outcome
 
 __all__ = ["Campaign"]
 
-# On a path that fails everything, each further conversation would take a timeout and show
-# nothing new.
-_IN_A_ROW = 25
-_KNOWN_AGAIN = 10
-_MAX_FAILURES = 10
-_SHRINK_SECONDS = 30.0
-
 _SAVED_TRIES = 20
 
+# What takes longer than this is announced.
+_LONG_SECONDS = 30.0
+_SAMPLE = 32
 
-@dataclass(frozen=True)
-class _Pending:
-    """A failing session that is not explained yet.
-
-    Attributes:
-        record: the index of its record in the result.
-        outcome: of its first run.
-        found_by: as in :class:`Failure`.
-        history: the sessions run just before it.
-        saved: whether it is a saved failure, which is not shrunk again.
-    """
-
-    record: int
-    outcome: Outcome
-    found_by: str
-    history: tuple[Session, ...] = ()
-    saved: bool = False
-
-    @property
-    def cost(self) -> tuple[int, ...]:
-        """The key by which shrinking begins where it is cheap: quick to run, then short."""
-        conversations = self.outcome.session.conversations
-        sent = sum(len(conversation.payload) for conversation in conversations)
-        return (sent // 10_000, *length(self.outcome.session))
+# With fewer connections allowed, what waits takes its place in the window.
+_SPARE = 32
 
 
 class Campaign:
@@ -74,7 +49,7 @@ class Campaign:
         target: where to connect.
         settings: what to do.
         observer: informed of what happens.
-        saved: the failures on disk.
+        saved: the failures on disk; those of this target by default.
         command: the command line that repeats the run, for the result.
     """
 
@@ -89,13 +64,17 @@ class Campaign:
         self.result = CampaignResult(target.words, settings, command)
         self._target = target
         self._settings = settings
-        self._saved = saved or SavedFailures()
+        self._saved = saved or SavedFailures(target=target)
         self._progress = Progress(self.result, observer or Observer())
         self._began = time.monotonic()
         self._deadline = self._began + (settings.max_time or math.inf)
-        self._pending: list[_Pending] = []
         self._known: Preflight
-        self._runner: Runner
+        self._runner: Runner | None = None
+        self._findings: Findings
+        self._holding: Holding
+        self._idle: list[Planned] = []
+        self._aside: list[Planned] = []  # to be held apart, and these
+        self._begun = False
 
     def run(self) -> CampaignResult:
         """Run all phases.
@@ -105,36 +84,74 @@ class Campaign:
         """
         try:
             self._run_phases()
-        except KeyboardInterrupt:
-            self.result.interrupt()
-            for pending in self._pending:
-                if not self._is_explained(pending):
-                    as_seen = Reproduced(pending.outcome.session, pending.outcome, 1, 1, 0)
-                    self._explain(pending, as_seen)
-        except (TargetError, LocalError) as error:
+        except KeyboardInterrupt as stop:
+            self.result.interrupt(getattr(stop, "exit_code", 130))
+            if self._runner is not None:
+                self._findings.tell_as_seen()
+        except (TargetError, LocalError, SavedFailuresError) as error:
             self.result.fail(str(error))
+        finally:
+            if self._runner is not None:
+                self._runner.pool.close()
         self._progress.end_phase()
         self.result.end(time.monotonic() - self._began)
         return self.result
 
     def _run_phases(self) -> None:
-        self._progress.enter(Phase.PREFLIGHT)
-        connector, self._known = preflight(self._target, self._settings.rate)
-        self._runner = Runner(connector, self._known, self._settings, self._progress)
+        settings, progress = self._settings, self._progress
+        progress.enter(Phase.PREFLIGHT)
+        connector, self._known = preflight(
+            self._target,
+            settings.rate,
+            timeout=settings.timeout,
+            connect_timeout=settings.connect_timeout,
+            patience=settings.patience,
+        )
+        self._runner = Runner(connector, self._known, settings, progress)
+        self._findings = Findings(
+            self._target,
+            settings,
+            progress,
+            self._saved,
+            self._deadline,
+            self._known,
+            self._runner,
+        )
+        self._holding = Holding(self._runner, self._findings, progress, self._deadline)
         self.result.reached(self._known)
-        self._progress.note(str(self._known))
-        if not self._settings.cases:
-            self._replay_saved()
-        self._run_catalogue()
-        self._shrink_pending()
-        if self._settings.examples and not self._settings.cases:
-            self._fuzz()
+        progress.note(str(self._known))
+        self._assume_known()
+        if not settings.cases:
+            self._replay_saved(self._runner)
             self._shrink_pending()
+        cases, draws = self._chosen_cases(), 0 if settings.cases else settings.examples
+        if not settings.cases:
+            self._idle = idle_sessions(self._known, settings.idle)
+        progress.ask(Phase.CATALOGUE, len(cases))
+        progress.ask(Phase.FUZZ, draws)
+        self._run_catalogue(cases)
+        if draws and self._holding.goes_on:
+            self._fuzz(draws)
+        elif self._holding.goes_on:
+            self._begin_background()
+        self._end_background()
+        self._holding.wait_for_late()
+        self._shrink_pending()
 
     # Phases.
 
-    def _replay_saved(self) -> None:
+    def _assume_known(self) -> None:
+        """Find out what the failures need that are not to be reported."""
+        for id_ in self._settings.known:
+            saved = self._saved.get(id_)
+            if not self._findings.assume(saved):
+                self._progress.note(
+                    f"known failure {id_} passes now, and is not avoided: {saved.session}"
+                )
+
+    def _replay_saved(self, runner: Runner) -> None:
         saved, unreadable = self._saved.load()
+        saved = [failure for failure in saved if failure.id not in self._settings.known]
         for line in unreadable:
             self._progress.note(f"skipped a saved failure: {line}")
         if not saved:
@@ -143,172 +160,162 @@ class Campaign:
         for failure in saved:
             if self._out_of_time():
                 return
-            self._replay(failure)
+            self._replay(failure, runner)
 
-    def _replay(self, failure: SavedFailure) -> None:
+    def _replay(self, failure: SavedFailure, runner: Runner) -> None:
         # Often enough to see one that fails in one run of ten: a flaky failure that passes
         # once is not fixed.
-        for _ in range(min(_SAVED_TRIES, self._settings.retries) + 1):
-            outcome = self._runner.run(failure.session)
-            if failed := self._runner.failed(outcome):
+        waits = Planned(Phase.SAVED, failure.id, "", failure.session).waits
+        for _ in range(1 if waits else min(_SAVED_TRIES, self._settings.retries) + 1):
+            outcome = runner.run_candidate(failure.session, False)
+            if not outcome.ok:
+                # The short timeout only saves time where the failure is fixed.
+                outcome = runner.run_candidate(failure.session, True)
+            if failed := runner.failed(outcome):
                 break
+        self._progress.count(outcome)
         index = self._progress.record(failure.id, failure.comment, outcome)
         try:
             self._saved.mark(failure, passed=not failed)
         except SavedFailuresError as error:
             self._progress.note(f"cannot mark a saved failure: {error}")
         if failed:
-            self._pending.append(_Pending(index, outcome, failure.id, saved=True))
+            fin = self._known.half_close
+            self._findings.add(Pending(index, outcome, failure.id, saved=True, fin=fin))
         else:
             self.result.passing.append(failure.id)
             self._progress.note(f"saved failure {failure.id} passes now: {failure.session}")
 
-    def _run_catalogue(self) -> None:
-        chosen = self._chosen_cases()
-        self._progress.enter(Phase.CATALOGUE, len(chosen))
-        in_a_row = 0
-        for number, case in enumerate(chosen, 1):
-            if self._out_of_time():
+    def _run_catalogue(self, cases: list[Case]) -> None:
+        most = Plan(self._known).most_bytes
+        fin = self._known.half_close
+        planned = [Planned(Phase.CATALOGUE, c.number, c.name, c.session, fin) for c in cases]
+        fitting = [one for one in planned if one.size <= most]
+        waiting = [one for one in fitting if one.waits]
+        self._progress.enter(Phase.CATALOGUE, len(fitting) - len(waiting))
+        self._announce(fitting, len(fitting))
+        if too_large := [one.name for one in planned if one.size > most]:
+            self._progress.note(
+                f"skipped {', '.join(too_large)}: more than {most:.0f} bytes each, which take "
+                "too long on this path"
+            )
+            self._progress.ask(Phase.CATALOGUE, len(fitting))
+        self._hold_catalogue([one for one in fitting if not one.waits])
+        if self._holding.bears_more and self._settings.parallel >= _SPARE:
+            self._shrink_pending()
+            self._aside = [*waiting, *self._idle]
+        else:
+            self._holding.hold_all(self._avoiding(iter(waiting)))
+            self._shrink_pending()
+
+    def _hold_catalogue(self, cases: list[Planned]) -> None:
+        """Hold the cases that do not wait by themselves."""
+        following = self._avoiding(iter(cases))
+        self._holding.hold_all(following)
+        while self._holding.in_a_row:
+            # Perhaps the others pass without what these have in common.
+            found = len(self.result.failures)
+            self._shrink_pending()
+            if len(self.result.failures) == found:
+                self._progress.note(f"{IN_A_ROW} cases in a row failed; skipped the others")
                 return
-            history = self._runner.history
-            outcome = self._runner.run(case.session)
-            index = self._progress.record(case.number, case.name, outcome)
-            in_a_row = in_a_row + 1 if (failed := self._runner.failed(outcome)) else 0
-            if failed:
-                self._pending.append(_Pending(index, outcome, case.number, history))
-            if in_a_row == _IN_A_ROW and number < len(chosen):
-                self._progress.note(f"{in_a_row} cases in a row failed; skipped the others")
-                return
+            left = len(cases) - self.result.counts[Phase.CATALOGUE]
+            self._progress.enter(Phase.CATALOGUE, left)
+            self._holding.hold_all(following)
+
+    def _avoiding(self, planned: Iterator[Planned]) -> Iterator[Planned]:
+        """Yield what is planned, without what the failures need that are known by then."""
+        for one in planned:
+            if not self._findings.known:
+                yield one
+                continue
+            avoided = self._findings.avoided(Candidate(one.session, one.fin))
+            yield dataclasses.replace(one, session=avoided.session, fin=avoided.fin)
+
+    def _begin_background(self) -> None:
+        """Begin what waits by itself; nothing that takes this process long may come next."""
+        if self._aside:
+            self._holding.begin_apart(self._aside)
+            self._begun = True
 
     def _chosen_cases(self) -> list[Case]:
         """Return the cases to run: those asked for that need no more than ``parallel``."""
         wanted, parallel = self._settings.cases, self._settings.parallel
         cases = [case for case in catalogue() if not wanted or case.number in wanted]
+        cases = [sized(case, self._settings.crowd, parallel) for case in cases]
         skipped = ", ".join(case.number for case in cases if case.parallel > parallel)
         if skipped:
             self._progress.note(f"skipped {skipped}: more connections than --parallel allows")
         return [case for case in cases if case.parallel <= parallel]
 
-    def _fuzz(self) -> None:
-        settings = self._settings
-        self._progress.enter(Phase.FUZZ, settings.examples)
+    def _fuzz(self, count: int) -> None:
+        self._progress.enter(Phase.FUZZ, count)
+        drawn = itertools.islice(self._drawn(), count)
+        sample = list(itertools.islice(drawn, _SAMPLE))
+        self._announce(sample, count)
+        self._begin_background()
+        planned = self._avoiding(itertools.chain(sample, drawn))
+        while self._holding.hold_all(planned):
+            # Something new failed. Drawing goes on without what it needs.
+            self._shrink_pending()
+            if self._out_of_time() or self.result.left_out:
+                return
+            self._progress.enter(Phase.FUZZ, count - self.result.counts[Phase.FUZZ])
+
+    def _drawn(self) -> Iterator[Planned]:
+        """Yield sessions to hold, without end; none that the path cannot carry in time."""
+        # They import Hypothesis, which a campaign of single cases does not need.
+        from echoproto.probe.script.strategies import sessions
+        from echoproto.probe.search.draw import drawn
+
+        settings, most = self._settings, Plan(self._known).most_bytes
         strategy = sessions(
             settings.tokens,
             settings.sizes,
             half_close=self._known.half_close,
             parallel=settings.parallel,
         )
-        draw(strategy, settings.examples, settings.seed, self._fuzz_one)
+        count = itertools.count(1)
+        for session in drawn(strategy, settings.seed):
+            planned = Planned(Phase.FUZZ, "", "", session)
+            if planned.size <= most:
+                yield Planned(Phase.FUZZ, str(next(count)), "", session, self._known.half_close)
 
-    def _fuzz_one(self, session: Session) -> bool:
-        """Run a session that was drawn; return whether to continue."""
-        if self._out_of_time():
-            return False
-        history = self._runner.history
-        outcome = self._runner.run(session)
-        index = self._progress.record(str(self.result.counts[Phase.FUZZ]), "", outcome)
-        if not self._runner.failed(outcome):
-            return True
-        pending = _Pending(index, outcome, "fuzz", history)
-        if not self._is_explained(pending):
-            self._pending.append(pending)
-            return False
-        self.result.count_known()
-        if self.result.known >= _KNOWN_AGAIN:
-            self._progress.note(
-                f"{self.result.known} conversations contained a failure already found; "
-                "fix it, or --exclude its kind, to search further"
-            )
-            return False
-        return True
+    def _end_background(self) -> None:
+        """Wait for what is apart: the catalogue, and silences that were asked for."""
+        holding, idle, asked = self._holding, self._idle, self._settings.idle is not None
+        holding.wait_apart(Phase.CATALOGUE)
+        if not idle:
+            return
+        if asked and holding.goes_on:
+            self._progress.enter(Phase.IDLE)
+            if not self._begun:
+                holding.hold_all(iter(idle))
+            left, why = holding.wait_apart(Phase.IDLE, self._deadline), "the time is up"
+        else:
+            left = holding.drop_apart(Phase.IDLE) if self._begun else idle
+            why = f"--idle {idle_lengths(None)[-1]:g} waits for them"
+        if left:
+            self._progress.note(not_held(left, why))
 
     def _shrink_pending(self) -> None:
-        if not self._pending:
-            return
-        self._progress.enter(Phase.SHRINK)
-        self._pending.sort(key=lambda pending: pending.cost)
-        until = time.monotonic() + _SHRINK_SECONDS
-        while self._pending:
-            # It stays in the list until it is explained, in case the user interrupts.
-            pending = self._pending[0]
-            if not self._is_explained(pending):
-                if len(self.result.failures) >= _MAX_FAILURES or time.monotonic() > until:
-                    count = len(self._pending)
-                    self._progress.note(
-                        f"{count} more failure{'s' if count > 1 else ''} not analysed"
-                    )
-                    self._pending.clear()
-                    return
-                self._reproduce(pending)
-            del self._pending[0]
+        if self._findings.pending:
+            # A crowd is counted without those that are apart.
+            sessions = [pending.outcome.session for pending in self._findings.pending]
+            crowded = any(len(s.conversations) > 1 and not s.sequential for s in sessions)
+            again = self._holding.drop_apart() if crowded else []
+            self._progress.enter(Phase.SHRINK)
+            self._findings.shrink()
+            self._holding.begin_apart(again)
+
+    def _announce(self, sample: list[Planned], count: int) -> None:
+        """Say how long a phase takes, if that is long."""
+        seconds = Plan(self._known).seconds(sample, count)
+        if seconds > _LONG_SECONDS:
+            minutes = math.ceil(seconds / 60)
+            self._progress.note(
+                f"{self._progress.phase}: about {plural(minutes, 'minute')} on this path"
+            )
 
     def _out_of_time(self) -> bool:
         return time.monotonic() >= self._deadline
-
-    # Explanations.
-
-    def _reproduce(self, pending: _Pending) -> None:
-        began = time.monotonic()
-        found = reproduce(
-            pending.outcome,
-            self._runner.run_candidate,
-            history=pending.history,
-            shrinking=self._settings.shrink and not pending.saved,
-            retries=self._settings.retries,
-            half_close=self._known.half_close,
-            deadline=self._deadline,
-        )
-        if found is None:
-            self._progress.ignore_transient(pending.outcome)
-        elif (same := self._index(found.session)) is not None:
-            self.result.explain(pending.record, same)
-        else:
-            self._explain(pending, found, time.monotonic() - began)
-
-    def _explain(self, pending: _Pending, found: Reproduced, seconds: float = 0.0) -> None:
-        """Add a failure, and save it."""
-        index = self._progress.failure(
-            Failure(
-                kind=found.outcome.kind,
-                session=found.session,
-                outcome=found.outcome,
-                found=pending.outcome.session,
-                found_by=pending.found_by,
-                reproduced=found.reproduced,
-                runs=found.runs,
-                shrink_runs=found.shrink_runs,
-                seconds=seconds,
-                id=self._save(pending, found),
-                target=self._target.words,
-            )
-        )
-        self.result.explain(pending.record, index)
-
-    def _save(self, pending: _Pending, found: Reproduced) -> str | None:
-        verdict = found.outcome.verdict
-        comments = [
-            f"{verdict.kind}: {verdict.message}",
-            f"found by {pending.found_by}, reproduced in {found.reproduced} of {found.runs} runs",
-        ]
-        try:
-            return self._saved.save(found.session, comments, shlex.join(self._target.words))
-        except SavedFailuresError as error:
-            self._progress.note(f"not saved: {error}")
-            return None
-
-    def _is_explained(self, pending: _Pending) -> bool:
-        """Return whether the session contains a failure already found; note it in its record.
-
-        A failure that never recurred explains nothing: something else may have caused it.
-        """
-        session, half_close = pending.outcome.session, self._known.half_close
-        for index, failure in enumerate(self.result.failures):
-            if failure.reproduced and contains(session, failure.session, half_close):
-                self.result.explain(pending.record, index)
-                return True
-        return False
-
-    def _index(self, session: Session) -> int | None:
-        """Return the index of the failure with exactly this session, if any."""
-        sessions = [failure.session for failure in self.result.failures]
-        return sessions.index(session) if session in sessions else None

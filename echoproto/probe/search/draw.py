@@ -1,4 +1,4 @@
-"""Draws sessions with Hypothesis.
+"""Draws sessions with Hypothesis, in blocks.
 
 Only the drawing is Hypothesis's. What is run again and what is shorter is decided in
 ``reproduce.py`` and ``shrink.py``, in the same way for every failure, drawn or not.
@@ -6,39 +6,43 @@ Only the drawing is Hypothesis's. What is run again and what is shorter is decid
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Callable
-
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-from hypothesis.errors import HypothesisWarning
-from hypothesis.strategies import SearchStrategy
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from echoproto.probe.script.conversation import Session
 
-__all__ = ["draw"]
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["drawn"]
+
+_BLOCK = 32
+"""How many are drawn at a time: meanwhile, for some 40 ms, those under way are not served."""
 
 
-class _EnoughError(Exception):
-    """Ends the drawing; Hypothesis offers no other way."""
-
-
-def draw(
-    strategy: SearchStrategy[Session], count: int, seed_: int, use: Callable[[Session], bool]
-) -> None:
-    """Draw sessions until there are ``count``, or one is the last.
+def drawn(strategy: SearchStrategy[Session], seed: int) -> Iterator[Session]:
+    """Yield sessions without end.
 
     Args:
         strategy: to draw from.
-        count: how many to draw at most.
-        seed_: the same seed and version of Hypothesis draw the same sessions.
-        use: gets each session; returns whether to continue.
+        seed: the same seed and version of Hypothesis draw the same sessions.
     """
-    enough = False
+    block = 0
+    while True:
+        yield from _block(strategy, seed + (block << 64))
+        block += 1
+
+
+def _block(strategy: SearchStrategy[Session], seed_: int) -> list[Session]:
+    from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+    from hypothesis.errors import HypothesisWarning
+
+    found: list[Session] = []
 
     @seed(seed_)
     @settings(
-        max_examples=count,
+        max_examples=_BLOCK,
         phases=(Phase.generate,),
         database=None,
         deadline=None,
@@ -48,13 +52,10 @@ def draw(
     )
     @given(strategy)
     def one(session: Session) -> None:
-        nonlocal enough
-        # Hypothesis runs a failing example once more: the answer must be the same.
-        enough = enough or not use(session)
-        if enough:
-            raise _EnoughError
+        found.append(session)
 
-    with warnings.catch_warnings(), contextlib.suppress(_EnoughError):
-        # Hypothesis warns about the size of the session that ends the drawing.
+    with warnings.catch_warnings():
+        # Hypothesis warns about the size of a session.
         warnings.simplefilter("ignore", HypothesisWarning)
         one()
+    return found

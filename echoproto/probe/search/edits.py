@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from echoproto.probe.script.conversation import Conversation, Send, Session, Step
 
-__all__ = ["map_sends", "merged", "payloads"]
+__all__ = ["joined", "map_sends", "merged", "payloads"]
+
+
+def joined(sessions: Sequence[Session], sequential: bool = False) -> Session:
+    """Return the conversations of all as one session: at once, or one after the other."""
+    return Session(tuple(c for session in sessions for c in session.conversations), sequential)
 
 
 def payloads(session: Session) -> list[bytes]:
@@ -29,7 +35,7 @@ def map_sends(session: Session, change: Callable[[int, bytes], bytes]) -> Sessio
             return step
         place += 1
         payload = change(place, step.payload)
-        return step if payload is step.payload else Send(payload)
+        return step if payload is step.payload else replace(step, payload=payload)
 
     return Session(
         tuple(Conversation(tuple(map(mapped, c.steps))) for c in session.conversations),

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field
 
-from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Pause, Send
-from echoproto.probe.wire.channel import Connector, connect, place
-from echoproto.probe.wire.limits import Limits
-from echoproto.probe.wire.run import run
-from echoproto.probe.wire.statistics import percentile
+from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Send
+from echoproto.probe.search.first_contact import BULK, Contact, NotAnEchoError, first_contact
+from echoproto.probe.wire.clock import Clock
+from echoproto.probe.wire.connector import Connector
+from echoproto.probe.wire.first_connection import connect, place
+from echoproto.probe.wire.limits import CONNECT_TIMEOUT, PATIENCE, Limits
+from echoproto.probe.wire.run import run, run_all
 from echoproto.probe.wire.target import Target, TargetError
 from echoproto.probe.wire.verdict import Action, Fault, Outcome
 
-__all__ = ["FIRST_STALLS", "NotAnEchoError", "Preflight", "check_echo", "preflight"]
+__all__ = ["NotAnEchoError", "Preflight", "assumed", "preflight"]
 
-# The shortest time after which silence counts as a stall, whatever the round trip: on a busy
-# machine, a process sometimes waits for tens of milliseconds.
-MIN_TIMEOUT = 0.05
-MIN_PATIENCE = 1.0
-ROUND_TRIPS_A_TIMEOUT = 20
-# A first stall counts after this many timeouts, and only if it recurs.
-FIRST_STALLS = 6
+# How long the first right answer may take, in seconds: balancers that look at the first bytes
+# wait for 5 s.
+_FIRST_WAIT = 10.0
 
-# How long the first answer may take in addition to its round trips, in seconds.
-_FIRST_WAIT = 1.0
-_BANNER_WAIT = 20  # milliseconds
-_FLOOD = 8192
-_TLS_ALERT = b"\x15\x03"
-_ATTEMPTS = (b"echo", b"\0", b"0123456789abcdef", b"e", b"\r\n", b"echo\n", b"a" * 100, b"\x55")
+_SAMPLES = 4  # connections to measure round trips on
+_ECHOES = 4  # on each; the first waits for what is set up behind a proxy, and does not count
 
+# An EOF that comes 2 s after FIN is late, but half-close survives.
+_HALF_CLOSE_SECONDS = 4.0
+_HALF_CLOSE_SIZES = (1, 100, 5000, 1, 50_000, 1)
 
-class NotAnEchoError(TargetError):
-    """The target answers, but is not an echo; the message says what it is."""
+_SEGMENTS = 14_480
+"""Bytes of the first congestion window (RFC 6928), doubled with each round trip."""
+
+_RATE_SIZE = 65_536
+_ASSUMED_ROUND_TRIP = 0.1  # seconds
+_SUSPECT_SECONDS = 0.04
+_VERY_SLOW_SECONDS = 0.3  # for 8 KiB: 27 kB/s and less
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,19 @@ class Preflight:
 
     Attributes:
         address: the address connected to, for people.
-        round_trips: seconds, one for each small echo.
-        timeout: seconds without progress after which a conversation counts as stalled while
-            shrinking: 20 times the 99th percentile of the round trips, at least 50 ms.
-        patience: the same where a busy machine at either end must not pass for a fault: six
-            times as long, at least 1 s.
+        round_trips: seconds, one for each small echo on an established connection.
+        timeout: seconds without progress after which a trial counts as stalled while a failure
+            is reproduced and shrunk.
+        patience: the same for a verdict: what comes before is late, not lost.
         half_close: whether everything sent before a FIN comes back after it, then EOF. Over
             TLS, the same of close_notify, which has the meaning of a FIN there.
         tls_version: that the handshakes agreed on, as ``TLSv1.3``; empty without TLS.
+        samples: in how many of how many attempts half-close survived.
+        buffering: what the path keeps back, in words; empty if it passes everything at once.
+        rate: bytes per second that the path carries; infinite if it showed no limit.
+        check: a conversation that worked.
+        connect_timeout: seconds that connecting may take.
+        half_closes: whether this side can half-close at all.
     """
 
     address: str
@@ -58,11 +64,19 @@ class Preflight:
     patience: float
     half_close: bool
     tls_version: str = ""
+    samples: tuple[int, int] = (0, 0)
+    buffering: str = ""
+    rate: float = math.inf
+    check: Conversation = field(default_factory=lambda: Conversation((Send(b"e"), Await())))
+    connect_timeout: float = CONNECT_TIMEOUT
+    half_closes: bool = True
 
     def __str__(self) -> str:
+        slow = f"{self.rate / 1000:.3g} kB/s, " if self.rate < math.inf else ""
+        held = f", {self.buffering}" if self.buffering else ""
         return (
-            f"{self.address}: round trip {1000 * self.round_trip:.3g} ms, "
-            f"{self.half_close_in_words}"
+            f"{self.address}: round trip {1000 * self.round_trip:.3g} ms, {slow}"
+            f"{self.half_close_in_words}{held}"
         )
 
     @property
@@ -77,166 +91,169 @@ class Preflight:
         Args:
             stall: seconds without progress after which a wait fails.
         """
-        grace = max(3 * self.round_trip, 0.002)
-        return Limits(stall=stall, half_close=self.half_close, grace=grace)
+        return Limits(
+            stall=stall,
+            half_close=self.half_close,
+            connect=self.connect_timeout,
+            grace=Clock(self.round_trips).grace,
+        )
 
     @property
     def half_close_in_words(self) -> str:
         """What was tried, and whether it worked."""
+        if not self.half_closes:
+            return "half-close is not possible"
         tried = f" ({self.tls_version} close_notify)" if self.tls_version else ""
+        survived, samples = self.samples
+        some = f" in {survived} of {samples} attempts" if 0 < survived < samples else ""
         if self.half_close:
-            return f"half-close{tried} survives"
+            return f"half-close{tried} survives{some}"
         if self.tls_version and self.tls_version < "TLSv1.3":
             # RFC 5246, 7.2.1: on close_notify the other side discards pending data.
             return f"half-close{tried} does not survive, as it need not before TLSv1.3"
-        return f"half-close{tried} does not survive"
+        return f"half-close{tried} does not survive" + (f": only{some}" if some else "")
 
 
-def preflight(target: Target, rate: float | None = None) -> tuple[Connector, Preflight]:
+def preflight(
+    target: Target,
+    rate: float | None = None,
+    *,
+    timeout: float = 0.0,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    patience: float = PATIENCE,
+) -> tuple[Connector, Preflight]:
     """Connect, and find out what all later verdicts depend on.
 
-    A path may break these exchanges too, so each question is asked in several ways. One right
-    answer is enough for an echo; one wrong answer is not enough to rule it out.
+    A path may break these exchanges too, so each question is asked in several ways, all at the
+    same time. One right answer is enough for an echo.
 
     Args:
         target: where to connect.
         rate: as for :class:`Connector`.
+        timeout: seconds that every wait for an answer takes at least.
+        connect_timeout: seconds that connecting may take.
+        patience: seconds after which silence is a fault.
 
     Raises:
         TargetError: if there is no connection; the message says why.
         NotAnEchoError: if there is one, but not to an echo.
         LocalError: if this machine runs out of ports or descriptors.
     """
-    connector = connect(target, rate)
-    check_echo(connector)
-    round_trips = _round_trips(connector)
-    p99 = percentile(sorted(round_trips), 99)
-    timeout = max(ROUND_TRIPS_A_TIMEOUT * p99, MIN_TIMEOUT)
-    patience = max(FIRST_STALLS * timeout, MIN_PATIENCE)
-    half_close = _half_close(connector, FIRST_STALLS * timeout)
+    if target.is_single:
+        raise TargetError(f"{target} is one connection, and this needs many; use ping or replay")
+    connector = connect(target, rate, connect_timeout)
+    wait = max(timeout, min(_FIRST_WAIT, patience))
+    contact = first_contact(connector, wait)
+    round_trips = _round_trips(connector, contact, wait)
+    clock = Clock(round_trips, timeout)
+    stall = max(clock.late, min(_HALF_CLOSE_SECONDS, patience))
+    survived, samples = _half_close(connector, stall, contact.together)
     return connector, Preflight(
         address=place(connector),
         round_trips=tuple(round_trips),
-        timeout=timeout,
-        patience=patience,
-        half_close=half_close,
+        timeout=clock.timeout,
+        patience=max(patience, clock.timeout),
+        half_close=target.half_closes and 2 * survived >= samples,
         tls_version=connector.tls_version,
+        samples=(survived, samples),
+        buffering=contact.buffering,
+        rate=_rate(connector, contact, clock.round_trip, wait),
+        check=contact.conversation,
+        connect_timeout=connect_timeout,
+        half_closes=target.half_closes,
     )
 
 
-def check_echo(connector: Connector) -> None:
-    """Return if anything comes back as from an echo.
+def assumed(
+    connector: Connector,
+    *,
+    timeout: float = 0.0,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    patience: float = PATIENCE,
+) -> Preflight:
+    """Return what is assumed of a path that nothing can be tried on: one of a single connection.
 
-    Raises:
-        NotAnEchoError: if nothing does.
+    Args:
+        connector: where to connect.
+        timeout: as for :func:`preflight`, like the others.
+        connect_timeout: seconds.
+        patience: seconds.
     """
-    wait = _FIRST_WAIT + ROUND_TRIPS_A_TIMEOUT * connector.round_trip
-    limits = Limits(stall=wait, half_close=False)
-    outcomes: list[Outcome] = []
-    began = time.monotonic()
-    for number, payload in enumerate(_ATTEMPTS):
-        # Half of them with FIN: some paths forward nothing before the end.
-        end = (HalfClose(),) if number % 2 else ()
-        # First a silence, for servers that speak first.
-        silence = Pause(_BANNER_WAIT)
-        conversation = Conversation((silence, Send(payload), *(end or (Await(),))))
-        outcome = run(conversation, connector, limits)
-        if outcome.ok or outcome.kind is Fault.NEVER_CLOSED:
-            return
-        outcomes.append(outcome)
-        if outcome.kind is Fault.REFUSED and "TLS" in outcome.verdict.message:
-            raise NotAnEchoError(outcome.verdict.message)
-        if outcome.verdict.received > 0 and outcome.kind in (Fault.TRUNCATED, Fault.STALLED):
-            return  # a part of it came back
-        if outcome.kind is Fault.CORRUPT and _resembles(outcome, payload):
-            return
-        if time.monotonic() - began > 2 * wait:
-            break
-    raise NotAnEchoError(_why_not(connector, outcomes))
-
-
-def _resembles(outcome: Outcome, payload: bytes) -> bool:
-    """Return whether wrong bytes are those sent, with a fault, and not an answer to them."""
-    got = outcome.verdict.got
-    return any(payload[i : i + 2] in got for i in range(len(payload) - 1))
-
-
-def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
-    verdict = outcomes[0].verdict
-    unasked = [outcome for outcome in outcomes if outcome.ok is False and not outcome.verdict.sent]
-    if any(outcome.kind is Fault.EXTRA for outcome in unasked):
-        size, data = _answer(unasked[0])
-        if size >= _FLOOD:
-            return f"not an echo: it floods, {size} bytes arrived that were never sent (extra)"
-        return f"not an echo: it sent a banner, {_text(data)}"
-    match verdict.kind:
-        case Fault.REFUSED:
-            return verdict.message
-        case Fault.CORRUPT | Fault.EXTRA:
-            data = _answer(outcomes[0])[1]
-            if data.startswith(_TLS_ALERT):
-                return f"not an echo: it answered with a TLS alert{_tls_hint(connector)}"
-            return f"not an echo: it answered {_text(data)}"
-        case Fault.STALLED:
-            return (
-                f"not an echo: it took {verdict.sent} bytes and sent nothing back in "
-                f"{outcomes[0].seconds:.3g} s (stalled){_tls_hint(connector)}"
-            )
-        case Fault.RESET:
-            return f"not an echo: it reset the connection at the first bytes{_tls_hint(connector)}"
-    return f"not an echo: it closed the connection without an answer{_tls_hint(connector)}"
-
-
-def _answer(outcome: Outcome) -> tuple[int, bytes]:
-    """Return the size of the first read, and its first bytes."""
-    received = (e for e in outcome.timelines[0] if e.action is Action.RECEIVED)
-    return next(((event.size, event.data) for event in received), (0, b""))
-
-
-def _text(data: bytes) -> str:
-    """Return bytes as text if they are text, else in hexadecimal."""
-    line = data.splitlines()[0] if data.splitlines() else data
-    text = line.decode("ascii", "replace")
-    return repr(text) if line and text.isprintable() and text.isascii() else data[:16].hex(" ")
-
-
-def _tls_hint(connector: Connector) -> str:
-    """Return a hint if the other side expects TLS but the target was given without it."""
-    target = connector.target
-    if target.scheme != "tcp":
-        return ""
-    secure = Connector(
-        replace(target, scheme="tls", insecure=True), (connector.family, connector.where)
+    clock = Clock([_ASSUMED_ROUND_TRIP], timeout)
+    return Preflight(
+        address=place(connector),
+        round_trips=(_ASSUMED_ROUND_TRIP,),
+        timeout=clock.timeout,
+        patience=max(patience, clock.timeout),
+        half_close=False,
+        connect_timeout=connect_timeout,
     )
-    outcome = run(Conversation(), secure, Limits(stall=1.0, half_close=False, connect=1.0))
-    return "" if outcome.kind is Fault.REFUSED else f" (it expects TLS: try tls:{target})"
 
 
-def _round_trips(connector: Connector) -> list[float]:
-    """Return the seconds of some small echoes, over several connections."""
-    wait = FIRST_STALLS * max(MIN_TIMEOUT, ROUND_TRIPS_A_TIMEOUT * connector.round_trip)
-    limits = Limits(stall=wait, half_close=False)
+def _round_trips(connector: Connector, contact: Contact, wait: float) -> list[float]:
+    """Return the seconds of some small echoes, over several connections at once."""
+    limits = Limits(stall=wait, half_close=False, connect=wait)
+    if not contact.probe:
+        return [_answer_seconds(run(contact.conversation, connector, limits))]
+    conversation = Conversation((Send(contact.probe), Await()) * _ECHOES)
     samples: list[float] = []
-    for _ in range(4):
-        outcome = run(Conversation((Send(b"e"), Await()) * 6), connector, limits)
-        samples += [seconds for _, seconds in outcome.round_trips]
-        if not outcome.ok and not samples:
-            break
-    return samples or [connector.round_trip]
+    for outcome in run_all([conversation] * _SAMPLES, connector, limits, contact.together):
+        trips = [seconds for _, seconds in outcome.round_trips]
+        samples += trips[1:]
+    if samples:
+        return samples
+    # Nothing but the first echo of a connection comes back.
+    return [_answer_seconds(run(contact.conversation, connector, limits))]
 
 
-def _half_close(connector: Connector, stall: float) -> bool:
-    """Return whether all bytes come back after a FIN, then EOF.
+def _answer_seconds(outcome: Outcome) -> float:
+    """Return the seconds from the last byte sent to the first one received."""
+    sent = [event.at for event in outcome.timelines[0] if event.action is Action.SENT]
+    back = [event.at for event in outcome.timelines[0] if event.action is Action.RECEIVED]
+    return max(back[0] - sent[-1], 0.0) if sent and back else outcome.seconds
+
+
+def _half_close(connector: Connector, stall: float, together: bool) -> tuple[int, int]:
+    """Return in how many of how many attempts all bytes came back after a FIN, then EOF.
 
     Over TLS, close_notify is sent instead; the TCP connection stays open in both directions.
+    One of several servers behind a balancer may refuse it, so there are several attempts.
     """
-    limits = Limits(stall=stall, half_close=False)
-    for size in (1, 100, 5000, 1, 50_000, 1):
-        payload = Send(b"e" * size)
-        outcome = run(Conversation((payload, HalfClose())), connector, limits)
-        if outcome.kind in (Fault.STALLED, Fault.NEVER_CLOSED, Fault.REFUSED):
-            return False
-        # If the bytes are lost without a FIN too, closing is not the cause.
-        if outcome.kind in (Fault.TRUNCATED, Fault.RESET):
-            return not run(Conversation((payload, Await())), connector, limits).ok
-    return True
+    if not connector.target.half_closes:
+        return 0, 0
+    limits = Limits(stall=stall, half_close=False, connect=stall)
+    sends = [Send(b"e" * size) for size in _HALF_CLOSE_SIZES]
+    with_fin = [Conversation((send, HalfClose())) for send in sends]
+    outcomes = run_all(with_fin, connector, limits, together)
+    survived = sum(outcome.ok for outcome in outcomes)
+    broken = [
+        send
+        for send, outcome in zip(sends, outcomes, strict=True)
+        if outcome.kind not in (Fault.NONE, Fault.CORRUPT, Fault.EXTRA, Fault.CROSS_TALK)
+    ]
+    if not broken:
+        return survived, survived
+    # If the bytes are lost without a FIN too, closing is not the cause.
+    awaited = [Conversation((send, Await())) for send in broken]
+    without = run_all(awaited, connector, limits, together)
+    return survived, survived + sum(outcome.ok for outcome in without)
+
+
+def _rate(connector: Connector, contact: Contact, round_trip: float, wait: float) -> float:
+    """Return how many bytes per second the path carries; infinite if it shows no limit.
+
+    Only a path that took long for 8 KiB is measured, with more unless that took very long. What
+    the congestion window takes to open is not the path's rate.
+    """
+    if contact.bulk_seconds is None or contact.bulk_seconds - round_trip < _SUSPECT_SECONDS:
+        return math.inf
+    size = BULK if contact.bulk_seconds - round_trip > _VERY_SLOW_SECONDS else _RATE_SIZE
+    # After an echo: some balancers wait some seconds for the first bytes of a connection.
+    steps = (Send(contact.probe or b"e"), Await(), Send(bytes(size)), Await())
+    limits = Limits(stall=wait, half_close=False, connect=wait)
+    outcome = run(Conversation(steps), connector, limits)
+    if len(outcome.round_trips) < 2:
+        return math.inf
+    seconds = outcome.round_trips[1][1]
+    opening = round_trip * (1 + math.log2(1 + size / _SEGMENTS))
+    return size / (seconds - opening) if seconds - opening > _SUSPECT_SECONDS else math.inf

@@ -7,11 +7,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Reset, Session
+from echoproto.probe.script.conversation import (
+    Await,
+    Conversation,
+    HalfClose,
+    Hold,
+    Pause,
+    Reset,
+    Session,
+    SlowRead,
+)
+from echoproto.probe.search.edits import joined
 from echoproto.probe.search.shrink import shrink
 from echoproto.probe.wire.verdict import Fault, Outcome
 
-__all__ = ["TIMED", "Reproduced", "Run", "recurs", "reproduce"]
+__all__ = ["TIMED", "NotAgain", "Reproduced", "Run", "reproduce"]
 
 TIMED = frozenset({Fault.STALLED, Fault.NEVER_CLOSED})
 """Kinds judged by a timeout, which a busy machine can exceed too."""
@@ -25,10 +35,15 @@ _FINAL_RUNS = 10
 _MAX_FINAL_RUNS = 50
 _RATE_SECONDS = 5.0
 _SLOW_SECONDS = 0.5
-_RECUR_SECONDS = 2.0
 _SHRINK_SECONDS = 10.0
-# How often a candidate of a failure with a known rate passes by chance, at most.
-_MISS = 0.01
+_MOST_AT_ONCE = 64
+# A candidate of a flaky failure has to fail so often, in as many runs as would fail thrice as often
+# at the rate of the original: one with half of it is mostly kept, one with a tenth hardly ever.
+# One that waits less has to fail at half the rate, in twice as many runs.
+_NEEDED_TO_KEEP = 3
+_EXPECTED = 9
+# What passed in so many runs of the original's rate fails less often, or not at all.
+_HOPELESS = 5
 
 
 @dataclass(frozen=True)
@@ -50,55 +65,42 @@ class Reproduced:
     shrink_runs: int
 
 
+@dataclass(frozen=True)
+class NotAgain:
+    """A failure that never came again, in so many runs: not one of the path, as far as is known."""
+
+    runs: int
+
+
 def reproduce(
     outcome: Outcome,
     run: Run,
     *,
+    beside: Sequence[Session] = (),
     history: Sequence[Session] = (),
     shrinking: bool = True,
     retries: int = 100,
     half_close: bool = True,
     deadline: float = math.inf,
-) -> Reproduced | None:
+) -> Reproduced | NotAgain:
     """Run a failing session again, and ever shorter ones.
+
+    It is run alone first, then beside the sessions that were under way, then after those that
+    went before.
 
     Args:
         outcome: the failure, as it was first seen.
         run: runs a session.
+        beside: the sessions that were under way at the same time, latest last.
         history: the sessions run just before it, latest last: the path may remember something
             of them.
         shrinking: whether to look for a shorter one.
         retries: how often to try a flaky one, at most.
         half_close: whether the end of a conversation is a FIN.
         deadline: in ``time.monotonic`` seconds; then the shortest so far is taken.
-
-    Returns:
-        None for a stall that never recurred: a busy machine, not a fault.
     """
-    return _Reproduction(run, retries, deadline, half_close).reproduce(outcome, history, shrinking)
-
-
-def recurs(outcome: Outcome, run: Run, history: Sequence[Session], retries: int) -> bool:
-    """Return whether a failure is seen again with the long timeout.
-
-    Args:
-        outcome: the failure.
-        run: runs a session.
-        history: the sessions run before it: it is also tried after them.
-        retries: how often to try it alone, at most.
-    """
-    session = outcome.session
-    until = time.monotonic() + _RECUR_SECONDS
-    for tried in range(retries):
-        if not run(session, True).ok:
-            return True
-        if tried and time.monotonic() > until:
-            break
-    return any(
-        not run(_in_turn([*history[-before:], session]), True).ok
-        for before in (1, 3, len(history))
-        if history
-    )
+    others = [*_at_once(outcome.session, beside), *_after(outcome.session, history)]
+    return _Reproduction(run, retries, deadline, half_close).reproduce(outcome, others, shrinking)
 
 
 class _Reproduction:
@@ -109,46 +111,47 @@ class _Reproduction:
         self._half_close = half_close
         self._patient = False
         self._runs = 0
-        self._tries = 1
         # Twice in a row: the path may still be in the state that one run left it in.
         self._needed = 2
+        self._rate_of_one: float | None = None  # of one conversation, while a flaky one is shrunk
+        self._kept: Session | None = None  # the shortest one so far
         self._failed: dict[Session, Outcome] = {}
+        self._sure: dict[Session, Outcome] = {}  # those that failed with the whole patience
 
     def reproduce(
-        self, first: Outcome, history: Sequence[Session], shrinking: bool
-    ) -> Reproduced | None:
-        start, rate = self._seen_again(first.session, history)
+        self, first: Outcome, others: Sequence[Session], shrinking: bool
+    ) -> Reproduced | NotAgain:
+        start, rate = self._seen_again(first.session, others)
         if not rate:
-            return self._never_again(first)
+            return NotAgain(self._runs)
         session = start
         if shrinking:
             shrunk = self._shrink_and_check(start, rate)
             if shrunk is None:
-                return self._never_again(first)
+                return NotAgain(self._runs)
             session, rate = shrunk
+        elif self._failed[session].kind in TIMED and not self._fails_patiently(session):
+            return NotAgain(self._runs)
         failed, runs = self._count(session)
         if shrinking and rate == 1 and failed < runs and time.monotonic() < self._deadline:
             session, failed, runs = self._surer(start, session, failed, runs)
-        found = self._failed.get(session, first)
+        if not failed:
+            return NotAgain(self._runs)
+        # A wait of the whole patience says more than one of a trial.
+        found = self._sure.get(session) or self._failed.get(session, first)
         return Reproduced(session, found, failed, runs, self._runs)
 
-    def _seen_again(self, first: Session, history: Sequence[Session]) -> tuple[Session, float]:
-        """Return the session that fails again, with its rate: alone, or after others.
+    def _seen_again(self, first: Session, others: Sequence[Session]) -> tuple[Session, float]:
+        """Return the session that fails again, with its rate: alone, or with others.
 
         The rate is 0 if it never failed again.
         """
         if rate := self._rate(first):
             return first, rate
-        for before in (1, 3, len(history)):
-            session = _in_turn([*history[-before:], first])
-            if history and (rate := self._rate(session, at_most=3)):
+        for session in others:
+            if rate := self._rate(session, at_most=3):
                 return session, rate
         return first, 0
-
-    def _never_again(self, first: Outcome) -> Reproduced | None:
-        if first.kind in TIMED:
-            return None
-        return Reproduced(first.session, first, 0, self._runs, 0)
 
     def _shrink_and_check(self, start: Session, rate: float) -> tuple[Session, float] | None:
         """Return the shortest session with the rate of ``start``; None if it never recurs."""
@@ -207,6 +210,8 @@ class _Reproduction:
         outcome = self._run_once(session, self._patient)
         if not outcome.ok:
             self._failed[session] = outcome
+            if self._patient:
+                self._sure[session] = outcome
         return outcome
 
     def _rate(self, session: Session, at_most: int | None = None) -> float:
@@ -222,31 +227,49 @@ class _Reproduction:
         return failed / max(runs, 1)
 
     def _shrink(self, session: Session, rate: float) -> Session:
-        if rate < 1:
-            # Half the rate: so few runs may show twice the true one. And a part of it only: of
-            # several conversations, each may be the one that fails.
-            one = rate / 2 / len(session.conversations)
-            tries = math.ceil(math.log(_MISS) / math.log(1 - one))
-            self._tries, self._needed = max(1, min(self._retries, tries)), 1
-        else:
-            self._tries = self._needed
+        # Of several conversations, each may be the one that fails.
+        self._rate_of_one = 1 - (1 - rate) ** (1 / len(session.conversations)) if rate < 1 else None
+        self._kept = session
         until = min(self._deadline, time.monotonic() + _SHRINK_SECONDS)
         return shrink(session, self._fails, lambda: time.monotonic() < until)
 
     def _fails(self, session: Session) -> bool:
+        """Return whether a candidate fails, of a flaky failure at least half as often."""
+        needed, tries, hopeless = self._needed_of(session)
         failed = 0
-        for left in reversed(range(self._tries)):
+        for left in reversed(range(tries)):
             failed += not self._run(session).ok
-            if failed == self._needed:
+            if failed == needed:
+                self._kept = session
                 return True
-            if failed + left < self._needed:
+            if failed + left < needed or (not failed and tries - left >= hopeless):
                 break
         return False
+
+    def _needed_of(self, session: Session) -> tuple[int, int, int]:
+        """Return how often a candidate has to fail, in how many runs, and when to give up."""
+        if self._rate_of_one is None:
+            # What needs time fails by a race without it, too.
+            needed = self._needed
+            if self._kept is not None and _waits(session) < _waits(self._kept):
+                needed = _NEEDED_TO_BE_SURE
+            return needed, needed, needed
+        rate = 1 - (1 - self._rate_of_one) ** len(session.conversations)
+        needed, expected = _NEEDED_TO_KEEP, _EXPECTED
+        if self._kept is not None and _waits(session) < _waits(self._kept):
+            needed, expected = _EXPECTED, 2 * _EXPECTED
+        tries = max(needed, min(self._retries, math.ceil(expected / rate)))
+        return needed, tries, math.ceil(_HOPELESS / rate)
+
+    def _again(self, session: Session) -> bool:
+        """Return whether a session fails again, in as many runs as that may take."""
+        tries = 1 if self._rate_of_one is None else self._needed_of(session)[2]
+        return any(not self._run(session).ok for _ in range(min(tries, self._retries)))
 
     def _fails_patiently(self, session: Session) -> bool:
         self._patient = True
         try:
-            return any(not self._run(session).ok for _ in range(self._tries))
+            return self._again(session)
         finally:
             self._patient = False
 
@@ -263,10 +286,19 @@ class _Reproduction:
         def ending(step: Await | HalfClose) -> Session:
             return Session((*others, Conversation((*last.steps, step))), session.sequential)
 
-        if any(not self._run(ending(Await())).ok for _ in range(self._tries)):
+        if self._again(ending(Await())):
             return session
         with_fin = ending(HalfClose())
-        return with_fin if any(not self._run(with_fin).ok for _ in range(self._tries)) else session
+        return with_fin if self._again(with_fin) else session
+
+
+def _waits(session: Session) -> tuple[int, int, float]:
+    """Return how much a session waits: slow readers, pauses, and how long both take."""
+    steps = [step for conversation in session.conversations for step in conversation.steps]
+    slow = sum(isinstance(step, SlowRead | Hold) for step in steps)
+    pauses = sum(step.ms for step in steps if isinstance(step, Pause))
+    fastest = min((step.rate for step in steps if isinstance(step, SlowRead)), default=0)
+    return slow, pauses, -fastest
 
 
 def _is_slow_and_sure(failed: int, runs: int, began: float) -> bool:
@@ -274,5 +306,16 @@ def _is_slow_and_sure(failed: int, runs: int, began: float) -> bool:
     return failed == runs >= 3 and time.monotonic() - began > _SLOW_SECONDS
 
 
-def _in_turn(sessions: Sequence[Session]) -> Session:
-    return Session(tuple(c for session in sessions for c in session.conversations), True)
+def _at_once(first: Session, beside: Sequence[Session]) -> list[Session]:
+    """Return sessions of ``first`` and of what was under way with it, all at once."""
+    made = []
+    for count in sorted({1, 3, len(beside)}) if beside else ():
+        others = beside[-count:]
+        made += [joined([first, *others]), joined([*others, first])]
+    return [session for session in made if len(session.conversations) <= _MOST_AT_ONCE]
+
+
+def _after(first: Session, history: Sequence[Session]) -> list[Session]:
+    """Return sessions of what went before, and ``first``, in turn."""
+    counts = sorted({1, 3, len(history)}) if history else []
+    return [joined([*history[-count:], first], sequential=True) for count in counts]

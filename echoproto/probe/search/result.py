@@ -8,8 +8,10 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 from echoproto.probe.script.conversation import Session
+from echoproto.probe.search.explain.explanation import Explanation
 from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.verdict import Fault, Outcome
@@ -33,6 +35,7 @@ class Phase(str, enum.Enum):
     SAVED = "saved failures"
     CATALOGUE = "catalogue"
     FUZZ = "fuzz"
+    IDLE = "idle"
     SHRINK = "shrink"
 
     def __str__(self) -> str:
@@ -44,7 +47,7 @@ class CaseRecord:
     """One session that was run, as in the JSON lines and the matrix of the HTML report.
 
     Attributes:
-        phase: in which it was run: saved failures, catalogue, fuzz or shrink.
+        phase: in which it was run: saved failures, catalogue, fuzz, idle or shrink.
         name: the number of the catalogue (``E-017``), the id of the saved failure, or a count.
         title: its title in the catalogue; else empty.
         script: the session's text form.
@@ -54,7 +57,8 @@ class CaseRecord:
         sent: bytes sent, over all conversations of the session.
         received: bytes received.
         explained_by: the index in ``CampaignResult.failures`` of the shorter failure that this
-            one contains; None for a session that passed.
+            one contains. None for a session that passed, and for one that is not a failure or
+            was not analysed. It is found out after the session was run, so an observer sees None.
     """
 
     phase: Phase
@@ -96,6 +100,8 @@ class Failure:
         seconds: the time that took.
         id: under which it is saved, or None.
         target: the target as given, with its options, for the ``replay`` line.
+        explanation: what about ``session`` matters; None if that was not found out.
+        remark: what else is known of it, in a sentence; else empty.
     """
 
     kind: Fault
@@ -109,6 +115,8 @@ class Failure:
     seconds: float
     id: str | None
     target: tuple[str, ...]
+    explanation: Explanation | None = None
+    remark: str = ""
 
     @property
     def flaky(self) -> bool:
@@ -136,16 +144,24 @@ class CampaignResult:
         target: the target as given, with its options.
         settings: what was asked for.
         command: the command line that repeats the run.
+        started: when, in local time.
         preflight: None if the target could not be tested.
         error: why it could not be tested, in one line; else None.
         interrupted: whether the user stopped it.
+        interrupted_code: the exit code of that: 130 for SIGINT, 143 for SIGTERM.
         failures: in the order found.
         records: of the saved failures and the catalogue, and of every failing session. Those
             that passed in the fuzz phase are only counted (an observer sees them all).
         counts: sessions run, by phase.
         kinds: sessions run, by kind of verdict.
+        longest_silence: milliseconds that a connection was silent, and passed, at most.
         known: how many failing sessions of the fuzz phase contained a failure already found.
-        transients: stalls that did not recur: not failures.
+        left_out: the records, by index, of failing sessions that there was no time to shrink.
+        transients: failing sessions that never failed again: not failures of the path.
+        delayed: how many sessions waited longer than expected, and passed.
+        longest_delay: of these, in seconds.
+        asked: sessions to run, by phase.
+        window: how many sessions were under way at the same time, at most.
         passing: ids of saved failures that pass now.
         bytes_sent: over all sessions.
         round_trips: payload size and seconds of waits that were met.
@@ -156,15 +172,23 @@ class CampaignResult:
     target: tuple[str, ...]
     settings: Settings
     command: str = ""
+    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc).astimezone())
     preflight: Preflight | None = None
     error: str | None = None
     interrupted: bool = False
+    interrupted_code: int = 130
     failures: list[Failure] = field(default_factory=list)
     records: list[CaseRecord] = field(default_factory=list)
     counts: Counter[Phase] = field(default_factory=Counter)
     kinds: Counter[Fault] = field(default_factory=Counter)
+    longest_silence: int = 0
     known: int = 0
+    left_out: list[int] = field(default_factory=list)
     transients: int = 0
+    delayed: int = 0
+    longest_delay: float = 0.0
+    asked: Counter[Phase] = field(default_factory=Counter)
+    window: int = 0
     passing: list[str] = field(default_factory=list)
     bytes_sent: int = 0
     round_trips: list[tuple[int, float]] = field(default_factory=list)
@@ -178,13 +202,32 @@ class CampaignResult:
         return self.counts[Phase.FUZZ] / spent if spent > 0 else 0.0
 
     @property
+    def held(self) -> int:
+        """How many sessions of the catalogue and of the fuzz phase were run."""
+        return self.counts[Phase.CATALOGUE] + self.counts[Phase.FUZZ]
+
+    @property
+    def wanted(self) -> int:
+        """How many of them were asked for."""
+        return self.asked[Phase.CATALOGUE] + self.asked[Phase.FUZZ]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it ran what was asked for: all, or with ``--max-time`` the whole catalogue."""
+        if self.settings.max_time is not None:
+            return self.counts[Phase.CATALOGUE] >= self.asked[Phase.CATALOGUE]
+        return self.held >= self.wanted
+
+    @property
     def exit_code(self) -> int:
-        """0 clean, 1 failure found, 2 could not test, 130 interrupted."""
+        """0 clean, 1 failure found, 2 could not test (all), 130 or 143 interrupted."""
         if self.interrupted:
-            return 130
+            return self.interrupted_code
         if self.error is not None:
             return 2
-        return 1 if self.failures else 0
+        if self.failures:
+            return 1
+        return 0 if self.complete else 2
 
     # How a campaign fills it.
 
@@ -200,13 +243,34 @@ class CampaignResult:
         room = _MAX_ROUND_TRIPS - len(self.round_trips)
         self.round_trips += outcome.round_trips[:room]
 
+    def passed_silence(self, ms: int) -> None:
+        """Note that a connection passed that was silent for so long."""
+        self.longest_silence = max(self.longest_silence, ms)
+
     def count_known(self) -> None:
         """Count a failing session that contains a failure already found."""
         self.known += 1
 
+    def leave_out(self, record: int) -> None:
+        """Note that there was no time for a failing session, by the index of its record."""
+        self.left_out.append(record)
+
     def count_transient(self) -> None:
-        """Count a stall that did not recur."""
+        """Count a failing session that never failed again."""
         self.transients += 1
+
+    def count_delay(self, seconds: float) -> None:
+        """Count a session that passed, but waited so long."""
+        self.delayed += 1
+        self.longest_delay = max(self.longest_delay, seconds)
+
+    def ask(self, phase: Phase, count: int) -> None:
+        """Note how many sessions a phase is to run."""
+        self.asked[phase] = count
+
+    def saw_window(self, size: int) -> None:
+        """Note how many sessions were under way."""
+        self.window = max(self.window, size)
 
     def explain(self, record: int, failure: int) -> None:
         """Note which failure a record contains, both by index."""
@@ -220,9 +284,10 @@ class CampaignResult:
         """Note why the target cannot be tested."""
         self.error = error
 
-    def interrupt(self) -> None:
-        """Note that the user stopped the campaign."""
+    def interrupt(self, code: int = 130) -> None:
+        """Note that the user stopped the campaign, and the exit code of that."""
         self.interrupted = True
+        self.interrupted_code = code
 
     def end(self, seconds: float) -> None:
         """Note how long the campaign took."""

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+import math
+import resource
+from collections.abc import Sequence
 
 from echoproto.probe.script.conversation import Session
-from echoproto.probe.search.preflight import FIRST_STALLS, Preflight
+from echoproto.probe.search.plan import Plan, Planned
+from echoproto.probe.search.pool import Held, Pool, Room
+from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.progress import Progress
-from echoproto.probe.search.reproduce import TIMED, recurs
 from echoproto.probe.search.settings import Settings
-from echoproto.probe.wire.channel import Connector
-from echoproto.probe.wire.run import run
+from echoproto.probe.search.window import Window
+from echoproto.probe.wire.clock import Clock
+from echoproto.probe.wire.connector import Connector, LocalError
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.machine import Machine
 from echoproto.probe.wire.verdict import Fault, Outcome
 
 __all__ = ["Runner"]
 
-_HISTORY = 8
+# Descriptors that others need: the terminal, the reports, Python's own.
+_OTHER_DESCRIPTORS = 32
+
+# Round trips of more bytes than this are those of the link's rate, too.
+_SMALL = 1448
+
+_CHECKS = 3
+
+# A conversation that goes on for so many seconds after its patience has run out hangs, too.
+_TOTAL = 60.0
 
 
 class Runner:
-    """Runs sessions, and confirms the first stall before it counts.
+    """Holds sessions in a window, and runs others alone.
 
     Args:
         connector: where to connect.
@@ -32,53 +47,65 @@ class Runner:
     def __init__(
         self, connector: Connector, known: Preflight, settings: Settings, progress: Progress
     ) -> None:
-        self._connector = connector
         self._known = known
         self._settings = settings
         self._progress = progress
-        self._history: deque[Session] = deque(maxlen=_HISTORY)
-        self._stall_confirmed = False
-
-    @property
-    def history(self) -> tuple[Session, ...]:
-        """The last sessions run, latest last: the path may remember something of them."""
-        return tuple(self._history)
+        self._machine = Machine()
+        self.clock = Clock(known.round_trips, settings.timeout)
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
+        self.window = Window(settings.window, most=max(1, min(64, descriptors // 4)))
+        room = Room(settings.parallel, Plan(known).bytes_at_once)
+        self.pool = Pool(connector, self._patient, self.window, room)
 
     def failed(self, outcome: Outcome) -> bool:
         """Return whether any verdict of the session counts as a failure."""
         excluded = self._settings.exclude
         return any(not v.ok and v.kind not in excluded for v in outcome.verdicts)
 
-    def run(self, session: Session) -> Outcome:
-        """Run and count a session of a phase.
+    def hold(self, planned: Planned, first: Held | None = None, apart: bool = False) -> None:
+        """Begin a session of a phase.
 
-        A busy machine, at either end, looks like a stall. So the first stall must recur, with
-        a longer timeout.
+        Args:
+            planned: which.
+            first: as in :class:`Held`.
+            apart: the same.
+
+        Raises:
+            LocalError: if this machine is out of ports, descriptors or memory; so do the others.
         """
-        before = self.history
-        outcome = self._run_once(session)
-        if outcome.kind in TIMED and self.failed(outcome) and not self._stall_confirmed:
-            if recurs(outcome, self.run_candidate, before, self._settings.retries):
-                self._stall_confirmed = True
-            else:
-                self._progress.ignore_transient(outcome)
-                outcome = self._run_once(session)
-        self._history.append(session)
-        self._progress.count(outcome)
-        return outcome
+        self.pool.hold(planned, first, apart)
+        self._progress.result.saw_window(len(self.pool.in_time))
 
-    def run_candidate(self, session: Session, patient: bool) -> Outcome:
-        """Run a session in order to reproduce or shrink another.
+    def ended(self) -> list[Held]:
+        """Wait for something to happen; return the sessions that have ended."""
+        ended = self.pool.turn()
+        for held in ended:
+            if self.failed(held.outcome):
+                self._check_machine()
+            elif held.outcome.ok:
+                self._learn(held)
+        return ended
+
+    def run_candidate(
+        self, session: Session, patient: bool, capture: int = 0, fin: bool = True
+    ) -> Outcome:
+        """Run a session in order to reproduce, shrink or explain another.
 
         Args:
             session: to run.
-            patient: whether to use the long timeout.
+            patient: whether to wait as long as for a verdict.
+            capture: as in :class:`Limits`.
+            fin: as in :class:`Candidate`.
 
         Returns:
             the outcome, in which excluded kinds are no failure.
         """
-        stall = self._known.patience if patient else self._known.timeout
-        outcome = run(session, self._connector, self._known.limits(stall))
+        # What is judged by how late it comes has to be waited for.
+        patient = patient or self._settings.max_delay is not None
+        limits = self._patient(fin) if patient else self._limits(self.clock.timeout, fin)
+        outcome = self.pool.run_alone(session, dataclasses.replace(limits, capture=capture))
+        if not outcome.ok:
+            self._check_machine()
         self._progress.count_candidate(outcome)
         excluded = self._settings.exclude
         if not any(verdict.kind in excluded for verdict in outcome.verdicts):
@@ -89,7 +116,51 @@ class Runner:
         )
         return dataclasses.replace(outcome, verdicts=tuple(verdicts))
 
-    def _run_once(self, session: Session) -> Outcome:
-        timeouts = 2 if self._stall_confirmed else FIRST_STALLS
-        limits = self._known.limits(timeouts * self._known.timeout)
-        return run(session, self._connector, limits)
+    def run_together(self, sessions: Sequence[Session]) -> list[Outcome]:
+        """Run candidates at the same time, as far as the path bears; return their outcomes."""
+        limits = self._limits(self.clock.timeout)
+        most = max(1, self.window.size)
+        outcomes: list[Outcome] = []
+        for start in range(0, len(sessions), most):
+            outcomes += self.pool.run_together(sessions[start : start + most], limits)
+        for outcome in outcomes:
+            self._progress.count_candidate(outcome)
+        if any(map(self.failed, outcomes)):
+            self._check_machine()
+        return outcomes
+
+    def is_alive(self) -> bool:
+        """Return whether a conversation that worked in the preflight works now."""
+        session = Session((self._known.check,))
+        limits = self._limits(self.clock.late)
+        return any(self._answers(self.pool.run_alone(session, limits)) for _ in range(_CHECKS))
+
+    def _answers(self, outcome: Outcome) -> bool:
+        return outcome.ok or outcome.verdict.received > 0
+
+    def _learn(self, held: Held) -> None:
+        trips = [seconds for size, seconds in held.outcome.round_trips if size <= _SMALL]
+        if trips:
+            # The first bytes of a connection may wait for what a proxy sets up, or looks for.
+            self.clock.add(min(trips))
+        self.window.passed(trips)
+
+    def _check_machine(self) -> None:
+        """Raise LocalError if a failure may be this machine's own."""
+        if trouble := self._machine.trouble():
+            raise LocalError(trouble)
+
+    def _patient(self, fin: bool = True) -> Limits:
+        return self._limits(max(self._settings.patience, self.clock.timeout), fin)
+
+    def _limits(self, stall: float, fin: bool = True) -> Limits:
+        delay = self._settings.max_delay
+        return Limits(
+            stall=stall,
+            half_close=self._known.half_close and fin,
+            connect=max(self._settings.connect_timeout, self.clock.timeout),
+            total=_TOTAL + stall,
+            grace=self.clock.grace,
+            late=self.clock.late,
+            max_delay=math.inf if delay is None else delay,
+        )

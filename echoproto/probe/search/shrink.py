@@ -20,19 +20,23 @@ from echoproto.probe.script.conversation import (
     Conversation,
     ConversationError,
     HalfClose,
+    Hold,
     Pause,
     Reset,
     Send,
     Session,
     SlowRead,
     Step,
+    Urgent,
 )
 from echoproto.probe.search.edits import map_sends, merged, payloads
 from echoproto.probe.search.shrink_payload import PayloadShrinker
 
 __all__ = ["length", "shrink"]
 
-_RANK: dict[type[Step], int] = {Send: 0, Await: 1, HalfClose: 1, Reset: 2, Pause: 3, SlowRead: 4}
+_RANK: dict[type[Step], int] = {
+    Send: 0, Await: 1, HalfClose: 1, Urgent: 1, Reset: 2, Pause: 3, SlowRead: 4, Hold: 4
+}  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -65,9 +69,17 @@ _SHORTEST_IN_TURN = tuple(
     )
 )
 
+# From so many conversations on, their number may be what matters.
+_CROWD = 5
+
 # A device's timeout is a round number of milliseconds. A pause of exactly this length is flaky,
 # so these are a tenth longer.
 _PAUSES = (1, 2, 3, 6, 11, 22, 33, 44, 55, 83, 110, 165, 220, 275, 330, 440, 550, 1100, 2200, 5500)
+
+
+def _crowd(count: int) -> Session:
+    """Return so many conversations that are all open until each has its answer."""
+    return Session((Conversation((Send(b"\0"), Await())),) * count)
 
 
 def length(session: Session) -> tuple[int, ...]:
@@ -85,7 +97,7 @@ def length(session: Session) -> tuple[int, ...]:
         sum(len(payload) - payload.count(0) for payload in sent),
         sum(sum(payload) for payload in sent if len(payload) <= 4096),
         sum(_RANK[type(step)] for step in steps),
-        sum(step.ms for step in steps if isinstance(step, Pause)),
+        sum(step.ms for step in steps if isinstance(step, Pause | Hold)),
         -min((step.rate for step in steps if isinstance(step, SlowRead)), default=0),
     )
 
@@ -101,6 +113,12 @@ def shrink(session: Session, fails: Callable[[Session], bool], more: Callable[[]
     return _Shrinker(session, fails, more).run()
 
 
+def _key(session: Session) -> int:
+    """Return a hash that tells steps of different kinds apart, as that of a dataclass does not."""
+    kinds = tuple(tuple(map(type, conversation.steps)) for conversation in session.conversations)
+    return hash((kinds, session))
+
+
 class _Shrinker:
     def __init__(
         self, session: Session, fails: Callable[[Session], bool], more: Callable[[], bool]
@@ -108,13 +126,17 @@ class _Shrinker:
         self.best = session
         self._fails = fails
         self._more = more
-        self._asked: set[Session] = {session}
+        # The hashes only: thousands of candidates of a megabyte each would fill the memory.
+        self._asked = {_key(session)}
 
     def run(self) -> Session:
         shortest = _SHORTEST
         if len(self.best.conversations) > 1:
             shortest += _SHORTEST_IN_TURN if self.best.sequential else _SHORTEST_AT_ONCE
         any(self.accepts(candidate) for candidate in shortest)
+        self._shorter_holds()
+        if self._smaller_crowd():
+            return self.best
         before = None
         while before != self.best and self._more():
             before = self.best
@@ -127,13 +149,28 @@ class _Shrinker:
 
     def accepts(self, candidate: Session) -> bool:
         """Keep ``candidate`` if it is shorter and fails; return whether it was kept."""
-        if candidate in self._asked or length(candidate) >= length(self.best) or not self._more():
+        key = _key(candidate)
+        if key in self._asked or length(candidate) >= length(self.best) or not self._more():
             return False
-        self._asked.add(candidate)
+        self._asked.add(key)
         if self._fails(candidate):
             self.best = candidate
             return True
         return False
+
+    def _smaller_crowd(self) -> bool:
+        """Find the number at which a limit is, with equal conversations; return whether it did."""
+        count = len(self.best.conversations)
+        if count < _CROWD or self.best.sequential or not self.accepts(_crowd(count)):
+            return False
+        low = 1
+        while count - low > 1:
+            middle = (low + count) // 2
+            if self.accepts(_crowd(middle)):
+                count = middle
+            else:
+                low = middle
+        return count >= _CROWD
 
     def _fewer_conversations(self) -> None:
         for conversation in dict.fromkeys(self.best.conversations):
@@ -203,9 +240,10 @@ class _Shrinker:
     # Payloads: all equal ones together, since two that must be equal cannot be changed separately.
 
     def _shorter_payloads(self) -> None:
+        holds = any(isinstance(step, Hold) for c in self.best.conversations for step in c.steps)
         for payload in sorted(set(payloads(self.best)), key=len, reverse=True):
             if payload in set(payloads(self.best)):
-                PayloadShrinker(payload, self._replace_all).shorten()
+                PayloadShrinker(payload, self._replace_all, holds).shorten()
         for place, payload in enumerate(list(payloads(self.best))):
             if list(payloads(self.best)).count(payload) > 1:
                 PayloadShrinker(payload, functools.partial(self._replace_one, place)).shorten()
@@ -223,20 +261,41 @@ class _Shrinker:
     def _simpler_steps(self) -> None:
         for index, conversation in enumerate(self.best.conversations):
             for place, step in enumerate(conversation.steps):
-                if isinstance(step, Pause):
+                if isinstance(step, Urgent):
+                    self._step(index, place, Send(step.payload))
+                elif isinstance(step, Pause):
                     self._simpler_pause(index, place, step.ms)
                 elif isinstance(step, SlowRead):
                     for rate in (10**9, 10**8, 10**7, 10**6, 10**5):
                         if rate > step.rate and self._step(index, place, SlowRead(rate)):
                             break
 
+    def _shorter_holds(self) -> None:
+        """Shorten all together, and before anything else: each run takes as long as they do."""
+        steps = [step for c in self.best.conversations for step in c.steps]
+        high = max((step.ms for step in steps if isinstance(step, Hold)), default=0)
+        self._shortest_time(high, self._holding)
+
+    def _holding(self, ms: int) -> bool:
+        return self.accepts(
+            Session(
+                tuple(
+                    Conversation(tuple(Hold(ms) if isinstance(s, Hold) else s for s in c.steps))
+                    for c in self.best.conversations
+                ),
+                self.best.sequential,
+            )
+        )
+
     def _simpler_pause(self, index: int, place: int, high: int) -> None:
-        if self._step(index, place, Await()):
-            return
+        if not self._step(index, place, Await()):
+            self._shortest_time(high, lambda ms: self._step(index, place, Pause(ms)))
+
+    def _shortest_time(self, high: int, accepts: Callable[[int], bool]) -> None:
         low, top = 0, bisect.bisect_left(_PAUSES, high)
         while low < top:
             middle = (low + top) // 2
-            if self._step(index, place, Pause(_PAUSES[middle])):
+            if accepts(_PAUSES[middle]):
                 top = middle
             else:
                 low = middle + 1

@@ -12,6 +12,9 @@ __all__ = ["PayloadShrinker"]
 # A payload in which more bytes than this matter at once is not taken apart byte by byte.
 _MANY = 64
 
+# From so many bytes on, a threshold is found to a thousandth.
+_LARGE = 8_000_000
+
 _NEAR = sorted({b + d for b in BOUNDARIES for d in (-1, 0, 1) if b + d > 3})
 
 
@@ -22,11 +25,15 @@ class PayloadShrinker:
         payload: the payload.
         replace: called with the current payload and another; tries the other one in its place
             and returns whether it still fails.
+        coarse: whether each try takes so long that sizes are found to a few percent only.
     """
 
-    def __init__(self, payload: bytes, replace: Callable[[bytes, bytes], bool]) -> None:
+    def __init__(
+        self, payload: bytes, replace: Callable[[bytes, bytes], bool], coarse: bool = False
+    ) -> None:
         self.now = payload
         self._replace = replace
+        self._coarse = coarse
 
     def shorten(self) -> None:
         """Shorten it, simplify its bytes, and leave out those that do not matter."""
@@ -59,7 +66,9 @@ class PayloadShrinker:
             if self._try(make(size)):
                 return size
             low = size
-        while high - low > 1:
+        # A payload so large takes long, too.
+        close = high // 50 if self._coarse else high // 1000 if high > _LARGE else 1
+        while high - low > close:
             middle = (low + high) // 2
             if self._try(make(middle)):
                 high = middle
@@ -73,7 +82,7 @@ class PayloadShrinker:
             return
         high = self._smallest(lambda size: head + bytes(size) + tail, end - start)
         # Bisection cannot find a fault at one size only.
-        for size in _NEAR:
+        for size in () if self._coarse or high > _LARGE else _NEAR:
             if size >= high or self._try(head + bytes(size) + tail):
                 return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from echoproto.probe.script.words import plural
 from echoproto.probe.wire.timeline import PREVIEW
 from echoproto.probe.wire.verdict import Fault, Verdict
 
@@ -46,8 +47,7 @@ def first_difference(stream: bytes, sent: int, start: int, data: bytes) -> Diffe
     offset = start + same
     if offset >= sent:
         kind = Fault.EXTRA
-        extra = f"{end - offset} extra byte{'s' if end - offset > 1 else ''}"
-        message = f"{extra} came back after the {sent} sent"
+        message = f"{plural(end - offset, 'extra byte')} came back after the {sent} sent"
     else:
         kind = Fault.CORRUPT
         message = f"byte {offset} came back as {data[same]:02x} instead of {stream[offset]:02x}"

@@ -7,39 +7,32 @@ verdict.
 
 from __future__ import annotations
 
-import enum
 import select
 
 from echoproto.probe.script.conversation import (
     Await,
     Conversation,
     HalfClose,
+    Hold,
     Pause,
     Reset,
     Send,
     SlowRead,
 )
-from echoproto.probe.wire.channel import Channel, Connector
-from echoproto.probe.wire.comparison import verdict_at
+from echoproto.probe.wire.capture import Capture
+from echoproto.probe.wire.channel import Channel
+from echoproto.probe.wire.connector import Connector
 from echoproto.probe.wire.inbound import Inbound
-from echoproto.probe.wire.limits import Limits
-from echoproto.probe.wire.messages import reset_message, timed_out, truncated_message
+from echoproto.probe.wire.judge import Judge
+from echoproto.probe.wire.limits import SLOWEST_LINK, Limits
 from echoproto.probe.wire.opening import Opening
 from echoproto.probe.wire.outbound import Outbound
+from echoproto.probe.wire.stage import Stage
 from echoproto.probe.wire.timeline import Timeline
 from echoproto.probe.wire.verdict import Action, Fault, Verdict
+from echoproto.probe.wire.waiting import Waiting
 
 __all__ = ["Exchange"]
-
-
-class _State(enum.IntEnum):
-    OPENING = 0
-    STEPS = 1
-    WHOLE = 2  # all steps are done, bytes are still missing
-    TOGETHER = 3  # all bytes are back; waits for the other conversations of the session
-    CLOSING = 4  # this side has closed; waits for EOF
-    GRACE = 5
-    DONE = 6
 
 
 class Exchange:
@@ -60,6 +53,7 @@ class Exchange:
         stream: all bytes that it sends.
         timeline: what happened when.
         round_trips: for each wait that was met, the bytes it covered and the seconds it took.
+        waiting: how long it has waited.
         verdict: None until it is done.
         tail: what came in from the first difference on; it may be another conversation's.
     """
@@ -75,6 +69,7 @@ class Exchange:
         self.stream = conversation.payload
         self.timeline = Timeline(began)
         self.round_trips: list[tuple[int, float]] = []
+        self.waiting = Waiting(limits, began)
         self.verdict: Verdict | None = None
         self.tail = b""
         self._steps = conversation.steps
@@ -83,16 +78,16 @@ class Exchange:
         self._alone = alone
         self._opening = Opening(connector, limits.connect)
         self._channel: Channel
-        self._outbound = Outbound(self.stream, self.timeline)
-        self._inbound = Inbound(self.stream, self.timeline)
-        self._state = _State.OPENING
+        self._outbound = Outbound(self.stream, self.timeline, conversation.urgent)
+        self.capture = Capture(limits.capture)
+        self._inbound = Inbound(self.stream, self.timeline, self.capture)
+        self._judge = Judge(self.stream, self._outbound, self._inbound, self.waiting)
+        self._stage = Stage.OPENING
         self._index = 0  # of the current step
         self._pause_until = 0.0
-        self._last = began  # when something last moved
-        self._deadline = began
         self._burst: float | None = None  # when the first byte not yet awaited was sent
         self._awaited = 0
-        self._own_seconds = conversation.own_seconds
+        self._own_seconds = conversation.own_seconds + len(self.stream) / SLOWEST_LINK
 
     @property
     def fd(self) -> int:
@@ -100,26 +95,37 @@ class Exchange:
         return self._opening.fd
 
     @property
+    def connection(self) -> int:
+        """The number of its connection, of all to this target."""
+        return self._opening.number
+
+    @property
     def done(self) -> bool:
         """Whether there is a verdict."""
-        return self._state is _State.DONE
+        return self._stage is Stage.DONE
 
     @property
     def under_way(self) -> bool:
         """Whether it has connected and sent what it could without waiting, or is done."""
-        return self._state >= _State.STEPS
+        return self._stage >= Stage.STEPS
+
+    def is_late(self, now: float) -> bool:
+        """Return whether nothing has moved for longer than ``Limits.late``."""
+        if self._stage in (Stage.TOGETHER, Stage.GRACE, Stage.DONE) or self._pause_until:
+            return False
+        return now >= self._inbound.next_read and self.waiting.is_late(now)
 
     @property
     def at_end(self) -> bool:
         """Whether all bytes are back and it only waits for the other conversations."""
-        return self._state is _State.TOGETHER
+        return self._stage is Stage.TOGETHER
 
     def mask(self) -> int:
         """Return the poll events to wait for; 0 for none."""
-        if self._state is _State.OPENING:
+        if self._stage is Stage.OPENING:
             return self._opening.mask()
         mask = 0
-        if not self._inbound.eof and self._inbound.next_read <= self._last:
+        if not self._inbound.eof and self._inbound.next_read <= self.waiting.last:
             mask = select.POLLIN
         if (self._outbound.blocked and not self._outbound.error) or self._channel.wants_write:
             mask |= select.POLLOUT
@@ -127,17 +133,15 @@ class Exchange:
 
     def wake(self) -> float:
         """Return when to call :meth:`advance` if there is no event before."""
-        if self._state is _State.OPENING:
+        if self._stage is Stage.OPENING:
             return self._opening.wake()
-        if self._state is _State.TOGETHER:
-            wake = self._deadline
-        elif self._pause_until:
-            wake = self._pause_until
+        waiting = self.waiting
+        if self._stage is Stage.TOGETHER:
+            wake = waiting.deadline
         else:
-            wake = self._last + self._limits.stall
-        if self._inbound.next_read > self._last:
-            wake = min(wake, self._inbound.next_read)
-        return min(wake, self._deadline)
+            wake = min(self._pause_until or waiting.wake(), waiting.deadline)
+        next_read = self._inbound.next_read
+        return min(wake, next_read) if next_read > waiting.last else wake
 
     def start(self, now: float) -> None:
         """Begin to connect.
@@ -146,12 +150,13 @@ class Exchange:
             LocalError: if this machine is out of ports, descriptors or memory; so do
                 :meth:`on_ready` and :meth:`advance`.
         """
-        self._opening.start(now, any(isinstance(step, SlowRead) for step in self._steps))
+        self.waiting.moved(now)
+        self._opening.start(now, any(isinstance(s, SlowRead | Hold) for s in self._steps))
         self._check_opening(now)
 
     def on_ready(self, events: int, now: float) -> None:
         """Handle ``events`` of the socket."""
-        if self._state is _State.OPENING:
+        if self._stage is Stage.OPENING:
             self._opening.on_ready()
             self._check_opening(now)
         elif not self.done:
@@ -161,15 +166,14 @@ class Exchange:
 
     def advance(self, now: float) -> None:
         """Do what can be done now: take steps, end timers, give up."""
-        if self._state is _State.OPENING:
+        if self._stage is Stage.OPENING:
             self._opening.advance(now)
             self._check_opening(now)
             return
-        if self._inbound.slow and not self._inbound.eof:
+        if self._inbound.paced and not self._inbound.eof:
+            self.waiting.moved(min(now, self._inbound.next_read))
             if now >= self._inbound.next_read:
                 self._read(now)
-            else:
-                self._last = max(self._last, min(now, self._inbound.next_read))
         while not self.done and self._step(now):
             pass
         if not self.done:
@@ -177,24 +181,33 @@ class Exchange:
 
     def close_together(self, now: float) -> None:
         """Close, now that all conversations of the session are at their end."""
-        self._last = now
+        self.waiting.moved(now)
         self._end(now)
         self.advance(now)
 
+    def give_up(self, now: float) -> None:
+        """Reach the verdict now: what is missing does not come."""
+        if self._stage is Stage.OPENING:
+            message = f"no connection in {now - self._began:.3g} s"
+            self._finish(self._judge.refused(message), now)
+        elif not self.done:
+            self._timed_out(now)
+
     def drop(self) -> None:
         """Release the socket, whatever the state."""
-        self._state = _State.DONE
+        self._stage = Stage.DONE
         self._opening.drop()
 
     def _check_opening(self, now: float) -> None:
-        if self._opening.error:
-            self._finish(Fault.REFUSED, self._opening.error, now)
+        if self._opening.aborted:
+            self._reset(now, self._opening.error)
+        elif self._opening.error:
+            self._finish(self._judge.refused(self._opening.error), now)
         elif self._opening.channel is not None:
             self._channel = self._opening.channel
             self.timeline.add(Action.CONNECTED, now)
-            self._state = _State.STEPS
-            self._last = now
-            self._deadline = now + self._limits.total + self._own_seconds
+            self._stage = Stage.STEPS
+            self.waiting.begin(now, self._own_seconds)
             self.advance(now)
 
     # Steps. Each method returns whether to continue at once.
@@ -206,7 +219,7 @@ class Exchange:
             self._outbound.flush(self._channel)
             if self._outbound.error:
                 return self._cannot_send(now)
-        if self._state is _State.STEPS:
+        if self._stage is Stage.STEPS:
             if self._outbound.sent < self._outbound.due:
                 return self._write(now)
             if self._pause_until:
@@ -214,13 +227,13 @@ class Exchange:
             if self._index == len(self._steps):
                 return self._last_step(now)
             return self._next_step(now)
-        if self._state is _State.WHOLE and self._is_whole(now):
+        if self._stage is Stage.WHOLE and self._is_whole(now):
             if self._alone:
                 return self._end(now)
-            self._state = _State.TOGETHER
-        closed = self._state is _State.CLOSING and self._inbound.eof and self._is_whole(now)
-        if closed or (self._state is _State.GRACE and now >= self._pause_until):
-            self._finish(Fault.NONE, "all bytes came back", now)
+            self._stage = Stage.TOGETHER
+        closed = self._stage is Stage.CLOSING and self._inbound.eof and self._is_whole(now)
+        if closed or (self._stage is Stage.GRACE and now >= self._pause_until):
+            self._finish(self._judge.passed("all bytes came back"), now)
         return False
 
     def _next_step(self, now: float) -> bool:
@@ -246,14 +259,18 @@ class Exchange:
             case SlowRead():
                 self.timeline.add(Action.SLOWED, now, self._index)
                 self._inbound.slow_down(step.rate, now)
+            case Hold():
+                self.timeline.add(Action.HELD, now, self._index)
+                self._inbound.hold(now + step.ms / 1000)
             case HalfClose():
-                if not self._send_fin(now):
+                if self._channel.half_closes and not self._send_fin(now):
                     return False
             case Reset():
                 self._read(now)
                 if not self.done:
                     self.timeline.add(Action.SENT_RESET, now, self._index)
-                    self._finish(Fault.NONE, "all bytes received before the reset are right", now)
+                    message = "all bytes received before the reset are right"
+                    self._finish(self._judge.passed(message), now)
                 return False
         self._index += 1
         return True
@@ -262,25 +279,26 @@ class Exchange:
         if now < self._pause_until:
             return False
         self._pause_until = 0.0
-        self._last = max(self._last, now)
+        self.waiting.moved(now)
         self._index += 1
         return True
 
     def _last_step(self, now: float) -> bool:
-        self._last = max(self._last, now) if not self._outbound.fin else self._last
+        if not self._outbound.fin:
+            self.waiting.moved(now)
         if self._outbound.fin:
-            self._state = _State.CLOSING
+            self._stage = Stage.CLOSING
         elif self._alone and self._limits.half_close:
             return self._end(now)
         else:
-            self._state = _State.WHOLE
+            self._stage = Stage.WHOLE
         return True
 
     def _end(self, now: float) -> bool:
         if self._limits.half_close:
-            self._state = _State.CLOSING
+            self._stage = Stage.CLOSING
             return self._send_fin(now)
-        self._state = _State.GRACE
+        self._stage = Stage.GRACE
         self._pause_until = now + self._limits.grace
         return True
 
@@ -289,21 +307,21 @@ class Exchange:
         if self._outbound.error:
             return self._cannot_send(now)
         if written:
-            self._last = now
+            self.waiting.moved(now)
             if self._outbound.sent == self._outbound.due:
                 self._index += 1
         return written
 
     def _send_fin(self, now: float) -> bool:
         step = self._index if self._index < len(self._steps) else None
-        self._last = now
+        self.waiting.moved(now)
         self._outbound.send_fin(self._channel, now, step)
         return self._cannot_send(now) if self._outbound.error else True
 
     def _cannot_send(self, now: float) -> bool:
         # What was received before the other side's RST can still be read and judged: the
         # verdict waits for it.
-        self._last = now
+        self.waiting.moved(now)
         if self._inbound.eof:
             self._reset(now, self._outbound.error)
         else:
@@ -314,43 +332,37 @@ class Exchange:
         if self._inbound.received == self._outbound.sent:
             return True
         if self._inbound.eof:
-            self._truncated(now)
+            self._finish(self._judge.truncated(), now)
         return False
 
     def _read(self, now: float) -> None:
         inbound, before = self._inbound, self._inbound.received
         inbound.read(self._channel, now, self._outbound.sent)
-        if inbound.received > before:
-            self._last = now
+        if inbound.received > before or inbound.eof:
+            action = Action.GOT_EOF if inbound.eof else Action.RECEIVED
+            self.waiting.answered(now, action, self._stage is not Stage.TOGETHER)
         if inbound.difference is not None:
-            kind, message, offset, got, self.tail = inbound.difference
-            self._finish(kind, message, now, offset, got)
+            self.tail = inbound.difference.tail
+            self._finish(self._judge.different(), now)
         elif inbound.error:
             self._reset(now, inbound.error)
         elif inbound.eof:
             if self._outbound.error:
                 self._reset(now, self._outbound.error)
             elif inbound.received < self._outbound.sent or self._outbound.sent < self._outbound.due:
-                self._truncated(now)
+                self._finish(self._judge.truncated(), now)
 
     # Verdicts.
 
-    def _truncated(self, now: float) -> None:
-        received = self._inbound.received
-        message = truncated_message(received, self._outbound.sent)
-        self._finish(Fault.TRUNCATED, message, now, received)
-
     def _reset(self, now: float, why: str) -> None:
         self.timeline.add(Action.GOT_RESET, now)
-        received, sent = self._inbound.received, self._outbound.sent
-        message = reset_message(received, sent, self._outbound.fin, why)
-        self._finish(Fault.RESET, message, now, received if received < sent else None)
+        self._finish(self._judge.reset(why), now)
 
     def _give_up(self, now: float) -> None:
-        if now < self._deadline and (
-            self._state in (_State.TOGETHER, _State.GRACE)
+        if now < self.waiting.deadline and (
+            self._stage in (Stage.TOGETHER, Stage.GRACE)
             or self._pause_until
-            or now < self._last + self._limits.stall
+            or not self.waiting.is_over(now)
         ):
             return
         # This process itself may have been the one that waited: look once more.
@@ -358,7 +370,7 @@ class Exchange:
         if not self._inbound.eof:
             self._read(now)
         moved = (self._inbound.received, self._inbound.eof) != before
-        if self.done or (now < self._deadline and moved):
+        if self.done or (now < self.waiting.deadline and moved):
             while not self.done and self._step(now):
                 pass
         elif self._outbound.error:
@@ -368,28 +380,18 @@ class Exchange:
 
     def _timed_out(self, now: float) -> None:
         self.timeline.add(Action.TIMED_OUT, now)
-        waited = f"nothing moved for {now - self._last:.3g} s"
-        if now >= self._deadline:
-            waited = f"not done {now - self._began:.3g} s after the start"
-        closing = self._state is _State.CLOSING
-        kind, message, offset = timed_out(
-            waited, self._inbound.received, self._outbound.sent, len(self.stream), closing
-        )
-        self._finish(kind, message, now, offset)
+        waited = self.waiting.in_words(now)
+        self._finish(self._judge.timed_out(waited, self._stage is Stage.CLOSING), now)
 
-    def _finish(
-        self, kind: Fault, message: str, now: float, offset: int | None = None, got: bytes = b""
-    ) -> None:
-        self.verdict = verdict_at(
-            kind, message, self.stream, self._outbound.sent, self._inbound.received, offset, got
-        )
+    def _finish(self, verdict: Verdict, now: float) -> None:
+        self.verdict = verdict
         self.timeline.add(Action.CLOSED, now, last=True)
-        opened = self._state is not _State.OPENING
-        self._state = _State.DONE
+        opened = self._stage is not Stage.OPENING
+        self._stage = Stage.DONE
         if not opened:
             self._opening.close()
-        elif kind in (Fault.STALLED, Fault.NEVER_CLOSED) or (
-            kind is Fault.NONE and self._steps and isinstance(self._steps[-1], Reset)
+        elif verdict.kind in (Fault.STALLED, Fault.NEVER_CLOSED) or (
+            verdict.ok and self._steps and isinstance(self._steps[-1], Reset)
         ):
             self._channel.abort()
         else:

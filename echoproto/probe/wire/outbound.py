@@ -18,6 +18,7 @@ class Outbound:
     Args:
         stream: all bytes that the conversation sends.
         timeline: gets an event for each write.
+        urgent: the offsets of the bytes to send as urgent data, each due alone.
 
     Attributes:
         sent: how many bytes the kernel has taken.
@@ -27,7 +28,9 @@ class Outbound:
         error: why sending failed; empty if it did not.
     """
 
-    def __init__(self, stream: bytes, timeline: Timeline) -> None:
+    def __init__(
+        self, stream: bytes, timeline: Timeline, urgent: frozenset[int] = frozenset()
+    ) -> None:
         self.sent = 0
         self.due = 0
         self.fin = False
@@ -36,10 +39,23 @@ class Outbound:
         self._stream = stream
         self._view = memoryview(stream)
         self._timeline = timeline
+        self._urgent = urgent
 
     def add(self, size: int) -> None:
         """Make the next ``size`` bytes of the stream due."""
         self.due += size
+
+    def extend(self, payload: bytes, urgent: bool) -> None:
+        """Make the stream longer.
+
+        Args:
+            payload: what follows.
+            urgent: whether it is urgent data.
+        """
+        if urgent:
+            self._urgent |= {len(self._stream)}
+        self._stream += payload
+        self._view = memoryview(self._stream)
 
     def unblock(self) -> None:
         """Allow the next write."""
@@ -54,8 +70,9 @@ class Outbound:
             step: the index of the step.
         """
         start = self.sent
+        send = channel.send_urgent if start in self._urgent else channel.send
         try:
-            count = channel.send(self._view[start : self.due])
+            count = send(self._view[start : self.due])
         except NOT_NOW:
             self.blocked = True
             return False

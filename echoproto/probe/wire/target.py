@@ -1,30 +1,29 @@
-"""Where to connect, and how: TCP, TLS or a UNIX socket, parsed from one string."""
+"""Where to connect, and how: a place, the proxies on the way, and options."""
 
 from __future__ import annotations
 
-import errno
 import functools
 import ipaddress
-import os
-import re
 import socket
 import ssl
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from echoproto.probe.wire.place import FORMS, Place, TargetError, command_of, parse_place
+from echoproto.probe.wire.tls_context import tls_context
+from echoproto.probe.wire.via import Proxy
 
 __all__ = ["Address", "Target", "TargetError"]
 
 Address = tuple[socket.AddressFamily, str | tuple[str, int] | tuple[str, int, int, int]]
 """A family, and the socket address in the form this family has."""
 
-FORMS = "host:port, tcp:host:port, tls:host:port or unix:/path (IPv6 in brackets: [::1]:7)"
-
-_MAX_UNIX_PATH = 107  # sun_path, less its terminating NUL (unix(7))
-
-
-class TargetError(ValueError):
-    """The target cannot be used as given; the message is one line."""
+_FAMILIES = {"4": socket.AF_INET, "6": socket.AF_INET6}
+_WITH_VALUE = ("ca", "cert", "key", "server_name", "send_proxy")
+_FLAGS = ("insecure", "skip_banner")
+_LOCAL = ("unix", "exec", "fd")
+_TLS = ("tls", "wss")
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,19 @@ class Target:
     """One end of the path: where to connect, and how.
 
     Attributes:
-        scheme: ``tcp``, ``tls`` or ``unix``.
-        host: a name or an address; empty for ``unix``.
-        port: 1 to 65535; 0 for ``unix``.
-        path: of the UNIX socket; empty otherwise.
+        scheme: ``tcp``, ``tls``, ``unix``, ``ws``, ``wss``, ``exec`` or ``fd``.
+        host: a name or an address; empty for those without.
+        port: 1 to 65535; 0 for those without.
+        path: as of :class:`Place`.
         ca: a file of certificates to trust instead of the system's.
         cert: the file of the certificate to present.
         key: the file of its private key, if not in ``cert``.
         insecure: whether to accept any certificate.
         server_name: the name to send and to verify, if not ``host``.
         send_proxy: ``v1`` or ``v2`` to send a PROXY protocol header first, else None.
+        family: ``4`` or ``6`` to use only IPv4 or only IPv6 addresses, else None.
+        via: the proxies on the way, the nearest first.
+        skip_banner: whether to drop what the server sends before anything is sent.
     """
 
     scheme: str
@@ -54,6 +56,9 @@ class Target:
     insecure: bool = False
     server_name: str | None = None
     send_proxy: str | None = None
+    family: str | None = None
+    via: tuple[Proxy, ...] = ()
+    skip_banner: bool = False
 
     @classmethod
     def parse(
@@ -66,90 +71,154 @@ class Target:
         insecure: bool = False,
         server_name: str | None = None,
         send_proxy: str | None = None,
+        family: str | None = None,
+        via: Sequence[str] = (),
+        skip_banner: bool = False,
     ) -> Target:
         """Read a target in one of the forms that ``FORMS`` lists.
+
+        Without a port, it is 7. A port may be the name of a service (services(5)).
 
         Raises:
             TargetError: naming what is wrong and what is allowed.
         """
-        target = cls._parse_place(text.strip())
-        given = {"--ca": ca, "--cert": cert, "--key": key, "--server-name": server_name}
-        given["--insecure"] = "set" if insecure else None
-        if target.scheme != "tls":
-            for option, value in given.items():
-                if value is not None:
-                    raise TargetError(f"{option} needs a tls: target, not {text!r}")
-        if key is not None and cert is None:
-            raise TargetError("--key needs --cert")
-        if send_proxy not in (None, "v1", "v2"):
-            raise TargetError(f"--send-proxy {send_proxy!r}; must be v1 or v2")
-        return replace(
-            target,
+        target = cls(
+            *parse_place(text.strip()),
             ca=ca,
             cert=cert,
             key=key,
             insecure=insecure,
             server_name=server_name,
             send_proxy=send_proxy,
+            family=family,
+            via=tuple(map(Proxy.parse, [via] if isinstance(via, str) else via)),
+            skip_banner=skip_banner,
         )
+        target._check(text)
+        return target
+
+    def _check(self, text: str) -> None:
+        """Return if the options suit each other and the place.
+
+        Raises:
+            TargetError: if not.
+        """
+        verifying = {"--ca": self.ca, "--insecure": self.insecure or None}
+        presenting = {"--cert": self.cert, "--key": self.key, "--server-name": self.server_name}
+        for option, value in (verifying | presenting).items():
+            to_proxy = option in verifying and any(proxy.scheme == "https" for proxy in self.via)
+            if value is not None and self.scheme not in _TLS and not to_proxy:
+                raise TargetError(f"{option} needs a tls: target, not {text!r}")
+        if self.key is not None and self.cert is None:
+            raise TargetError("--key needs --cert")
+        if self.send_proxy not in (None, "v1", "v2"):
+            raise TargetError(f"--send-proxy {self.send_proxy!r}; must be v1 or v2")
+        if self.family is not None and (self.family not in _FAMILIES or self.scheme in _LOCAL):
+            raise TargetError(f"-{self.family} needs a host, not {text!r}; allowed are -4 and -6")
+        if self.via and self.scheme in _LOCAL:
+            raise TargetError(f"--via needs a host, not {text!r}")
 
     @classmethod
-    def _parse_place(cls, text: str) -> Target:
-        if text.startswith("unix:"):
-            path = text[len("unix:") :]
-            if not path or "\0" in path or len(os.fsencode(path)) > _MAX_UNIX_PATH:
-                raise TargetError(
-                    f"target {text!r}: the path of a UNIX socket has 1 to {_MAX_UNIX_PATH} bytes"
-                )
-            return cls("unix", path=path)
-        match = re.fullmatch(
-            r"(?:(?P<scheme>tcp|tls):)?(?:\[(?P<six>[^\[\]]*)\]|(?P<host>[^:\[\]/\s]+)):(?P<port>.*)",
-            text,
-        )
-        if match is None:
-            raise TargetError(f"target {text!r}; must be {FORMS}")
-        port = match["port"]
-        if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-            raise TargetError(f"target {text!r}: port {port!r}; must be 1 to 65535")
-        if match["six"] is not None:
-            try:
-                ipaddress.IPv6Address(match["six"])
-            except ValueError:
-                raise TargetError(
-                    f"target {text!r}: {match['six']!r} is not an IPv6 address"
-                ) from None
-        return cls(match["scheme"] or "tcp", match["six"] or match["host"], int(port))
+    def from_words(cls, words: Sequence[str]) -> Target:
+        """Read what :attr:`words` returned.
+
+        Raises:
+            TargetError: if it is not a target and its options.
+        """
+        if not words:
+            raise TargetError(f"no target; must be {FORMS}")
+        options: dict[str, Any] = {}
+        via: list[str] = []
+        rest = iter(words[1:])
+        for word in rest:
+            name = word.removeprefix("--").replace("-", "_")
+            if name in (*_WITH_VALUE, "via") and (value := next(rest, None)) is not None:
+                if name == "via":
+                    via.append(value)
+                else:
+                    options[name] = value
+            elif name in _FLAGS and word.startswith("--"):
+                options[name] = True
+            elif word in ("-4", "-6"):
+                options["family"] = word[1:]
+            else:
+                raise TargetError(f"target {words[0]!r}: {word!r} is not an option of a target")
+        return cls.parse(words[0], via=via, **options)
 
     def __str__(self) -> str:
-        if self.scheme == "unix":
-            return f"unix:{self.path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'tls:' if self.scheme == 'tls' else ''}{host}:{self.port}"
+        return str(self.place) + (f" via {self.chain}" if self.via else "")
+
+    @property
+    def place(self) -> Place:
+        """The target without its options."""
+        return Place(self.scheme, self.host, self.port, self.path)
+
+    @property
+    def chain(self) -> str:
+        """The proxies, for people."""
+        return ", ".join(map(str, self.via))
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The target and its options, as the command line takes them."""
-        words = [str(self)]
-        for option in ("ca", "cert", "key", "server_name", "send_proxy"):
+        """The target and its options, as the command line takes them, less passwords."""
+        words = [str(self.place)]
+        for proxy in self.via:
+            words += ["--via", str(proxy)]
+        for option in _WITH_VALUE:
             if (value := getattr(self, option)) is not None:
                 words += [f"--{option.replace('_', '-')}", value]
-        if self.insecure:
-            words.append("--insecure")
+        words += [f"--{flag.replace('_', '-')}" for flag in _FLAGS if getattr(self, flag)]
+        if self.family is not None:
+            words.append(f"-{self.family}")
         return tuple(words)
 
+    @property
+    def path_of_bytes(self) -> Target:
+        """The target less the options that the path cannot notice.
+
+        Two targets with the same one are tested over the same path.
+        """
+        return replace(
+            self,
+            host=self.host.lower(),
+            ca=None,
+            key=None,
+            insecure=False,
+            via=tuple(proxy.path_of_bytes for proxy in self.via),
+            skip_banner=False,
+        )
+
+    @property
+    def half_closes(self) -> bool:
+        """Whether this side can close in one direction, and still receive in the other."""
+        if self.scheme == "exec":
+            return not command_of(self.path)[1]
+        return self.scheme not in ("ws", "wss")
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one connection, and there cannot be another one."""
+        return self.scheme == "fd"
+
     def addresses(self) -> Sequence[Address]:
-        """Return the addresses of the host, in the resolver's order (RFC 6724).
+        """Return the addresses to connect to, in the resolver's order (RFC 6724).
+
+        They are those of the first proxy, if there is one.
 
         Raises:
             TargetError: if the name is unknown, or the resolver does not answer.
         """
-        if self.scheme == "unix":
-            return [(socket.AF_UNIX, self.path)]
+        if self.scheme in _LOCAL:
+            return [(socket.AF_UNIX, self.path if self.scheme == "unix" else str(self.place))]
+        host, port = (self.via[0].host, self.via[0].port) if self.via else (self.host, self.port)
+        family = _FAMILIES[self.family] if self.family else socket.AF_UNSPEC
         try:
-            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise TargetError(f"cannot resolve {self.host!r}: {reason}") from None
+            what = f"{host!r}" + (f" to an IPv{self.family} address" if self.family else "")
+            of_proxy = f" of proxy {self.via[0]}" if self.via else ""
+            raise TargetError(f"cannot resolve {what}{of_proxy}: {reason}") from None
         return list(dict.fromkeys((family, address) for family, _, _, _, address in found))  # type: ignore[misc]  # AF_INET and AF_INET6 only
 
     @functools.cached_property
@@ -159,59 +228,9 @@ class Target:
         Raises:
             TargetError: for a file that cannot be read or contains no certificate or key.
         """
-        if self.scheme != "tls":
+        if self.scheme not in _TLS:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if self.insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif self.ca is None:
-            context.load_default_certs()
-        if self.ca is not None:
-            _load("--ca", self.ca, lambda: context.load_verify_locations(self.ca))
-        if self.cert is not None:
-            cert = self.cert
-            # With an empty password, an encrypted key is an error instead of a prompt.
-            _load(
-                "--cert",
-                cert if self.key is None else f"{cert} with --key {self.key}",
-                lambda: context.load_cert_chain(cert, self.key, password=""),
-            )
-        return context
-
-    def proxy_header(self, sock: socket.socket) -> bytes:
-        """Return the PROXY protocol header for a connected socket; empty if not asked for.
-
-        Source: the PROXY protocol, https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt,
-        sections 2.1 and 2.2.
-        """
-        if self.send_proxy is None:
-            return b""
-        if sock.family not in (socket.AF_INET, socket.AF_INET6):
-            if self.send_proxy == "v1":
-                return b"PROXY UNKNOWN\r\n"
-            return _PROXY_V2 + struct.pack("!BBH", 0x20, 0x00, 0)
-        (source, source_port), (to, to_port) = sock.getsockname()[:2], sock.getpeername()[:2]
-        six = sock.family == socket.AF_INET6
-        if self.send_proxy == "v1":
-            family = "TCP6" if six else "TCP4"
-            return f"PROXY {family} {source} {to} {source_port} {to_port}\r\n".encode("ascii")
-        addresses = b"".join(socket.inet_pton(sock.family, a.split("%")[0]) for a in (source, to))
-        body = addresses + struct.pack("!HH", source_port, to_port)
-        return _PROXY_V2 + struct.pack("!BBH", 0x21, 0x21 if six else 0x11, len(body)) + body
-
-
-_PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
-
-
-def _load(option: str, value: str, load: Callable[[], None]) -> None:
-    try:
-        load()
-    except OSError as error:  # ssl.SSLError is one
-        reason = os.strerror(error.errno or errno.EIO)
-        if isinstance(error, ssl.SSLError):
-            reason = f"no usable certificate or key ({error.reason or 'not PEM'})"
-        raise TargetError(f"{option} {value}: {reason}") from None
+        return tls_context(self.ca, self.insecure, self.cert, self.key)
 
 
 def is_loopback(address: Address) -> bool:

@@ -31,6 +31,8 @@ class Fault(str, enum.Enum):
     """The bytes of another conversation came back."""
     NEVER_CLOSED = "never-closed"
     """All bytes are back and this side has closed, but the path does not close its own."""
+    DELAYED = "delayed"
+    """All came back, but later than allowed."""
 
     def __str__(self) -> str:
         return self.value
@@ -49,6 +51,7 @@ class Action(str, enum.Enum):
     AWAITED = "awaited"
     PAUSED = "paused"
     SLOWED = "slowed"
+    HELD = "held"
     TIMED_OUT = "timed out"
     CLOSED = "closed"
 
@@ -119,6 +122,10 @@ class Outcome:
             last one always included.
         seconds: how long it took.
         round_trips: for each wait that was met, the bytes it covered and the seconds it took.
+        captured: what each conversation received, as far as ``Limits.capture`` allows; empty
+            without it.
+        wait: the longest time without progress, in seconds.
+        waited_for: what ended that wait: ``RECEIVED`` or ``GOT_EOF``.
     """
 
     session: Session
@@ -126,6 +133,9 @@ class Outcome:
     timelines: tuple[tuple[Event, ...], ...]
     seconds: float
     round_trips: tuple[tuple[int, float], ...] = field(default=())
+    captured: tuple[bytes, ...] = field(default=())
+    wait: float = 0.0
+    waited_for: Action = Action.RECEIVED
 
     @property
     def index(self) -> int:
@@ -160,4 +170,5 @@ _BY_VALUE = (
     Fault.REFUSED,
     Fault.STALLED,
     Fault.NEVER_CLOSED,
+    Fault.DELAYED,
 )

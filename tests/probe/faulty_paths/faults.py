@@ -1,4 +1,4 @@
-"""A faulty path, and two short ways to write one.
+"""A faulty path: a fault of the product, and what the probe has to find of it.
 
 The shortest conversation of a fault is the shortest that shows it *every time*. Segments
 that follow each other at once may be read as one, so a fault between two segments names a
@@ -7,13 +7,16 @@ conversation that waits in between.
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.probe.faulty_paths.relay import Path, Relay
+from echoproto.probe.relay.fault import ChosenFault, choose
+from echoproto.probe.relay.faults import FAULTS
+from echoproto.probe.relay.faults.changing import chunks, stream
+from echoproto.probe.relay.stage import MakeStage
 
-MakeRelay = Callable[[Path, socket.socket, int], Relay]
+__all__ = ["FaultyPath", "MakeRelay", "chunks", "named", "stream"]
+
+MakeRelay = ChosenFault | MakeStage
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,9 @@ class FaultyPath:
     """A path with a known fault.
 
     :param name: its name in the tests.
-    :param kind: byte, position, size, close, timing, between, flood, death or flaky.
+    :param kind: byte, position, size, close, timing, apart, between, flood, death or flaky.
     :param shortest: the shortest conversation or session that shows it every time.
-    :param relay: the proxy.
+    :param relay: the fault.
     :param verdicts: the verdicts that are right for this fault.
     """
 
@@ -37,21 +40,6 @@ class FaultyPath:
         return self.name
 
 
-def chunks(change: Callable[[bytes], bytes]) -> MakeRelay:
-    """A proxy that changes each chunk it reads, independently of the others."""
-
-    class Changed(Relay):
-        def client_sent(self, data: bytes) -> None:
-            self.to_echo(change(data))
-
-    return Changed
-
-
-def stream(change: Callable[[int, bytes], bytes]) -> MakeRelay:
-    """A proxy that changes what is sent, depending on its offset in the stream."""
-
-    class Changed(Relay):
-        def client_sent(self, data: bytes) -> None:
-            self.to_echo(change(self.offset, data))
-
-    return Changed
+def named(text: str) -> ChosenFault:
+    """A fault of the product, as ``--fault`` takes it."""
+    return choose(text, FAULTS)

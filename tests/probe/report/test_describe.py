@@ -6,8 +6,6 @@ from echoproto.probe.report.describe import (
     event_text,
     hex_rows,
     one_line,
-    plural,
-    shorten,
     time_line,
 )
 from echoproto.probe.script.conversation import Session
@@ -94,9 +92,22 @@ def test_a_failure_is_described_by_sentence_time_line_and_bytes() -> None:
     assert lines[-1].strip() == "^^"
 
 
-def test_small_words() -> None:
-    assert plural(1, "byte") == "1 byte"
-    assert plural(0, "byte") == "0 bytes"
-    assert shorten("a" * 100) == "a" * 100
-    assert shorten("a" * 100 + "b" * 100, 25) == "aaaaaaaaaa ... bbbbbbbbbb"
+def test_what_cannot_be_printed_is_replaced() -> None:
     assert one_line("a\x00\x1b[31m\nb\u2028") == "a\ufffd\ufffd[31m\ufffdb\ufffd"
+
+
+def test_a_long_session_of_equal_conversations_is_folded() -> None:
+    count = 82
+    session = Session.parse(" | ".join(["send 00; await"] * count))
+    right, stalled = Verdict(Fault.NONE, "", 1, 1), Verdict(Fault.STALLED, "nothing moved", 1, 0)
+    verdicts = (*[right] * 80, stalled, right)
+    timelines = (((Event(0.0, Action.CONNECTED),),) * count)  # fmt: skip
+    assert time_line(Outcome(session, verdicts, timelines, 0.1)) == [
+        "conversation 1 of 82: send 00; await (ok)",
+        "      0.0 ms  connected",
+        "conversations 2 to 80: the same (ok)",
+        "conversation 81 of 82: send 00; await (stalled)",
+        "      0.0 ms  connected",
+        "conversation 82 of 82: send 00; await (ok)",
+        "      0.0 ms  connected",
+    ]

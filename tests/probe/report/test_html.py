@@ -4,6 +4,7 @@ import html.parser
 import shutil
 import subprocess
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.verdict import Action, Event, Fault
 from tests.probe.sample_result import CORRUPT, HOSTILE, TARGET, sample_result
 
+SAMPLE = sample_result()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -46,9 +48,12 @@ class Page(html.parser.HTMLParser):
 
 
 def test_the_page_shows_the_failures_with_the_wrong_bytes_marked() -> None:
-    page = Page(html_page(sample_result()))
+    page = Page(html_page(SAMPLE))
     assert page.count("article", "failure") == 2
     assert "send 00*4097" in page.texts["pre"]
+    for text in (SAMPLE.started.isoformat(timespec="seconds"), f"echoproto {version('echoproto')}"):
+        assert text in page.texts["dd"]
+        assert text in page.texts["p"][0]
     assert CORRUPT.replay in page.texts["pre"]
     assert CORRUPT.example in page.texts["pre"]
     # 00 and 01 in the difference, then 01 in the time line; the same for the other failure.

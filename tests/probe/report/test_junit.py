@@ -13,7 +13,8 @@ from tests.probe.sample_result import CORRUPT, MESSAGE, TARGET, sample_result
 
 def test_junit_counts_a_failure_for_each_case_that_failed(tmp_path: Path) -> None:
     file = tmp_path / "junit.xml"
-    write_junit(sample_result(), file)
+    sample = sample_result()
+    write_junit(sample, file)
     root = ET.parse(file).getroot()
     suite = root.find("testsuite")
     assert suite is not None
@@ -32,7 +33,26 @@ def test_junit_counts_a_failure_for_each_case_that_failed(tmp_path: Path) -> Non
     assert saved.text is not None
     assert CORRUPT.replay in saved.text
     assert "E-003 refused, which is excluded" not in failed
-    assert {p.get("name"): p.get("value") for p in suite.iter("property")}["seed"] == "7"
+    properties = {p.get("name"): p.get("value") for p in suite.iter("property")}
+    assert properties["seed"] == "7"
+    assert properties["result"] == "2 failures (1 flaky)"
+    assert properties["target"] == " ".join(TARGET)
+    assert suite.get("timestamp") == sample.started.isoformat(timespec="seconds")
+    assert suite.get("skipped") == "0"
+
+
+def test_what_no_failure_explains_is_skipped(tmp_path: Path) -> None:
+    """Such as a stall that did not recur, which leaves the exit code at 0."""
+    sample = sample_result()
+    stalled = replace(sample.records[1], kind=Fault.STALLED, message="nothing moved")
+    result = replace(sample, failures=[], records=[stalled])
+    assert result.exit_code == 0
+    file = tmp_path / "junit.xml"
+    write_junit(result, file)
+    suite = ET.parse(file).getroot()[0]
+    assert (suite.get("failures"), suite.get("skipped")) == ("0", "1")
+    (skipped,) = suite.iter("skipped")
+    assert "nothing moved" in skipped.get("message", "")
 
 
 def test_junit_of_a_clean_and_of_an_untestable_run(tmp_path: Path) -> None:

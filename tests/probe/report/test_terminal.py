@@ -8,9 +8,12 @@ import pytest
 from rich.console import Console
 
 from echoproto.probe.report.terminal import Terminal
-from echoproto.probe.search.result import CampaignResult
+from echoproto.probe.search.result import CampaignResult, CaseRecord, Phase
 from echoproto.probe.search.settings import Settings
+from echoproto.probe.wire.verdict import Fault
 from tests.probe.sample_result import CORRUPT, TARGET, sample_result, tell
+
+PASSED = CaseRecord(Phase.FUZZ, "1", "", "send 00", Fault.NONE, "all bytes came back", 0.01, 1, 1)
 
 
 def printed(result: CampaignResult, tty: bool = False) -> str:
@@ -32,7 +35,7 @@ def test_a_pipe_gets_plain_lines_that_are_not_wrapped() -> None:
         "catalogue: running 3 conversations",
         "found: corrupt  send 00*4097",
         "catalogue: 3 done",
-        "fuzz: running 1000 conversations",
+        "fuzz: running 1,000 conversations",
     ]
     assert "  reproduced in 5 of 5 runs" in text.splitlines()
     assert "  reproduced in 3 of 30 runs (flaky, 10%)" in text.splitlines()
@@ -53,6 +56,104 @@ def test_nothing_is_interpreted_as_markup() -> None:
     failure = replace(CORRUPT, found_by="[red]saved[/red]")
     text = printed(replace(sample_result(), failures=[failure]))
     assert "found by [red]saved[/red]" in text
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines_of(total: int | None, seconds: float, count: int, phase: Phase = Phase.FUZZ) -> list[str]:
+    """What a pipe gets in a phase, up to its end, of ``count`` conversations of ``seconds``."""
+    stream, clock = io.StringIO(), Clock()
+    with Terminal(Console(file=stream, color_system=None), clock) as terminal:
+        terminal.phase(phase, total)
+        for _ in range(count):
+            clock.now += seconds
+            terminal.record(replace(PASSED, phase=phase))
+        return stream.getvalue().splitlines()
+
+
+def test_a_pipe_gets_a_line_every_ten_seconds() -> None:
+    assert lines_of(1000, 0.125, 300) == [
+        "fuzz: running 1,000 conversations",
+        "fuzz: 80 of 1,000 conversations, 115 s left",
+        "fuzz: 160 of 1,000 conversations, 105 s left",
+        "fuzz: 240 of 1,000 conversations, 95 s left",
+    ]
+
+
+def test_a_phase_that_ends_before_gets_no_line() -> None:
+    assert lines_of(120, 0.0625, 120) == ["fuzz: running 120 conversations"]
+    # The tenth second is that of the last conversation: the line of the end comes next.
+    assert lines_of(4, 2.5, 4) == ["fuzz: running 4 conversations"]
+
+
+def test_a_phase_without_a_total_says_how_far_it_is() -> None:
+    assert lines_of(None, 1, 25, Phase.SHRINK) == [
+        "shrink: 10 conversations",
+        "shrink: 20 conversations",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("total", "seconds", "left"),
+    [
+        (3, 10, ""),  # nothing is known of how long one takes
+        (13, 10, "100 s left"),
+        (200, 10, "33 min left"),
+        (100_000, 10, "278 h left"),
+    ],
+)
+def test_how_long_it_will_take(total: int, seconds: float, left: str) -> None:
+    *_, last = lines_of(total, seconds, 3 if left else 1)
+    assert last.endswith(f"conversations, {left}" if left else "conversations")
+
+
+def test_the_time_left_is_that_of_the_last_conversations() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Terminal(Console(file=stream, color_system=None), clock) as terminal:
+        terminal.phase(Phase.FUZZ, 1000)
+        for seconds in [1.0] * 60 + [0.125] * 340:
+            clock.now += seconds
+            terminal.record(PASSED)
+    # Older versions of rich end with an empty line.
+    lines = stream.getvalue().strip().splitlines()
+    assert lines[1] == "fuzz: 10 of 1,000 conversations, 17 min left"
+    assert lines[-3] == "fuzz: 300 of 1,000 conversations, 88 s left"
+    assert lines[-2] == "fuzz: 380 of 1,000 conversations, 78 s left"
+
+
+def test_a_terminal_shows_the_time_left_and_whole_notes() -> None:
+    stream, clock = io.StringIO(), Clock()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    note = "skipped E-091: more connections than --parallel allows; " * 5
+    with Terminal(console, clock) as terminal:
+        terminal.phase(Phase.FUZZ, 1000)
+        for _ in range(100):
+            clock.now += 0.125
+            terminal.record(PASSED)
+        terminal._progress.refresh()  # which rich does ten times in a second
+        terminal.note(note)
+    bar = [line for line in stream.getvalue().splitlines() if "100/1000" in line]
+    assert any("113 s left" in line for line in bar)
+    assert note.rstrip() in stream.getvalue()
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_a_preflight_that_fails_is_not_done(tty: bool) -> None:
+    stream = io.StringIO()
+    with Terminal(Console(file=stream, force_terminal=tty, color_system=None)) as terminal:
+        terminal.phase(Phase.PREFLIGHT, None)
+    terminal.summary(CampaignResult(TARGET, Settings(), error="connection refused"))
+    text = stream.getvalue()
+    assert "done" not in text
+    assert "0/0" not in text
+    assert text.splitlines()[-1] == "could not test: connection refused"
 
 
 @pytest.mark.parametrize(

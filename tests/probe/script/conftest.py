@@ -12,11 +12,11 @@ from echoproto.probe.script.conversation import Session
 from echoproto.probe.script.strategies import payloads, sessions
 
 
-def drawn(strategy: SearchStrategy[Any], count: int) -> list[Any]:
+def drawn(strategy: SearchStrategy[Any], count: int, seed_: int = 1) -> list[Any]:
     """The first values that a strategy draws; the same in every run."""
     values: list[Any] = []
 
-    @seed(1)
+    @seed(seed_)
     @settings(
         max_examples=count, phases=[Phase.generate], database=None, deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 
-from echoproto.probe.script.conversation import Conversation, HalfClose, Send, Session, SlowRead
-from echoproto.probe.script.strategies import cut, payloads, sessions
+from echoproto.probe.script.conversation import (
+    Await,
+    Conversation,
+    HalfClose,
+    Send,
+    Session,
+    SlowRead,
+)
+from echoproto.probe.script.recipes import TRIPS, cut
+from echoproto.probe.script.strategies import payloads, sessions
 from echoproto.probe.script.vocabulary import TOKENS
+from echoproto.probe.search.draw import drawn as blocks
 from tests.probe.script.conftest import drawn
 
 
@@ -32,7 +42,7 @@ def test_own_tokens_and_sizes_are_drawn_often() -> None:
 
 
 def test_every_step_is_drawn(some_sessions: list[Session]) -> None:
-    assert len(all_steps(some_sessions[:500])) == 6
+    assert len(all_steps(some_sessions[:500])) == 7
 
 
 def test_sessions_of_every_kind(some_sessions: list[Session]) -> None:
@@ -42,7 +52,7 @@ def test_sessions_of_every_kind(some_sessions: list[Session]) -> None:
     assert kinds[(True, False)] > 40
     assert kinds[(True, True)] > 0
     assert kinds[(False, False)] > 400
-    assert max(len(session.conversations) for session in made) <= 32
+    assert max(len(session.conversations) for session in made) <= 64
 
 
 def test_the_options_bound_what_is_drawn() -> None:
@@ -68,3 +78,19 @@ def test_cut() -> None:
     many = cut(bytes(1000), 1)
     assert len(many) == 201
     assert many[-1] == Send(bytes(800))
+
+
+def test_no_conversation_of_a_session_takes_many_round_trips(some_sessions: list[Session]) -> None:
+    awaits = [
+        sum(isinstance(step, Await) for step in conversation.steps)
+        for session in some_sessions
+        for conversation in session.conversations
+    ]
+    assert max(awaits) == TRIPS
+
+
+def test_few_of_the_fuzz_phase_send_nothing_or_are_drawn_twice() -> None:
+    made = list(itertools.islice(blocks(sessions(), 5), 600))
+    nothing = [session for session in made if not any(c.payload for c in session.conversations)]
+    assert len(nothing) < 0.05 * len(made)
+    assert len(set(made)) > 0.8 * len(made)

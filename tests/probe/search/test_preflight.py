@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import math
 import socket
 import time
 
 import pytest
 
 from echoproto.probe.search.preflight import NotAnEchoError, Preflight, preflight
+from echoproto.probe.wire.limits import PATIENCE
 from echoproto.probe.wire.target import Target
 from tests.probe.conftest import Certificates, Handler, echo, serving
-from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Path
-from tests.probe.faulty_paths.faults import MakeRelay
+from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Path, Relay
+from tests.probe.faulty_paths.faults import MakeRelay, named
 
 
 def error_of(handler: Handler, scheme: str = "tcp") -> str:
@@ -17,7 +19,7 @@ def error_of(handler: Handler, scheme: str = "tcp") -> str:
     with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
         target = Target.parse(f"{scheme}:127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(NotAnEchoError) as caught:
-            preflight(target)
+            preflight(target, patience=1)
     return str(caught.value)
 
 
@@ -33,9 +35,12 @@ def test_a_correct_echo(right_target: Target) -> None:
     connector, known = preflight(right_target)
     assert connector.target is right_target
     assert known.half_close
-    assert len(known.round_trips) == 24
+    assert len(known.round_trips) == 12
+    assert known.samples == (6, 6)
+    assert known.buffering == ""
+    assert known.rate == math.inf
     assert known.timeout >= 0.05
-    assert known.patience >= 1
+    assert known.patience == PATIENCE
     assert known.address == str(right_target)
 
 
@@ -88,7 +93,7 @@ def test_a_flood() -> None:
 def test_a_tls_server_as_a_tcp_target(tls_port: int) -> None:
     target = Target.parse(f"127.0.0.1:{tls_port}")
     with pytest.raises(NotAnEchoError, match=f"it expects TLS: try tls:127.0.0.1:{tls_port}"):
-        preflight(target)
+        preflight(target, patience=1)
 
 
 def test_a_tcp_server_as_a_tls_target() -> None:
@@ -125,7 +130,8 @@ def test_a_target_that_is_not_an_echo_is_reported_in_bounded_time(name: str) -> 
     relays: dict[str, MakeRelay] = dict(NOT_AN_ECHO)
     began = time.monotonic()
     with Path(relays[name]) as path, pytest.raises(NotAnEchoError, match="not an echo"):
-        preflight(Target.parse(f"127.0.0.1:{path.port}"))
+        preflight(Target.parse(f"127.0.0.1:{path.port}"), patience=2)
+    # 2 s for the first answer, and a second for another kind of connection.
     assert time.monotonic() - began < 10
 
 
@@ -144,6 +150,166 @@ def test_a_target_that_is_not_an_echo_is_reported_in_bounded_time(name: str) -> 
 def test_a_broken_echo_is_still_an_echo(name: str, half_close: bool) -> None:
     (fault,) = (fault for fault in FAULTS if fault.name == name)
     with Path(fault.relay) as path:
-        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"), patience=1)
     assert known.half_close is half_close
     assert known.timeout < 1
+
+
+@pytest.mark.slow
+def test_a_slow_link_keeps_nothing_back() -> None:
+    """8 KiB take twice as long as the others wait for what does not move."""
+    with Path(named("bandwidth=11k")) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+    assert known.buffering == ""
+    assert known.half_close
+    # On a busy machine it passes less.
+    assert 4000 < known.rate < 15_000
+
+
+def test_a_path_that_passes_whole_lines_only_is_an_echo() -> None:
+    class Lines(Relay):
+        kept = b""
+
+        def client_sent(self, data: bytes) -> None:
+            whole, end, self.kept = (self.kept + data).rpartition(b"\n")
+            if end:
+                self.to_echo(whole + end)
+
+        def client_ended(self) -> None:
+            self.to_echo(self.kept)
+            super().client_ended()
+
+    with Path(Lines) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+    assert known.buffering == "passes a line; keeps back 4 bytes, 16 bytes, 1 byte, 8 KiB"
+    assert known.buffering in str(known)
+    assert known.half_close
+    assert known.round_trip < 1
+
+
+def test_a_path_that_waits_for_five_bytes_is_an_echo() -> None:
+    class Waits(Relay):
+        kept: bytes | None = b""
+
+        def client_sent(self, data: bytes) -> None:
+            if self.kept is not None:
+                data = self.kept + data
+                self.kept = data if len(data) < 5 else None
+            if self.kept is None:
+                self.to_echo(data)
+
+        def client_ended(self) -> None:
+            self.to_echo(self.kept or b"")
+            super().client_ended()
+
+    with Path(Waits) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+    assert known.buffering == "passes a line, 16 bytes, 8 KiB; keeps back 4 bytes, 1 byte"
+    assert known.half_close
+
+
+def test_a_path_that_keeps_everything_back_until_fin_is_an_echo() -> None:
+    class Until(Relay):
+        kept = b""
+
+        def client_sent(self, data: bytes) -> None:
+            self.kept += data
+
+        def client_ended(self) -> None:
+            self.to_echo(self.kept)
+            super().client_ended()
+
+    with Path(Until) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"), patience=2)
+    assert known.buffering.endswith("8 KiB until FIN")
+    assert known.half_close
+
+
+class Far(Relay):
+    """Accepts at once for an echo 40 ms away."""
+
+    def client_sent(self, data: bytes) -> None:
+        self.later(20, lambda: self.to_echo(data))
+
+    def echo_sent(self, data: bytes) -> None:
+        self.later(20, lambda: self.to_client(data))
+
+    def client_ended(self) -> None:
+        self.later(20, super().client_ended)
+
+    def echo_ended(self) -> None:
+        self.later(20, super().echo_ended)
+
+
+def test_the_round_trip_is_not_that_of_connecting() -> None:
+    with Path(Far) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+    assert 0.04 <= known.round_trip < 1
+    assert known.timeout > 4 * 0.04
+    assert known.half_close
+
+
+def test_an_end_that_comes_late_is_no_end_to_half_close() -> None:
+    class Late(Relay):
+        def echo_ended(self) -> None:
+            self.later(1900, super().echo_ended)
+
+    with Path(Late) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+    assert known.half_close
+    assert known.samples == (6, 6)
+
+
+def test_the_first_bytes_of_a_connection_may_take_their_time() -> None:
+    class Inspects(Relay):
+        inspected = False
+
+        def client_sent(self, data: bytes) -> None:
+            if self.inspected:
+                self.to_echo(data)
+                return
+            self.inspected = True
+            self.client.hold(True)
+            self.later(600, lambda: self.to_echo(data))  # it reads on then, too
+
+    with Path(Inspects) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+    assert known.half_close
+    assert known.round_trip < 0.5
+    assert known.rate == math.inf
+
+
+def test_one_server_of_four_that_refuses_half_close_does_not_decide() -> None:
+    class Balanced(Relay):
+        def client_ended(self) -> None:
+            if self.number % 4 == 3:
+                # What was closed after the byte was back would not be told from an end.
+                self.reset()
+            else:
+                super().client_ended()
+
+    with Path(Balanced) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+    assert known.half_close
+    survived, samples = known.samples
+    assert 0 < survived < samples
+    assert f"half-close survives in {survived} of {samples} attempts" in str(known)
+
+
+def test_a_slow_path_is_measured() -> None:
+    class Slow(Relay):
+        """100 kB/s towards the echo."""
+
+        free = 0.0
+
+        def client_sent(self, data: bytes) -> None:
+            self.free = max(self.free, time.monotonic()) + len(data) / 100_000
+            self.later(1000 * (self.free - time.monotonic()), lambda: self.to_echo(data))
+
+        def client_ended(self) -> None:
+            self.later(1000 * max(0.0, self.free - time.monotonic()) + 1, super().client_ended)
+
+    with Path(Slow) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+    assert 50_000 < known.rate < 200_000
+    assert "kB/s" in str(known)

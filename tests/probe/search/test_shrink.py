@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import itertools
+import random
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from echoproto.probe.script.conversation import Await, Pause, Session
+from echoproto.probe.script.conversation import Await, Conversation, Pause, Send, Session
 from echoproto.probe.script.strategies import sessions
 from echoproto.probe.search.shrink import length, shrink
 
@@ -53,6 +56,10 @@ def sends(session: Session) -> list[int]:
          lambda s: "reset" in str(s) and len(s.conversations) > 1, "nothing | reset"),
         ("send 61; fin then send 62", lambda s: s.sequential, "nothing then nothing"),
         ("send 61; await", lambda s: True, "nothing"),
+        ("send 61; urgent 62; await", lambda s: "urgent" in str(s), "urgent 00"),
+        ("send 61; urgent 62", lambda s: "urgent 62" in str(s), "urgent 62"),
+        ("urgent 61; send 62", lambda s: len(sends(s)) == 2 or ("urgent" in str(s)
+         and len(first(s)) == 2), "send 00; send 00"),
     ],
 )  # fmt: skip
 def test_the_shortest(start: str, fails: Fails, shortest: str) -> None:
@@ -64,6 +71,20 @@ def test_the_shortest(start: str, fails: Fails, shortest: str) -> None:
 def test_it_never_grows(session: Session) -> None:
     after = shrink(session, lambda s: len(s.conversations[0].steps) > 2, lambda: True)
     assert length(after) <= length(session)
+
+
+def test_many_large_candidates_take_little_memory() -> None:
+    size = 200_000
+    session = Session((Conversation((Send(random.Random(1).randbytes(size)),)),))
+    asked = itertools.count()
+    tracemalloc.start()
+    try:
+        shrink(session, lambda s: False, lambda: next(asked) < 600)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A list of the places of all bytes takes most of it.
+    assert peak < 60 * size
 
 
 def test_it_stops_when_the_time_is_up() -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+import time
 
-from echoproto.probe.wire.channel import Connector, connect
+from echoproto.probe.wire.connector import Connector
+from echoproto.probe.wire.first_connection import connect
 from echoproto.probe.wire.ping import Reply, Statistics, pings
 from echoproto.probe.wire.target import Target
 from echoproto.probe.wire.verdict import Fault
@@ -63,6 +66,55 @@ def test_every_kind_of_loss() -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     assert lost(resets)[0].kind is Fault.RESET
+
+
+def test_the_deadline_ends_it_and_accuses_no_path() -> None:
+    def second_is_late(sock: socket.socket) -> None:
+        sock.sendall(sock.recv(4))
+        sock.recv(4)
+        sock.recv(1)
+
+    with serving(second_is_late, socket.create_server(("127.0.0.1", 0))) as listener:
+        target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        made = Connector(target, target.addresses()[0])
+        began = time.monotonic()
+        replies = list(pings(made, None, 0, size=4, timeout=60, deadline=0.3))
+    assert time.monotonic() - began < 30
+    assert [reply.kind for reply in replies] == [Fault.NONE, None]
+    statistics = Statistics()
+    for reply in replies:
+        statistics.add(reply)
+    assert (statistics.sent, statistics.received, statistics.lost) == (2, 1, 0)
+
+
+def test_a_deadline_during_connect() -> None:
+    """A full accept queue takes no connection, and no more is waited for than asked."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                filling = stack.enter_context(socket.socket())
+                filling.setblocking(False)
+                filling.connect_ex(listener.getsockname())
+            target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+            made = Connector(target, target.addresses()[0])
+            (reply,) = pings(made, 1, 0, size=4, deadline=0.2)
+    assert reply.kind is None
+
+
+def test_with_a_deadline_the_count_is_that_of_the_answers() -> None:
+    answers = [b"\1\2\xff\4", b"\2\3\4\5", b"\3\4\5\6"]
+
+    def handler(sock: socket.socket) -> None:
+        while sock.recv(4):
+            sock.sendall(answers.pop(0))
+
+    with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
+        target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        made = Connector(target, target.addresses()[0])
+        replies = list(pings(made, 2, 0, size=4, deadline=60))
+    assert [reply.kind for reply in replies] == [Fault.CORRUPT, Fault.NONE, Fault.NONE]
 
 
 def test_a_new_connection_after_a_loss() -> None:

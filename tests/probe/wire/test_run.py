@@ -13,7 +13,8 @@ import pytest
 
 from echoproto.probe.report.describe import describe
 from echoproto.probe.script.conversation import Conversation, Session
-from echoproto.probe.wire.channel import Connector, connect
+from echoproto.probe.wire.connector import Connector
+from echoproto.probe.wire.first_connection import connect
 from echoproto.probe.wire.limits import Limits
 from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target
@@ -38,6 +39,8 @@ RIGHT = [
     "send (00..fa)*8000",
     "pause 5; send 00; pause 5; fin; pause 5; await",
     "slow 1000000; send 00*20000; await; fin",
+    "hold 20; send 00*200000; await; hold 5; fin; hold 5",
+    "hold 10; slow 10000000; send 00*20000; pause 5; reset",
     "send 00 | send 01; reset | nothing | fin",
     "send 00*100000 then reset then send 01",
 ]
@@ -69,6 +72,22 @@ def test_the_time_line_shows_what_was_sent_and_received(right_connector: Connect
     ((size, seconds),) = outcome.round_trips
     assert size == 100
     assert 0 < seconds < 1
+
+
+def test_a_reader_that_holds_reads_nothing_and_sends_all(right_connector: Connector) -> None:
+    outcome = run(Conversation.parse("hold 60; send 41*1000; fin"), right_connector, LIMITS)
+    assert outcome.ok
+    (events,) = outcome.timelines
+    at = {event.action: event.at for event in reversed(events)}
+    assert at[Action.SENT_FIN] < at[Action.RECEIVED]
+    assert at[Action.RECEIVED] - at[Action.HELD] >= 0.06
+    # It is not the path that took so long.
+    assert outcome.wait < 0.06
+
+
+def test_a_reader_that_holds_is_not_late(right_connector: Connector) -> None:
+    limits = replace(LIMITS, stall=0.05, late=0.02)
+    assert run(Conversation.parse("hold 150; send 41; await"), right_connector, limits).ok
 
 
 def broken(handler: Handler, script: str, limits: Limits = LIMITS) -> Outcome:
@@ -150,7 +169,7 @@ def test_stalled() -> None:
     for script in ("send 61 62", "send 61 62; await", "send 61 62; fin"):
         outcome = broken(answer(b"a", hang), script, QUICK)
         assert outcome.kind is Fault.STALLED
-        assert "1 of 2 bytes are back" in outcome.verdict.message
+        assert "1 of 2 bytes came back" in outcome.verdict.message
         assert outcome.timelines[0][-2].action is Action.TIMED_OUT
 
 
@@ -217,7 +236,8 @@ def test_no_answer_to_the_first_packet() -> None:
     assert "timed out after 0.2 s" in outcome.verdict.message
 
 
-def test_cross_talk() -> None:
+@pytest.mark.parametrize(("sent", "kind"), [(64, Fault.CROSS_TALK), (1, Fault.CORRUPT)])
+def test_cross_talk(sent: int, kind: Fault) -> None:
     mixed: list[socket.socket] = []
     both = threading.Event()
 
@@ -244,7 +264,7 @@ def test_cross_talk() -> None:
     acceptor = threading.Thread(target=accept)
     acceptor.start()
     target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
-    outcome = run(Session.parse("send 41 | send 42"), connect_only(target), LIMITS)
+    outcome = run(Session.parse(f"send 41*{sent} | send 42*{sent}"), connect_only(target), LIMITS)
     acceptor.join()
     for sock in mixed:
         with contextlib.suppress(OSError):
@@ -253,8 +273,9 @@ def test_cross_talk() -> None:
         thread.join()
     for sock in (*mixed, listener):
         sock.close()
-    assert outcome.kind is Fault.CROSS_TALK
-    assert "the bytes of conversation 2 came back" in outcome.verdicts[0].message
+    assert outcome.kind is kind  # one byte is found anywhere
+    named = "the bytes of conversation 2 came back" in outcome.verdicts[0].message
+    assert named is (kind is Fault.CROSS_TALK)
 
 
 def connect_only(target: Target) -> Connector:

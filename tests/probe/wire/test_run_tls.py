@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from dataclasses import replace
 
 import pytest
 
 from echoproto.probe.script.conversation import Conversation, Session
-from echoproto.probe.wire.channel import connect
+from echoproto.probe.wire.first_connection import connect
 from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target
 from echoproto.probe.wire.verdict import Fault
@@ -57,3 +58,32 @@ def test_tls_with_a_server_that_closes_or_hangs() -> None:
             ).verdict
             assert verdict.kind is Fault.REFUSED
             assert complaint in verdict.message
+
+
+def test_many_small_records_that_come_at_once(certificates: Certificates) -> None:
+    """The socket is empty after the first read, and reports no more event for what TLS has kept."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.cert, certificates.key)
+
+    def handler(sock: socket.socket) -> None:
+        received, sending = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(received, sending, server_side=True)
+
+        data = b""
+        while not data:
+            try:
+                data = tls.read(100)  # after the handshake
+            except ssl.SSLWantReadError:
+                sock.sendall(sending.read())
+                received.write(sock.recv(65536))
+        for byte in data:
+            tls.write(bytes([byte]))
+        sock.sendall(sending.read())
+        sock.recv(1)
+
+    with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
+        target = Target.parse(f"tls:127.0.0.1:{listener.getsockname()[1]}", insecure=True)
+        script = Conversation.parse("send 00..63; await; reset")
+        outcome = run(script, connect_only(target), replace(LIMITS, stall=1))
+    assert outcome.ok, outcome.verdict.message
+    assert outcome.wait < 1

@@ -18,6 +18,16 @@ from tests.probe.conftest import Certificates
         ("tcp:7", Target("tcp", "tcp", 7)),
         ("tls:balancer:7", Target("tls", "balancer", 7)),
         ("[::1]:7", Target("tcp", "::1", 7)),
+        ("[0:0::0001]:7", Target("tcp", "::1", 7)),
+        ("[fe80::1%eth0]:9", Target("tcp", "fe80::1%eth0", 9)),
+        ("balancer", Target("tcp", "balancer", 7)),
+        ("[::1]", Target("tcp", "::1", 7)),
+        ("tls:balancer", Target("tls", "balancer", 7)),
+        ("tcp:127.0.0.1", Target("tcp", "127.0.0.1", 7)),
+        ("tls:[::1]", Target("tls", "::1", 7)),
+        ("balancer:echo", Target("tcp", "balancer", 7)),
+        ("tls:balancer:echo", Target("tls", "balancer", 7)),
+        (" a:00007\n", Target("tcp", "a", 7)),
         ("tls:[2001:db8::1]:65535", Target("tls", "2001:db8::1", 65535)),
         ("unix:/run/echo.sock", Target("unix", path="/run/echo.sock")),
     ],
@@ -30,13 +40,28 @@ def test_every_form(text: str, target: Target) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("balancer", "must be host:port"),
         ("", "must be host:port"),
-        ("::1:7", "must be host:port"),
-        ("http://a:7", "port '//a:7'; must be"),
-        ("a:0", "port '0'; must be 1 to 65535"),
+        ("::1:7", "is an IPv6 address without brackets; must be host:port"),
+        ("::1", "is an IPv6 address without brackets"),
+        ("tls:2001:db8::1", "is an IPv6 address without brackets"),
+        ("[::1]7", "must be host:port"),
+        ("[::1", "must be host:port"),
+        ("http://a:9", "is a URL; try a:9; must be host:port"),
+        ("http://a/", "is a URL; try a:80;"),
+        ("https://[::1]/x?y", "is a URL; try tls:[::1]:443;"),
+        ("tcp://a", "is a URL; try a:7;"),
+        ("ftp://a:b", "is a URL; must be host:port"),
+        ("//a", "must be host:port"),
+        ("9999", "is a number; try 127.0.0.1:9999;"),
+        ("/run/echo.sock", "is a path; try unix:/run/echo.sock;"),
+        ("a b:7", "must be host:port"),
+        ("a:0", "port '0'; must be 1 to 65535, or a service's name"),
+        ("a:", "port ''; must be"),
+        ("a:-7", "port '-7'; must be"),
+        ("a:\u0667", "port '\u0667'; must be"),
         ("a:70000", "port '70000'; must be 1 to 65535"),
-        ("a:echo", "port 'echo'"),
+        ("a:ecko", "port 'ecko'; must be 1 to 65535, or a service's name"),
+        ("a:\udcff", "must be 1 to 65535"),
         ("[zz]:7", "'zz' is not an IPv6 address"),
         ("unix:", "has 1 to 107 bytes"),
         ("unix:/" + "a" * 107, "has 1 to 107 bytes"),
@@ -58,18 +83,72 @@ def test_options_of_tls_need_tls() -> None:
         Target.parse("tls:a:7", key="x")
     with pytest.raises(TargetError, match="must be v1 or v2"):
         Target.parse("a:7", send_proxy="v3")
+    with pytest.raises(TargetError, match="-4 needs a host, not 'unix:/x'"):
+        Target.parse("unix:/x", family="4")
 
 
 def test_the_words_are_the_command_line() -> None:
-    target = Target.parse("tls:a:7", ca="c", server_name="b", insecure=True, send_proxy="v2")
+    target = Target.parse(
+        "tls:a:7", ca="c", server_name="b", insecure=True, send_proxy="v2", family="6"
+    )
     assert target.words == (
-        "tls:a:7", "--ca", "c", "--server-name", "b", "--send-proxy", "v2", "--insecure",
+        "tls:a:7", "--ca", "c", "--server-name", "b", "--send-proxy", "v2", "--insecure", "-6",
     )  # fmt: skip
+    assert Target.from_words(target.words) == target
+    assert Target.from_words(["unix:/x"]) == Target.parse("unix:/x")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("", "no target"),
+        ("a:7 --ca", "'--ca' is not an option"),
+        ("a:7 b:7", "'b:7' is not an option"),
+        ("a:7 --retries 3", "'--retries' is not an option"),
+        ("a:7 --insecure", "--insecure needs a tls: target"),
+        ("a:0", "port '0'"),
+    ],
+)
+def test_words_that_are_not_a_target(words: str, complaint: str) -> None:
+    with pytest.raises(TargetError, match=complaint):
+        Target.from_words(words.split())
+
+
+def test_a_service_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getservbyname", lambda name, protocol: {"http": 80}[name])
+    assert Target.parse("a:http").port == 80
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("a:7", "tcp:A:echo", True),
+        ("a", "a:7", True),
+        ("[::1]:7", "[0::1]", True),
+        ("tls:a:7 --ca x", "tls:a:7 --insecure", True),
+        ("a:7", "a:8", False),
+        ("a:7", "b:7", False),
+        ("a:7", "tls:a:7", False),
+        ("a:7", "a:7 --send-proxy v1", False),
+        ("a:7", "a:7 -4", False),
+        ("tls:a:7", "tls:a:7 --server-name b", False),
+        ("tls:a:7", "tls:a:7 --cert b", False),
+        ("unix:/a", "unix:/A", False),
+    ],
+)
+def test_which_targets_are_the_same_path(one: str, other: str, same: bool) -> None:
+    paths = [Target.from_words(words.split()).path_of_bytes for words in (one, other)]
+    assert (paths[0] == paths[1]) is same
 
 
 def test_addresses() -> None:
     assert Target.parse("127.0.0.1:7").addresses() == [(socket.AF_INET, ("127.0.0.1", 7))]
     assert Target.parse("unix:/x").addresses() == [(socket.AF_UNIX, "/x")]
+    assert Target.parse("127.0.0.1:7", family="4").addresses() == [
+        (socket.AF_INET, ("127.0.0.1", 7))
+    ]
+    with pytest.raises(TargetError, match=r"cannot resolve '127.0.0.1' to an IPv6 address: "):
+        Target.parse("127.0.0.1:7", family="6").addresses()
     with pytest.raises(TargetError, match=r"cannot resolve 'no\.invalid'"):
         Target.parse("no.invalid:7").addresses()
     with pytest.raises(TargetError, match="cannot resolve"):
@@ -105,21 +184,3 @@ def test_tls_contexts(certificates: Certificates, tmp_path: File) -> None:
     ):
         with pytest.raises(TargetError, match=complaint):
             _ = Target.parse("tls:a:7", **options).tls_context  # type: ignore[arg-type]
-
-
-def test_proxy_headers() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)) as sock:
-            own = sock.getsockname()[1]
-            assert Target.parse("a:7").proxy_header(sock) == b""
-            v1 = Target.parse("a:7", send_proxy="v1").proxy_header(sock)
-            assert v1 == b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (own, port)
-            v2 = Target.parse("a:7", send_proxy="v2").proxy_header(sock)
-            assert v2[:16] == b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
-            addresses = b"\x7f\0\0\1" * 2 + own.to_bytes(2, "big") + port.to_bytes(2, "big")
-            assert v2[16:] == addresses
-    one, other = socket.socketpair()
-    with one, other:
-        assert Target.parse("unix:/x", send_proxy="v1").proxy_header(one) == b"PROXY UNKNOWN\r\n"
-        assert len(Target.parse("unix:/x", send_proxy="v2").proxy_header(one)) == 16

@@ -6,9 +6,12 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from echoproto.probe.report.describe import event_text, hex_rows, plural, shorten
+from echoproto.probe.report.describe import event_text, hex_rows
 from echoproto.probe.report.html.elements import badge, tag
-from echoproto.probe.script.conversation import Conversation, format_payload
+from echoproto.probe.report.html.explanation import explanation_part
+from echoproto.probe.script.conversation import Conversation
+from echoproto.probe.script.payload import format_payload
+from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.result import Failure
 from echoproto.probe.wire.verdict import Action, Event, Verdict
 
@@ -39,6 +42,8 @@ def failure_card(number: int, failure: Failure) -> ET.Element:
         cls=f"card failure kind-{failure.kind}",
         id=f"failure-{number}",
     )
+    if failure.explanation is not None:
+        card.extend(explanation_part(failure.explanation))
     rows = _hex_table(failure.outcome.verdict)
     if rows is not None:
         card.append(tag("h3", "First difference"))
@@ -90,7 +95,7 @@ def _time_line(events: Sequence[Event], conversation: Conversation) -> Iterable[
     items = [_event(event, conversation, payload) for event in events]
     yield tag("ol", *items[:EVENTS], cls="line")
     if len(items) > EVENTS:
-        more = tag("summary", f"{len(items) - EVENTS} more events")
+        more = tag("summary", plural(len(items) - EVENTS, "more event"))
         yield tag("details", more, tag("ol", *items[EVENTS:], cls="line"))
 
 

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from echoproto.probe.report.describe import plural, shorten
 from echoproto.probe.report.html.elements import tag
+from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.result import CampaignResult, CaseRecord, Phase
 from echoproto.probe.wire.verdict import Fault
 

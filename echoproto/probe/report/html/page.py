@@ -13,7 +13,16 @@ from echoproto.probe.report.html.failures import failure_card
 from echoproto.probe.report.html.matrix import matrix
 from echoproto.probe.report.html.plot import plot
 from echoproto.probe.report.json_lines import settings_json
-from echoproto.probe.report.summary import verdict_line
+from echoproto.probe.report.summary import (
+    counts_text,
+    held_text,
+    made_by,
+    passing_words,
+    started_text,
+    verdict_line,
+    verdicts_text,
+)
+from echoproto.probe.script.words import plural
 from echoproto.probe.search.result import CampaignResult, Phase
 
 __all__ = ["html_page", "write_html"]
@@ -67,14 +76,12 @@ def html_page(result: CampaignResult) -> str:
 
 def _head(result: CampaignResult) -> ET.Element:
     line, _ = verdict_line(result)
-    if result.error is not None:
-        line = f"Could not test: {result.error}"
     state = "untested" if result.error else "faulty" if result.failures else "clean"
     if result.interrupted and not result.failures:
         state = "untested"
     header = tag(
         "header",
-        tag("p", "echoproto fuzz", cls="soft"),
+        tag("p", f"{made_by()}, {started_text(result)}", cls="soft", id="made"),
         tag("h1", " ".join(result.target)),
         tag("p", line[:1].upper() + line[1:], cls=f"result {state}", id="result"),
         cls="card",
@@ -91,8 +98,11 @@ def _head(result: CampaignResult) -> ET.Element:
 
 
 def _numbers(result: CampaignResult) -> Iterable[tuple[str, str]]:
-    yield f"{sum(result.counts.values()):,}", "conversations"
-    yield str(len(result.failures)), "failure" if len(result.failures) == 1 else "failures"
+    for count, noun in (
+        (sum(result.counts.values()), "conversation"),
+        (len(result.failures), "failure"),
+    ):
+        yield f"{count:,}", plural(count, noun).partition(" ")[2]
     yield f"{result.rate:,.0f}", "conversations/s"
     yield size_text(result.bytes_sent), "sent"
     yield f"{result.seconds:.1f} s", "in all"
@@ -108,6 +118,8 @@ def _settings(result: CampaignResult) -> ET.Element:
         pairs.append(tag("dd", str(value)))
 
     pair("target", " ".join(result.target))
+    pair("date", started_text(result))
+    pair("version", made_by())
     if result.preflight is not None:
         pair("address", result.preflight.address)
         if result.preflight.tls_version:
@@ -120,11 +132,20 @@ def _settings(result: CampaignResult) -> ET.Element:
         elif isinstance(value, bool):
             value = "yes" if value else "no"
         pair(name.replace("_", " "), "none" if value is None else value)
+    pair("counts", counts_text(result))
+    pair("verdicts", verdicts_text(result))
     for phase, count in result.counts.items():
         seconds = result.phase_seconds.get(phase)
-        pair(str(phase), f"{count} run" + (f" in {seconds:.1f} s" if seconds is not None else ""))
+        pair(
+            str(phase),
+            plural(count, "run") + (f" in {seconds:.1f} s" if seconds is not None else ""),
+        )
     if result.transients:
-        pair("stalls ignored because they did not recur", result.transients)
+        pair("failed once, and never again", result.transients)
+    if result.delayed:
+        pair("delayed", f"{result.delayed}, by {result.longest_delay:.3g} s at most")
+    if result.held < result.wanted:
+        pair("held", held_text(result))
     if result.passing:
-        pair("saved failures that pass now", ", ".join(result.passing))
+        pair(passing_words(result), ", ".join(result.passing))
     return pairs

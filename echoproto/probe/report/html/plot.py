@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from echoproto.probe.report.describe import plural
 from echoproto.probe.report.html.elements import seconds_text, size_text, tag
+from echoproto.probe.script.words import plural
 
 __all__ = ["plot"]
 

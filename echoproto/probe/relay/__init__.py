@@ -1,0 +1,1 @@
+"""A relay that is right unless told otherwise: ``echoproto relay`` and ``broken_path``."""

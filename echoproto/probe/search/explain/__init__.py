@@ -1,0 +1,1 @@
+"""Explains a failure: what about its shortest conversation matters, found by experiment."""

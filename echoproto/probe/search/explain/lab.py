@@ -1,0 +1,151 @@
+"""Runs the experiments on one failure, within a budget."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from echoproto.probe.script.conversation import Session
+from echoproto.probe.wire.verdict import Fault, Outcome
+
+__all__ = ["Budget", "Lab", "SpentError", "Trial", "room_for"]
+
+Trial = Callable[[Session], Outcome]
+"""Runs a session; the outcome has what each conversation received in ``captured``."""
+
+# How often a session that fails at the known rate passes by chance, at most.
+_MISS = 0.01
+_MOST_TRIES = 60
+# An experiment that takes longer, in seconds, or more runs, is dear.
+_DEAR = 0.25
+_MANY = 12
+
+
+_ROOM = 65536
+
+
+def room_for(session: Session) -> int:
+    """Return how many bytes to capture of each conversation, to see what became of its own."""
+    return _ROOM + 2 * max(len(conversation.payload) for conversation in session.conversations)
+
+
+class SpentError(Exception):
+    """The budget is spent: what is not known by now stays unknown."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much an explanation may cost.
+
+    Attributes:
+        conversations: to run, at most.
+        seconds: to spend, at most.
+    """
+
+    conversations: int = 300
+    seconds: float = 10.0
+
+
+class Lab:
+    """Answers whether a session fails.
+
+    Args:
+        trial: runs a session.
+        budget: what may be spent.
+        rate: how often the failure occurs, above 0, at most 1.
+
+    Attributes:
+        conversations: run so far.
+        tries: how often a session must pass before it counts as one that passes.
+        cost: how long the failing session itself takes to run, in seconds; set by its owner.
+        passed: whether any session passed so far.
+        stalls: whether the failure itself is a stall, so that one more is no surprise.
+    """
+
+    def __init__(self, trial: Trial, budget: Budget, rate: float) -> None:
+        self.conversations = 0
+        self.cost = 0.0
+        self.stalls = False
+        self.passed = False
+        self.tries = 1
+        self._trial = trial
+        self._kept = 0.0
+        self._budget = budget
+        self._until = time.monotonic() + budget.seconds
+        self._known: dict[Session, Outcome] = {}
+        self.expect(rate)
+
+    def expect(self, rate: float) -> None:
+        """Set how often the failure occurs."""
+        if rate < 1:
+            # The true rate may be lower than the one that was seen.
+            low = max(0.8 * rate, 0.01)
+            self.tries = min(_MOST_TRIES, math.ceil(math.log(_MISS) / math.log(1 - low)))
+        else:
+            self.tries = 1
+
+    @property
+    def dear(self) -> bool:
+        """Whether each experiment takes so long, or so many runs, that few can be made."""
+        return self.tries * self.cost > _DEAR or self.tries > _MANY
+
+    @property
+    def seconds_left(self) -> float:
+        """What is left of the time."""
+        return self._until - time.monotonic()
+
+    def can_afford(self, conversations: int = 1, seconds: float = 0.0) -> bool:
+        """Return whether so much is left of the budget."""
+        left = self._budget.conversations - self.conversations
+        return left >= conversations and self.seconds_left >= seconds
+
+    @contextlib.contextmanager
+    def keeping(self, part: float) -> Iterator[None]:
+        """Keep a part of the budget for later; end the block when the rest is spent."""
+        self._kept = part
+        try:
+            yield
+        except SpentError:
+            pass
+        finally:
+            self._kept = 0.0
+
+    def run(self, session: Session) -> Outcome:
+        """Run a session once.
+
+        Raises:
+            SpentError: if the budget is spent.
+        """
+        if self.seconds_left <= self._kept * self._budget.seconds:
+            raise SpentError
+        if self.conversations >= (1 - self._kept) * self._budget.conversations:
+            raise SpentError
+        self.conversations += len(session.conversations)
+        outcome = self._trial(session)
+        self.passed = self.passed or outcome.ok
+        return outcome
+
+    def failing(self, session: Session) -> Outcome | None:
+        """Return an outcome in which the session fails; None if it passes each time.
+
+        Raises:
+            SpentError: if the budget is spent.
+        """
+        if (known := self._known.get(session)) is not None:
+            return None if known.ok else known
+        for _ in range(self.tries):
+            outcome = self.run(session)
+            if outcome.kind is Fault.STALLED and self.tries == 1 and not self.stalls:
+                # A busy machine can look like this once.
+                outcome = self.run(session)
+            if not outcome.ok:
+                break
+        self._known[session] = outcome
+        return None if outcome.ok else outcome
+
+    def fails(self, session: Session) -> bool:
+        """Return whether the session fails; raises as :meth:`failing`."""
+        return self.failing(session) is not None

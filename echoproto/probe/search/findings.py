@@ -1,0 +1,386 @@
+"""From failing sessions to failures: each is reproduced, shrunk, saved, and told once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shlex
+import time
+from collections.abc import Sequence
+
+from echoproto.probe.script.conversation import Session
+from echoproto.probe.script.words import plural
+from echoproto.probe.search.candidate import Candidate
+from echoproto.probe.search.contains import contains
+from echoproto.probe.search.edits import joined
+from echoproto.probe.search.explain.explain import explain
+from echoproto.probe.search.explain.explanation import Explanation
+from echoproto.probe.search.explain.lab import Budget, room_for
+from echoproto.probe.search.failures import SavedFailure, SavedFailures, SavedFailuresError
+from echoproto.probe.search.known import Known, Left
+from echoproto.probe.search.marks import told_by_marks
+from echoproto.probe.search.pending import Pending, passed, with_what_went_before
+from echoproto.probe.search.pool import Held
+from echoproto.probe.search.preflight import Preflight
+from echoproto.probe.search.progress import Progress
+from echoproto.probe.search.reproduce import NotAgain, Reproduced, reproduce
+from echoproto.probe.search.result import Failure
+from echoproto.probe.search.runner import Runner
+from echoproto.probe.search.settings import Settings
+from echoproto.probe.search.silence import shortest_silence
+from echoproto.probe.search.trigger import Trigger, find_trigger, refined, silence_trigger
+from echoproto.probe.wire.target import Target
+from echoproto.probe.wire.verdict import Outcome
+
+__all__ = ["Findings"]
+
+_MAX_FAILURES = 10
+_SHRINK_SECONDS = 30.0
+
+# How often a session that failed beside others has to pass alone.
+_ALONE = 3
+
+
+class Findings:
+    """The failing sessions of a campaign, and the failures that explain them.
+
+    Args:
+        target: where the path is.
+        settings: of the campaign.
+        progress: where failures are recorded.
+        saved: the failures on disk.
+        deadline: when the campaign ends, in ``time.monotonic`` seconds.
+        known: what the preflight found.
+        runner: runs sessions.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        settings: Settings,
+        progress: Progress,
+        saved: SavedFailures,
+        deadline: float,
+        known: Preflight,
+        runner: Runner,
+    ) -> None:
+        self.pending: list[Pending] = []
+        self._shrink_until = 0.0  # when no other one is shrunk, in ``time.monotonic`` seconds
+        self._end: int | None = None  # the failure after which nothing worked
+        self._target = target
+        self._settings = settings
+        self._progress = progress
+        self._result = progress.result
+        self._saved = saved
+        self._deadline = deadline
+        self._known = known
+        self._runner = runner
+        self._faults = Known()
+
+    def assume(self, saved: SavedFailure) -> bool:
+        """Avoid a saved failure from now on, unreported; return whether it still fails."""
+        start = Candidate(saved.session, self._known.half_close)
+        outcome = self._runner.run_candidate(saved.session, True)
+        found = reproduce(
+            outcome,
+            functools.partial(self._hold_apart, start),
+            shrinking=False,
+            retries=self._settings.retries,
+            deadline=self._deadline,
+        )
+        if isinstance(found, NotAgain):
+            return False
+        rate = found.reproduced / found.runs
+        trigger = find_trigger(start, found.outcome.kind, self._hold, rate)
+        self._learn(trigger, self._explanation(found, start.fin), found, None)
+        return True
+
+    def add(self, pending: Pending) -> bool:
+        """Add a failing session; return whether it may show something new."""
+        if self._end is not None:
+            self._result.explain(pending.record, self._end)
+            return False
+        candidate, kind = pending.candidate, pending.outcome.kind
+        if self._faults.explains(candidate, kind) and not self._faults.can_show(candidate):
+            self._note_known(pending, self._faults.index(candidate, kind))
+            return False
+        self.pending.append(pending)
+        return True
+
+    @property
+    def known(self) -> bool:
+        """Whether any failure is known."""
+        return bool(self._faults)
+
+    def avoided(self, candidate: Candidate) -> Candidate:
+        """Return a candidate in which no known failure shows, as far as they can be avoided."""
+        return self._faults.avoided(candidate)
+
+    def may_be_known(self, candidate: Candidate) -> bool:
+        """Return whether a known failure can show in a candidate."""
+        return self._faults.is_in(candidate)
+
+    def shrink(self) -> None:
+        """Reproduce and shrink what no known failure explains, the most telling first."""
+        self.pending.sort(key=lambda pending: pending.order)
+        self._shrink_until = time.monotonic() + _SHRINK_SECONDS
+        left_out: list[Pending] = []
+        while self.pending:
+            # It stays in the list until it is explained, in case the user interrupts.
+            pending = self.pending[0]
+            left = self._what_is_left(pending)
+            if left is None:
+                pass
+            elif (
+                len(self._result.failures) >= _MAX_FAILURES or time.monotonic() > self._shrink_until
+            ):
+                left_out.append(pending)
+            elif self._reproduce(pending, left):
+                # It may have more than this one.
+                continue
+            del self.pending[0]
+        self._list(left_out)
+
+    def _list(self, left_out: Sequence[Pending]) -> None:
+        """Report the failures that there was no time for."""
+        for pending in left_out:
+            self._result.leave_out(pending.record)
+        if left_out:
+            count = plural(len(left_out), "failing conversation")
+            self._progress.note(f"{count} not analysed; the summary lists each")
+
+    def tell_as_seen(self) -> None:
+        """Make failures of all that is not explained, without running it again."""
+        for pending in self.pending:
+            session = pending.outcome.session
+            # Nothing is run any more, so that only their texts can be compared.
+            for index, failure in enumerate(self._result.failures):
+                if contains(session, failure.session, self._known.half_close):
+                    self._result.explain(pending.record, index)
+                    break
+            else:
+                self._explain(pending, Reproduced(session, pending.outcome, 1, 1, 0))
+        self.pending.clear()
+
+    def tell_the_end(self, failed: Sequence[Held], remark: str) -> None:
+        """Make one failure of a path on which nothing works any more.
+
+        Args:
+            failed: the sessions that failed since then, the first one first.
+            remark: what is known of it, in a sentence.
+        """
+        since = {id(held.outcome) for held in failed}
+        for pending in self.pending:
+            if pending.outcome is failed[0].outcome:
+                seen = with_what_went_before(failed[0])
+                self._end = self._explain(
+                    pending, Reproduced(seen.session, seen, 1, 1, 0), 0.0, remark
+                )
+        for pending in self.pending:
+            if self._end is not None and id(pending.outcome) in since:
+                self._result.explain(pending.record, self._end)
+        self.pending.clear()
+
+    def _what_is_left(self, pending: Pending) -> Left | None:
+        """Return what fails without any known failure; None if known ones explain it."""
+        if not self._faults:
+            return Left(pending.candidate)
+        candidate, kind = pending.candidate, pending.outcome.kind
+        why = self._faults.why(candidate, kind, self._hold)
+        if isinstance(why, Left) and why.candidate == candidate:
+            why = self._why_beside(pending)
+        if isinstance(why, Left):
+            return dataclasses.replace(why, candidate=self._faults.ending(why.candidate))
+        self._note_known(pending, why)
+        return None
+
+    def _why_beside(self, pending: Pending) -> int | Left | None:
+        """Find out whether it failed because of a known failure of several connections."""
+        kind = pending.outcome.kind
+        session = pending.outcome.session
+        for others in (
+            joined([session, *pending.beside]),
+            joined([*pending.history, session], sequential=True),
+        ):
+            together = Candidate(others, pending.fin)
+            if (
+                others != session
+                and self._faults.explains_several(together, kind)
+                and all(self._hold(pending.candidate).ok for _ in range(_ALONE))
+            ):
+                return self._faults.index(together, kind)
+        return Left(pending.candidate)
+
+    def _note_known(self, pending: Pending, index: int | None) -> None:
+        if index is not None:
+            self._result.explain(pending.record, index)
+        if pending.found_by == "fuzz":
+            self._result.count_known()
+
+    # Runs.
+
+    def _hold(self, candidate: Candidate) -> Outcome:
+        return self._runner.run_candidate(candidate.session, False, fin=candidate.fin)
+
+    def _hold_apart(self, start: Candidate, session: Session, patient: bool) -> Outcome:
+        """Run a candidate; what a known failure explains, or may, passes."""
+        candidate = Candidate(session, start.fin)
+        if candidate != start and self._faults.can_show(candidate):
+            return passed(session)
+        began = time.monotonic()
+        outcome = self._runner.run_candidate(session, patient, fin=start.fin)
+        if patient:
+            # To be sure of a stall takes the whole patience, which is no reason to stop.
+            self._shrink_until += time.monotonic() - began
+        if not outcome.ok and self._faults.explains(candidate, outcome.kind):
+            return passed(session)
+        return outcome
+
+    def _hold_avoiding(self, fin: bool, session: Session) -> Outcome:
+        """Run an experiment, without what known failures need."""
+        avoided = self._faults.avoided(Candidate(session, fin))
+        room = room_for(avoided.session)
+        return self._runner.run_candidate(avoided.session, False, room, avoided.fin)
+
+    # Failures.
+
+    def _reproduce(self, pending: Pending, left: Left) -> bool:
+        """Shrink what is left of a failing session; return whether that is a new failure."""
+        began = time.monotonic()
+        start = left.candidate
+        whole = start == pending.candidate
+        shrinking = self._settings.shrink and not pending.saved
+        if pending.silence and self._settings.shrink and self._is_silence(pending, began):
+            return False
+        found = reproduce(
+            left.outcome or pending.outcome,
+            functools.partial(self._hold_apart, start),
+            beside=pending.beside if whole else (),
+            history=pending.history if whole else (),
+            shrinking=shrinking,
+            retries=self._settings.retries,
+            half_close=self._known.half_close and start.fin,
+            deadline=self._deadline,
+        )
+        if isinstance(found, NotAgain):
+            if self._result.records[pending.record].explained_by is None:
+                self._progress.ignore_transient(pending.outcome, found.runs)
+            return False
+        seconds = time.monotonic() - began
+        found = told_by_marks(found, lambda one: self._hold(Candidate(one, start.fin)))
+        candidate = Candidate(found.session, start.fin)
+        rate = found.reproduced / found.runs
+        trigger = find_trigger(candidate, found.outcome.kind, self._hold, rate)
+        same = self._index(found.session)
+        if same is None:
+            same = self._faults.same(trigger)
+        if same is not None:
+            self._note_known(pending, same)
+            return False
+        self._explain(pending, found, seconds, trigger=trigger, fin=start.fin)
+        return shrinking
+
+    def _is_silence(self, pending: Pending, began: float) -> bool:
+        """Return whether a failure is that of a silence, or none, and explain it."""
+        passes = self._result.longest_silence
+        silence = shortest_silence(
+            pending.outcome, self._runner.run_together, passes, self._deadline
+        )
+        if silence is None:
+            return False
+        if isinstance(silence, NotAgain):
+            self._progress.ignore_transient(pending.outcome, silence.runs)
+            return True
+        seconds = time.monotonic() - began
+        self._shrink_until += seconds
+        found = silence.found
+        trigger = silence_trigger(Candidate(found.session), found.outcome.kind)
+        self._explain(pending, found, seconds, explanation=silence.explanation, trigger=trigger)
+        return True
+
+    def _explain(
+        self,
+        pending: Pending,
+        found: Reproduced,
+        seconds: float = 0.0,
+        remark: str = "",
+        trigger: Trigger | None = None,
+        fin: bool = True,
+        explanation: Explanation | None = None,
+    ) -> int:
+        """Explain and add a failure, and save it; return its index."""
+        interrupt = None
+        try:
+            if not remark and not pending.silence:
+                explanation = self._explanation(found, fin)
+        except KeyboardInterrupt as error:
+            interrupt = error  # what is known of the failure by now is not lost
+        index = self._progress.failure(
+            Failure(
+                kind=found.outcome.kind,
+                session=found.session,
+                outcome=found.outcome,
+                found=pending.outcome.session,
+                found_by=pending.found_by,
+                reproduced=found.reproduced,
+                runs=found.runs,
+                shrink_runs=found.shrink_runs,
+                seconds=seconds,
+                id=self._save(pending, found),
+                target=self._target.words,
+                explanation=explanation,
+                remark=remark,
+            )
+        )
+        self._result.explain(pending.record, index)
+        self._learn(trigger, explanation, found, index)
+        if interrupt is not None:
+            raise interrupt
+        return index
+
+    def _learn(
+        self,
+        trigger: Trigger | None,
+        explanation: Explanation | None,
+        found: Reproduced,
+        index: int | None,
+    ) -> None:
+        """Avoid a failure from now on, if it is known what it needs."""
+        if len(found.session.conversations) > 1 and not found.session.sequential:
+            # Each session beside others would fail for the same reason.
+            self._runner.window.close()
+        if trigger is not None:
+            self._faults.add(refined(trigger, explanation), found.reproduced / found.runs, index)
+
+    def _explanation(self, found: Reproduced, fin: bool) -> Explanation | None:
+        """Find out what about a failure matters, unless it is not certain, or not asked for."""
+        if not self._settings.explain or not found.reproduced or self._result.interrupted:
+            return None
+        began = time.monotonic()
+        explanation = explain(
+            found.session,
+            functools.partial(self._hold_avoiding, fin),
+            (found.reproduced, found.runs),
+            Budget(seconds=min(Budget().seconds, self._deadline - began)),
+        )
+        # It has a budget of its own.
+        self._shrink_until += time.monotonic() - began
+        return explanation
+
+    def _save(self, pending: Pending, found: Reproduced) -> str | None:
+        verdict = found.outcome.verdict
+        comments = [
+            f"{verdict.kind}: {verdict.message}",
+            f"found by {pending.found_by}, reproduced in {found.reproduced} of "
+            f"{plural(found.runs, 'run')}",
+        ]
+        try:
+            return self._saved.save(found.session, comments, shlex.join(self._target.words))
+        except SavedFailuresError as error:
+            self._progress.note(f"not saved: {error}")
+            return None
+
+    def _index(self, session: Session) -> int | None:
+        """Return the index of the failure with exactly this session, if any."""
+        sessions = [failure.session for failure in self._result.failures]
+        return sessions.index(session) if session in sessions else None

@@ -1,0 +1,252 @@
+"""Is it an echo? Several payloads at once; one right answer is enough."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Pause, Send, Session
+from echoproto.probe.wire.connector import Connector
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.loop import Loop
+from echoproto.probe.wire.run import run
+from echoproto.probe.wire.running import Running
+from echoproto.probe.wire.target import TargetError
+from echoproto.probe.wire.verdict import Action, Fault, Outcome
+
+__all__ = ["BULK", "Contact", "NotAnEchoError", "first_contact"]
+
+_BANNER_WAIT = 20  # milliseconds
+_FLOOD = 8192
+_TLS_ALERT = b"\x15\x03"
+
+# Once one attempt has succeeded, the others get so many times as long as that took, and at
+# least so many seconds; and as long again after each byte that moves, since a link may be slow.
+_OTHERS, _OTHERS_SECONDS = 4, 0.3
+
+
+class NotAnEchoError(TargetError):
+    """The target answers, but is not an echo; the message says what it is."""
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One payload to try.
+
+    Attributes:
+        name: for people.
+        payload: what to send.
+        fin: whether FIN follows: some paths forward nothing before the end.
+    """
+
+    name: str
+    payload: bytes
+    fin: bool = False
+
+    @property
+    def conversation(self) -> Conversation:
+        """A silence first, for servers that speak first; then the payload."""
+        end = HalfClose() if self.fin else Await()
+        return Conversation((Pause(_BANNER_WAIT), Send(self.payload), end))
+
+
+BULK = 8192
+"""The size of the largest attempt, in bytes."""
+
+_ATTEMPTS = (
+    _Attempt("4 bytes", b"echo"),
+    _Attempt("a line", b"echo\n"),
+    _Attempt("16 bytes", b"0123456789abcdef"),
+    _Attempt("1 byte", b"e"),
+    _Attempt("8 KiB", bytes(range(32, 96)) * (BULK // 64)),
+    _Attempt("NUL", b"\0", fin=True),
+    _Attempt("1 byte", b"e", fin=True),
+    _Attempt("a line", b"echo\n", fin=True),
+    _Attempt("55", b"\x55", fin=True),
+)
+
+
+@dataclass(frozen=True)
+class Contact:
+    """What the first attempts showed.
+
+    Attributes:
+        conversation: one that worked, to ask later whether the path still works.
+        probe: the payload to measure round trips with; empty if only FIN brings an answer.
+        together: whether several attempts work at the same time; a path may mix them up.
+        bulk_seconds: how long 8 KiB took to come back; None if they did not.
+        buffering: what the path passes and what it keeps back, in words; empty if it passes all.
+    """
+
+    conversation: Conversation
+    probe: bytes
+    together: bool
+    bulk_seconds: float | None
+    buffering: str
+
+
+def first_contact(connector: Connector, wait: float) -> Contact:
+    """Make the attempts, all at the same time; if none works, one after the other.
+
+    A path may break these exchanges too, so one wrong answer does not rule out an echo.
+
+    Args:
+        connector: where to connect.
+        wait: seconds to wait for the first right answer.
+
+    Raises:
+        NotAnEchoError: if none is answered as by an echo.
+        LocalError: if this machine is out of ports, descriptors or memory.
+    """
+    limits = Limits(stall=wait, half_close=False, connect=wait)
+    outcomes = _at_once(connector, limits)
+    together = any(map(_answered, outcomes))
+    if not together and any(one and one.kind is not Fault.STALLED for one in outcomes):
+        # Perhaps a path that mixes connections up, or bears one only.
+        again = _in_turn(connector, limits)
+        outcomes = again if any(map(_answered, again)) else outcomes
+    if not any(map(_answered, outcomes)):
+        raise NotAnEchoError(_why_not(connector, [one for one in outcomes if one is not None]))
+    return _contact(outcomes, together)
+
+
+def _at_once(connector: Connector, limits: Limits) -> list[Outcome | None]:
+    """Return the outcomes of the attempts; None for those that took much longer than others."""
+    running = [Running(Session((a.conversation,)), connector, limits) for a in _ATTEMPTS]
+    loop = Loop()
+    began = time.monotonic()
+    answered, until, patience = began, math.inf, math.inf
+    try:
+        for one in running:
+            loop.add(one)
+        while loop and time.monotonic() < until:
+            done = loop.turn(until)
+            if until == math.inf and any(_answered(one.outcome) for one in done):
+                answered = time.monotonic()
+                patience = max(_OTHERS * (answered - began), _OTHERS_SECONDS)
+            moved = (one.last_moved for one in running if one.outcome is None)
+            until = max([answered, *moved]) + patience
+    finally:
+        loop.close()
+    return [one.outcome for one in running]
+
+
+def _in_turn(connector: Connector, limits: Limits) -> list[Outcome | None]:
+    """Return the outcomes of the attempts; None for those after a right one."""
+    outcomes: list[Outcome | None] = []
+    while len(outcomes) < len(_ATTEMPTS) and not any(map(_answered, outcomes)):
+        outcomes.append(run(_ATTEMPTS[len(outcomes)].conversation, connector, limits))
+    return [*outcomes, *[None] * (len(_ATTEMPTS) - len(outcomes))]
+
+
+def _contact(outcomes: Sequence[Outcome | None], together: bool) -> Contact:
+    whole = [
+        attempt
+        for attempt, outcome in zip(_ATTEMPTS, outcomes, strict=True)
+        if outcome is not None and (outcome.ok or outcome.kind is Fault.NEVER_CLOSED)
+    ]
+    small = [a for a in whole if not a.fin and len(a.payload) < BULK]
+    # The shortest that works says most about the path's own time.
+    probe = min(small, key=lambda a: len(a.payload)).payload if small else b""
+    bulk = next(o for a, o in zip(_ATTEMPTS, outcomes, strict=True) if len(a.payload) == BULK)
+    return Contact(
+        conversation=whole[0].conversation if whole else _ATTEMPTS[0].conversation,
+        probe=probe,
+        together=together,
+        bulk_seconds=bulk.round_trips[0][1] if bulk and bulk.ok and bulk.round_trips else None,
+        buffering=_buffering(outcomes) if together else "",
+    )
+
+
+def _answered(outcome: Outcome | None) -> bool:
+    """Return whether the outcome is that of an echo, if perhaps a broken one."""
+    if outcome is None:
+        return False
+    if outcome.ok or outcome.kind is Fault.NEVER_CLOSED:
+        return True
+    if outcome.verdict.received > 0 and outcome.kind in (Fault.TRUNCATED, Fault.STALLED):
+        return True  # a part of it came back
+    (conversation,) = outcome.session.conversations
+    return outcome.kind is Fault.CORRUPT and _resembles(outcome, conversation.payload)
+
+
+def _resembles(outcome: Outcome, payload: bytes) -> bool:
+    """Return whether wrong bytes are those sent, with a fault, and not an answer to them."""
+    got = outcome.verdict.got
+    return any(payload[i : i + 2] in got for i in range(len(payload) - 1))
+
+
+def _buffering(outcomes: Sequence[Outcome | None]) -> str:
+    """Return what is kept back, if anything, while something else passes."""
+    held, passed = [], []
+    for attempt, outcome in zip(_ATTEMPTS, outcomes, strict=True):
+        if not attempt.fin:
+            if outcome is None or outcome.kind is Fault.STALLED:
+                held.append(attempt.name)
+            elif outcome.ok:
+                passed.append(attempt.name)
+    if not held:
+        return ""
+    kept = f"keeps back {', '.join(held)}"
+    return f"passes {', '.join(passed)}; {kept}" if passed else f"{kept} until FIN"
+
+
+def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
+    for outcome in outcomes:
+        if outcome.kind is Fault.REFUSED and "TLS" in outcome.verdict.message:
+            return outcome.verdict.message
+    verdict = outcomes[0].verdict
+    unasked = [outcome for outcome in outcomes if outcome.ok is False and not outcome.verdict.sent]
+    if any(outcome.kind is Fault.EXTRA for outcome in unasked):
+        size, data = _answer(unasked[0])
+        if size >= _FLOOD:
+            return f"not an echo: it floods, {size} bytes arrived that were never sent (extra)"
+        return f"not an echo: it sent a banner, {_text(data)}"
+    match verdict.kind:
+        case Fault.REFUSED:
+            return verdict.message
+        case Fault.CORRUPT | Fault.EXTRA:
+            data = _answer(outcomes[0])[1]
+            if data.startswith(_TLS_ALERT):
+                return f"not an echo: it answered with a TLS alert{_hint(connector)}"
+            return f"not an echo: it answered {_text(data)}"
+        case Fault.STALLED:
+            return (
+                f"not an echo: it took {verdict.sent} bytes and sent nothing back in "
+                f"{outcomes[0].seconds:.3g} s (stalled){_hint(connector)}"
+            )
+        case Fault.RESET:
+            return f"not an echo: it reset the connection at the first bytes{_hint(connector)}"
+    return f"not an echo: it closed the connection without an answer{_hint(connector)}"
+
+
+def _answer(outcome: Outcome) -> tuple[int, bytes]:
+    """Return the size of the first read, and its first bytes."""
+    received = (e for e in outcome.timelines[0] if e.action is Action.RECEIVED)
+    return next(((event.size, event.data) for event in received), (0, b""))
+
+
+def _text(data: bytes) -> str:
+    """Return bytes as text if they are text, else in hexadecimal."""
+    line = data.splitlines()[0] if data.splitlines() else data
+    text = line.decode("ascii", "replace")
+    return repr(text) if line and text.isprintable() and text.isascii() else data[:16].hex(" ")
+
+
+def _hint(connector: Connector) -> str:
+    """Return a hint if the other side expects TLS but the target was given without it.
+
+    Of a program, how it has ended.
+    """
+    if words := connector.last_words():
+        return f" ({words})"
+    target = connector.target
+    if target.scheme != "tcp":
+        return ""
+    secure = Connector(
+        replace(target, scheme="tls", insecure=True), (connector.family, connector.where)
+    )
+    outcome = run(Conversation(), secure, Limits(stall=1.0, half_close=False, connect=1.0))
+    return "" if outcome.kind is Fault.REFUSED else f" (it expects TLS: try tls:{target.place})"

@@ -1,0 +1,207 @@
+"""The failures that are known, and whether one of them is why a session fails.
+
+That is asked by a trial: a session that fails is a known failure only if it passes without what
+that failure needs. And a session in which none of them can show finds what they hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from echoproto.probe.search.candidate import Candidate
+from echoproto.probe.search.contains import contains
+from echoproto.probe.search.trigger import Trigger
+from echoproto.probe.wire.verdict import Fault, Outcome
+
+__all__ = ["Known", "Left"]
+
+# A session that contains several known failures has so many others without them, at most.
+_MOST_VARIANTS = 8
+
+# A failure that needs nothing that can be taken out, and occurs more seldom than this, is told from
+# others by how often a session fails.
+_SELDOM = 0.5
+_RUNS = 4
+
+# What else a fault of one kind can look like, in another conversation.
+_LOST = frozenset({Fault.TRUNCATED, Fault.STALLED, Fault.CORRUPT, Fault.EXTRA})
+_LOOKS_LIKE: dict[Fault, frozenset[Fault]] = {
+    Fault.TRUNCATED: _LOST | {Fault.RESET, Fault.NEVER_CLOSED},
+    Fault.STALLED: _LOST | {Fault.NEVER_CLOSED},
+    Fault.EXTRA: _LOST,
+    Fault.RESET: frozenset({Fault.RESET, Fault.REFUSED, Fault.TRUNCATED}),
+    Fault.REFUSED: frozenset({Fault.RESET, Fault.REFUSED, Fault.TRUNCATED}),
+    Fault.CROSS_TALK: _LOST | {Fault.CROSS_TALK},
+}
+
+Run = Callable[[Candidate], Outcome]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What still fails without any known failure.
+
+    Attributes:
+        candidate: in which no known failure shows, as far as they can be avoided.
+        outcome: of a run of it; None if it is the session itself, which was not run again.
+    """
+
+    candidate: Candidate
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True)
+class _One:
+    trigger: Trigger
+    rate: float
+    index: int | None
+
+    def looks_like(self, kind: Fault) -> bool:
+        """Return whether it can have this kind of verdict, too."""
+        own = self.trigger.kind
+        return kind is own or kind in _LOOKS_LIKE.get(own, ())
+
+
+class Known:
+    """The known failures of a campaign."""
+
+    def __init__(self) -> None:
+        self._all: list[_One] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def add(self, trigger: Trigger, rate: float, index: int | None) -> None:
+        """Add a failure.
+
+        Args:
+            trigger: what it needs.
+            rate: how often it occurs then.
+            index: of the failure in the result; None for one that is not to be reported.
+        """
+        self._all.append(_One(trigger, rate, index))
+
+    def avoided(self, candidate: Candidate) -> Candidate:
+        """Return a candidate without what known failures need, as far as that can be taken out."""
+        seen = {candidate}
+        while ways := self._ways(candidate):
+            left = max(ways[0], key=lambda one: len(one.conversations[0].payload))
+            if left in seen:
+                break
+            seen.add(left)
+            candidate = left
+        return candidate
+
+    def ending(self, candidate: Candidate) -> Candidate:
+        """Return one that sends no FIN as one that must not, if a FIN can show a failure."""
+        matters = any(one.trigger.needs_fin for one in self._all)
+        if matters and not candidate.ends_with_fin:
+            return Candidate(candidate.session, fin=False)
+        return candidate
+
+    def can_show(self, candidate: Candidate) -> bool:
+        """Return whether a candidate has what a known failure needs, and need not have it."""
+        return any(
+            one.trigger.is_in(candidate) and not one.trigger.loses(candidate) for one in self._all
+        )
+
+    def is_in(self, candidate: Candidate) -> bool:
+        """Return whether a candidate has what a known failure needs."""
+        return bool(self._present(candidate))
+
+    def index(self, candidate: Candidate, kind: Fault) -> int | None:
+        """Return the index of the first known failure that a candidate has what it needs for."""
+        present = self._present(candidate)
+        alike = [one for one in present if one.looks_like(kind)]
+        return (alike or present)[0].index
+
+    def same(self, trigger: Trigger) -> int | None:
+        """Return the index of the known failure that another one is, too, if any."""
+        for one in self._all:
+            if one.looks_like(trigger.kind) and (
+                one.trigger.traits == trigger.traits or _is_longer(trigger, one.trigger)
+            ):
+                return one.index
+        return None
+
+    def explains_several(self, together: Candidate, kind: Fault) -> bool:
+        """Return whether a known failure of several connections may be why one of them fails."""
+        return any(
+            one.looks_like(kind) and one.trigger.needs_several for one in self._present(together)
+        )
+
+    def explains(self, candidate: Candidate, kind: Fault) -> bool:
+        """Return whether a known failure that cannot be taken out may be why a candidate fails."""
+        return any(
+            one.looks_like(kind) and one.rate >= _SELDOM
+            for one in self._present(candidate)
+            if one.trigger.loses(candidate)
+        )
+
+    def why(self, candidate: Candidate, kind: Fault, run: Run) -> int | Left | None:
+        """Find out whether a candidate fails because of a known failure.
+
+        Args:
+            candidate: that failed.
+            kind: of the failure.
+            run: runs a candidate.
+
+        Returns:
+            the index of the known failure (None for one that is not reported), or what fails
+            without any.
+        """
+        present = self._present(candidate)
+        alike = [one for one in present if one.looks_like(kind)]
+        if not present or (not alike and all(one.trigger.loses(candidate) for one in present)):
+            return Left(candidate)
+        for variant in self._variants(candidate):
+            outcome = run(variant)
+            if not outcome.ok and not self._is_stuck(variant, outcome, run):
+                return Left(variant, outcome)
+        return self.index(candidate, kind)
+
+    def _is_stuck(self, variant: Candidate, outcome: Outcome, run: Run) -> bool:
+        """Return whether a known failure that cannot be taken out explains an outcome."""
+        alike = [one for one in self._present(variant) if one.looks_like(outcome.kind)]
+        if not alike:
+            return False
+        rate = max(one.rate for one in alike)
+        if rate >= _SELDOM:
+            return True
+        failed = 1 + sum(not run(variant).ok for _ in range(_RUNS - 1))
+        return failed / _RUNS <= max(2 * rate, _SELDOM)
+
+    def _present(self, candidate: Candidate) -> list[_One]:
+        return [one for one in self._all if one.trigger.is_in(candidate)]
+
+    def _ways(self, candidate: Candidate) -> list[list[Candidate]]:
+        """Return the ways to take the first known failure out that can be."""
+        for one in self._present(candidate):
+            if ways := one.trigger.taken_out(candidate):
+                return ways
+        return []
+
+    def _variants(self, candidate: Candidate) -> list[Candidate]:
+        """Return the candidate without any known failure, in several ways."""
+        found: list[Candidate] = []
+        todo, seen = [candidate], {candidate}
+        while todo and len(found) < _MOST_VARIANTS:
+            current = todo.pop(0)
+            ways = self._ways(current)
+            following = [one for way in ways for one in way if one not in seen]
+            if not ways:
+                found.append(current)
+            seen.update(following)
+            todo += following
+        return found
+
+
+def _is_longer(trigger: Trigger, known: Trigger) -> bool:
+    """Return whether a failure is a known one, of which it was not seen what it needs."""
+    candidate, own = trigger.candidate, known.candidate
+    if known.exact or (known.needs_fin and not candidate.ends_with_fin):
+        return False
+    if trigger.special - known.special:
+        return False
+    return contains(candidate.session, own.session, own.fin, known.any_zero)

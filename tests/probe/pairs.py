@@ -1,0 +1,140 @@
+"""Two faults on one path: does the probe tell them apart, each as short as when it is alone?
+
+``python -m tests.probe.pairs`` measures it for every byte, position and size fault with every close
+fault, and for 100 more pairs drawn by a seed. ``--sample N`` takes each Nth of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import multiprocessing
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as File
+
+from echoproto.probe.search.campaign import Campaign
+from echoproto.probe.search.failures import SavedFailures
+from echoproto.probe.search.observer import Observer
+from echoproto.probe.search.result import CampaignResult, Failure
+from echoproto.probe.wire.target import Target
+from tests.probe.faulty_paths import FAULTS, FaultyPath, Path
+from tests.probe.shortest import PATIENT, shows
+
+__all__ = ["Pair", "missing", "pairs", "run_pair"]
+
+MORE = 100
+CONTENT = ("byte", "position", "size")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two faults, from the client to the echo."""
+
+    first: FaultyPath
+    second: FaultyPath
+
+    def __str__(self) -> str:
+        return f"{self.first}+{self.second}"
+
+
+@functools.cache
+def pairs(seed: int = 862) -> tuple[Pair, ...]:
+    """All pairs to measure: the product of kinds, then those drawn."""
+    content = [fault for fault in FAULTS if fault.kind in CONTENT]
+    closing = [fault for fault in FAULTS if fault.kind == "close"]
+    chained = list(map(Pair, *zip(*itertools.product(content, closing), strict=True)))
+    others = [
+        Pair(one, other)
+        for one, other in itertools.combinations(FAULTS, 2)
+        if not (one.kind in CONTENT and other.kind == "close")
+    ]
+    return (*chained, *random.Random(seed).sample(others, MORE))
+
+
+class UntilBoth(Observer):
+    """Interrupts a campaign once it has found both faults."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair: Pair | None = pair
+        self._found: list[Failure] = []
+
+    def failure(self, failure: Failure) -> None:
+        self._found.append(failure)
+        if self._pair and len(self._found) > 1 and not missing(self._pair, self._found):
+            self._pair = None
+            raise KeyboardInterrupt
+
+
+def run_pair(pair: Pair, folder: File, **settings: object) -> CampaignResult:
+    """Run a campaign on a path with both faults, until both are found."""
+    with Path(pair.first.relay, pair.second.relay) as path:
+        return Campaign(
+            Target.parse(f"127.0.0.1:{path.port}"),
+            replace(PATIENT, **{"explain": False, **settings}),  # type: ignore[arg-type]
+            UntilBoth(pair),
+            SavedFailures(folder),
+        ).run()
+
+
+def missing(pair: Pair, failures: Sequence[Failure]) -> list[str]:
+    """The faults that no failure of its own shows."""
+    by_first = [failure for failure in failures if shows(pair.first, failure)]
+    by_second = [failure for failure in failures if shows(pair.second, failure)]
+    if any(one is not other for one in by_first for other in by_second):
+        return []
+    if by_first and not by_second:
+        return [pair.second.name]
+    if by_second and not by_first:
+        return [pair.first.name]
+    return [pair.first.name, pair.second.name] if not by_first else ["one of the two"]
+
+
+def _measure(index: int) -> tuple[str, list[str], list[str], float]:
+    pair = pairs()[index]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_pair(pair, File(folder), explain=True)
+    found = [f"{failure.session} ({failure.kind})" for failure in result.failures]
+    if result.error:
+        found.append(result.error)
+    return str(pair), missing(pair, result.failures), found, time.monotonic() - began
+
+
+def _results(
+    indexes: Sequence[int], jobs: int
+) -> Iterator[tuple[str, list[str], list[str], float]]:
+    if jobs == 1:
+        yield from map(_measure, indexes)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=20) as pool:
+        yield from pool.imap_unordered(_measure, indexes)
+
+
+def main() -> None:
+    """Measure, and print each pair and the share that was told apart."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sample", type=int, default=1, metavar="N", help="each Nth pair only")
+    parser.add_argument("--start", type=int, default=0, help="index of the first one")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--only", default="", help="pairs whose name contains this")
+    options = parser.parse_args()
+    indexes = range(options.start, len(pairs()), options.sample)
+    chosen = [index for index in indexes if options.only in str(pairs()[index])]
+    apart = total = 0
+    for name, lost, found, seconds in _results(chosen, options.jobs):
+        total += 1
+        apart += not lost
+        print(f"{'ok ' if not lost else 'BAD'} {seconds:5.1f} s  {name}", end="")
+        print("" if not lost else f": {', '.join(lost)}; found {'; '.join(s[:90] for s in found)}")
+        sys.stdout.flush()
+    print(f"told apart: {apart} of {total} ({apart / max(total, 1):.1%})")
+
+
+if __name__ == "__main__":
+    main()

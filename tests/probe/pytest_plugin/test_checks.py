@@ -1,0 +1,227 @@
+"""What one test concludes about one target, with outcomes that are not those of a network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import Phase, given, seed, settings
+
+from echoproto.probe import (
+    Conversation,
+    EchoTarget,
+    Fault,
+    Outcome,
+    Preflight,
+    Send,
+    Session,
+    Target,
+    conversations,
+)
+from echoproto.probe.pytest_plugin import checks, running_test
+from echoproto.probe.pytest_plugin.checks import Checks, Failed
+from echoproto.probe.pytest_plugin.message import message
+from echoproto.probe.wire.connector import Connector
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.run import run
+from echoproto.probe.wire.verdict import Verdict
+
+KNOWN = Preflight("here", (0.001,), timeout=0.05, patience=1.0, half_close=True)
+HERE = Target.parse("127.0.0.1:1")
+
+
+class Played:
+    """Plays a path: decides which sessions fail, and counts what is run.
+
+    Attributes:
+        runs: the sessions run.
+        patient: how often with the long timeout.
+    """
+
+    def __init__(self, kind: Callable[[Session], Fault]) -> None:
+        self.kind = kind
+        self.runs: list[Session] = []
+        self.patient = 0
+
+    def __call__(self, session: Session, connector: Connector, limits: Limits) -> Outcome:
+        self.runs.append(session)
+        self.patient += limits.stall == KNOWN.patience
+        verdict = Verdict(self.kind(session), "played")
+        return Outcome(session, (verdict,), ((),), 0.0)
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Session], Fault]], Played]:
+    def start(kind: Callable[[Session], Fault]) -> Played:
+        played = Played(kind)
+        monkeypatch.setattr(checks, "run", played)
+        return played
+
+    return start
+
+
+Play = Callable[[Callable[[Session], Fault]], Played]
+
+
+def made() -> Checks:
+    return Checks(Connector(HERE, HERE.addresses()[0]), KNOWN)
+
+
+def long(session: Session) -> Fault:
+    size = sum(len(conversation.payload) for conversation in session.conversations)
+    return Fault.CORRUPT if size >= 4096 else Fault.NONE
+
+
+def test_a_drawn_failure_is_shrunk_once(play: Play) -> None:
+    played, checked = play(long), made()
+    failed = checked.check_drawn(Session.parse("send 61*9000; await; send 62; fin"), ())
+    assert isinstance(failed, Failed)
+    assert str(failed.outcome.session) == "send 00*4096"
+    assert failed.reproduced == failed.runs > 0
+    runs = len(played.runs)
+    # From here on, nothing is run: it contains the failure, or it is not examined.
+    again = checked.check_drawn(Session.parse("send 61*4096; fin"), ())
+    assert isinstance(again, Failed)
+    assert again.outcome.session == failed.outcome.session
+    assert checked.check_drawn(Session.parse("send 61*4095"), ()) is None
+    assert len(played.runs) == runs
+
+
+def test_a_failure_that_is_not_drawn_is_not_shrunk(play: Play) -> None:
+    played, checked = play(long), made()
+    session = Session.parse("send 61*9000; fin")
+    failed = checked.check(session, ())
+    assert isinstance(failed, Failed)
+    assert failed.outcome.session == session
+    assert isinstance(checked.check(Session.parse("send 61"), ()), Outcome)
+    assert len(played.runs) == 2
+
+
+@pytest.mark.parametrize("name", ["check", "check_drawn"])
+def test_a_stall_that_does_not_recur_is_no_failure(play: Play, name: str) -> None:
+    moments = iter([Fault.STALLED])
+    played, checked = play(lambda session: next(moments, Fault.NONE)), made()
+    found = getattr(checked, name)(Session.parse("send 61; fin"), ())
+    assert isinstance(found, Outcome)
+    assert found.ok
+    assert checked.ignored_stalls == 1
+    assert len(played.runs) > 1
+    # The next one is as patient as the first.
+    played.patient = 0
+    getattr(checked, name)(Session.parse("send 62"), ())
+    assert played.patient == 1
+
+
+@pytest.mark.parametrize("name", ["check", "check_drawn"])
+def test_a_stall_that_recurs_is_a_failure(play: Play, name: str) -> None:
+    play(lambda session: Fault.STALLED)
+    assert isinstance(getattr(made(), name)(Session.parse("send 61; fin"), ()), Failed)
+
+
+def test_excluded_kinds_are_no_failure(play: Play) -> None:
+    play(lambda session: Fault.NEVER_CLOSED)
+    for check in (made().check, made().check_drawn):
+        found = check(Session.parse("fin"), {Fault.NEVER_CLOSED})
+        assert isinstance(found, Outcome)
+        assert found.ok
+
+
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> EchoTarget:
+    """A target whose preflight is known, without a network."""
+    target = EchoTarget(HERE)
+    path = (Connector(HERE, HERE.addresses()[0]), KNOWN)
+    monkeypatch.setattr(target, "_path", path)
+    return target
+
+
+@pytest.fixture(autouse=True)
+def test_of_its_own() -> Iterator[None]:
+    """A memory that does not last until the test has ended."""
+    with running_test.begin():
+        yield
+
+
+@pytest.mark.parametrize("seed_", range(3))
+def test_hypothesis_ends_with_the_same_shortest(play: Play, echo: EchoTarget, seed_: int) -> None:
+    play(long)
+    drawn: list[Conversation] = []
+
+    @seed(seed_)
+    @settings(database=None, deadline=None, phases=[Phase.generate, Phase.shrink])
+    @given(conversations())
+    def test(conversation: Conversation) -> None:
+        drawn.append(conversation)
+        echo.check(conversation)
+
+    with pytest.raises(AssertionError, match=r"send 00\*4096") as raised:
+        test()
+    # What Hypothesis shows at last is what the message shows.
+    assert str(drawn[-1]) == "send 00*4096"
+    assert 'pin:     @example(Conversation.parse("send 00*4096"))' in str(raised.value)
+
+
+def test_a_failure_in_one_test_changes_nothing_for_another(play: Play, echo: EchoTarget) -> None:
+    played = play(long)
+
+    @settings(database=None, deadline=None, max_examples=20)
+    @given(conversations())
+    def test(conversation: Conversation) -> None:
+        echo.check(conversation)
+
+    with running_test.begin(), pytest.raises(AssertionError):
+        test()
+    with running_test.begin():
+        played.kind = lambda session: Fault.NONE
+        played.runs.clear()
+        played.patient = 0
+        test()
+    # Each is run, with the long timeout.
+    assert played.patient == len(played.runs) >= 20
+
+
+def test_the_name_of_a_kind_is_checked(echo: EchoTarget) -> None:
+    with pytest.raises(ValueError, match=r"'never-close'; must be of corrupt, .*never-closed"):
+        echo.check("fin", exclude=["never-close"])
+    with pytest.raises(ValueError, match="'ok'"):
+        EchoTarget(HERE, exclude=["ok"])
+
+
+def test_a_target_excludes_kinds_for_all_its_checks(
+    play: Play, echo: EchoTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(lambda session: Fault.NEVER_CLOSED)
+    tolerant = EchoTarget(HERE, exclude=["never-closed"])
+    monkeypatch.setattr(tolerant, "_path", echo._path)
+    assert tolerant.check("fin").ok
+    assert echo.check("fin", exclude="never-closed").ok
+    with pytest.raises(AssertionError, match="never-closed: played"):
+        echo.check("fin")
+
+
+@pytest.mark.parametrize(
+    "script", ["; ".join(["send 61*70"] * 300), " | ".join(["send 61; await; send 62; fin"] * 100)]
+)
+def test_a_message_is_short(right_connector: Connector, script: str) -> None:
+    outcome = run(Session.parse(script), right_connector, Limits(5.0, half_close=True))
+    assert outcome.ok
+    wrong = Verdict(Fault.CORRUPT, "wrong", 400, 400, 200, 0, bytes(400), b"a" * 400)
+    verdicts = (wrong,) * len(outcome.verdicts)
+    failed = Failed(dataclasses.replace(outcome, verdicts=verdicts), 1, 2)
+    lines = message(HERE, failed, as_session=False).splitlines()
+    assert len(lines) < 45
+    assert max(len(line) for line in lines if not line.startswith(("replay:", "pin:"))) < 200
+
+
+def test_a_pin_fits_the_argument(play: Play, echo: EchoTarget) -> None:
+    play(long)
+    pinned: list[tuple[Conversation | Session | str, str]] = [
+        (Conversation((Send(bytes(4096)),)), "Conversation"),
+        (Session.parse("send 00*4096"), "Session"),
+        ("send 00*4096 | nothing", "Session"),
+    ]
+    for script, name in pinned:
+        with pytest.raises(AssertionError) as raised:
+            echo.check(script)
+        assert f"pin:     @example({name}.parse(" in str(raised.value)

@@ -1,0 +1,191 @@
+"""Paths that die, bear little, or mix their connections up."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import socket
+from pathlib import Path as File
+from typing import ClassVar
+
+import pytest
+
+from echoproto.probe.script.catalogue import catalogue
+from echoproto.probe.script.conversation import Session
+from echoproto.probe.search.campaign import Campaign
+from echoproto.probe.search.failures import SavedFailures
+from echoproto.probe.search.observer import Observer
+from echoproto.probe.search.result import CampaignResult, Phase
+from echoproto.probe.search.settings import Settings
+from echoproto.probe.wire.connector import Connector, LocalError
+from echoproto.probe.wire.target import Target
+from echoproto.probe.wire.verdict import Fault
+from tests.probe.faulty_paths import Path, Relay
+from tests.probe.faulty_paths.faults import named
+
+pytestmark = pytest.mark.usefixtures("small_catalogue")
+
+SETTINGS = Settings(examples=60, seed=3, patience=1.5)
+
+
+class Notes(Observer):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def campaign(
+    path: Path, saved: SavedFailures, settings: Settings = SETTINGS
+) -> tuple[CampaignResult, list[str]]:
+    """The result of a campaign, and its notes."""
+    notes = Notes()
+    target = Target.parse(f"127.0.0.1:{path.port}")
+    return Campaign(target, settings, notes, saved).run(), notes.notes
+
+
+@pytest.fixture
+def saved(tmp_path: File) -> SavedFailures:
+    return SavedFailures(tmp_path)
+
+
+#: The number of a connection of the catalogue: the preflight needs fewer.
+LAST = 46
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "kinds"),
+    [
+        (f"dies-at={LAST}", {Fault.RESET}),
+        (f"mute-from={LAST}", {Fault.STALLED, Fault.NEVER_CLOSED}),
+    ],
+)
+def test_the_culprit_of_a_dead_path_is_named_with_its_connection(
+    fault: str, kinds: set[Fault], saved: SavedFailures
+) -> None:
+    with Path(named(fault)) as path:
+        result, _ = campaign(path, saved)
+    assert [failure.kind in kinds for failure in result.failures] == [True], result.error
+    (failure,) = result.failures
+    remark = re.fullmatch(
+        r"nothing has worked since (E-\d+) \(.*: (.*)\), connection (\d+)(?:, beside (.*))?",
+        failure.remark,
+    )
+    assert remark is not None
+    name, kind, connection, beside = remark.groups()
+    assert (name, kind) == (failure.found_by, failure.kind)
+    # Of those under way together, none can be told from the others.
+    together = [name, *(beside.split(", ") if beside else ())]
+    assert abs(int(connection) - LAST) <= len(together)
+    assert result.exit_code == 1
+    assert Phase.FUZZ not in result.counts
+    assert {record.explained_by for record in result.records if record.kind is not Fault.NONE} == {
+        0
+    }
+    assert saved.get(str(failure.id)).session == failure.session
+
+
+@pytest.mark.slow
+def test_a_path_that_refuses_after_a_reset_names_what_went_before(saved: SavedFailures) -> None:
+    class Once(Relay):
+        def client_reset(self) -> None:
+            if self.number >= LAST - 10:
+                shared = self.connection.shared
+                shared.loop.later(0, shared.die)
+
+    with Path(Once) as path:
+        settings = Settings(examples=200, seed=3, patience=1.5, window=1)
+        result, _ = campaign(path, saved, settings)
+    (failure,) = result.failures
+    assert failure.kind in (Fault.REFUSED, Fault.RESET)
+    assert "reset" in str(failure.session)
+    assert "nothing has worked since" in failure.remark
+
+
+def test_a_path_that_comes_back_is_tested_on(saved: SavedFailures) -> None:
+    class Away(Relay):
+        """Resets every connection of 600 ms, once."""
+
+        away: ClassVar[list[bool]] = []
+
+        def opened(self) -> None:
+            if self.number == LAST:
+                self.away.append(True)
+                self.connection.shared.loop.later(600, self.away.clear)
+            if self.away:
+                self.reset()
+
+    with Path(Away) as path:
+        result, notes = campaign(path, saved)
+    assert result.failures == []
+    assert result.held == result.wanted
+    assert not any("refused one of" in note for note in notes)
+    assert any("the path was gone for" in note and ", since E-" in note for note in notes)
+
+
+def test_a_path_that_bears_few_connections_gets_a_line_and_a_smaller_window(
+    saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [case for case in catalogue() if case.parallel == 1][:60]
+    monkeypatch.setattr("echoproto.probe.search.campaign.catalogue", lambda: tuple(cases))
+    with Path(named("at-most=6")) as path:
+        result, notes = campaign(path, saved, Settings(examples=100, seed=3, parallel=6, window=30))
+        assert result.failures == []
+        result, notes = campaign(path, saved, Settings(examples=0, seed=3))
+    assert result.failures == []
+    assert result.exit_code == 0
+    lines = [note for note in notes if "this path refused one of" in note]
+    assert len(lines) <= 1
+
+
+def test_a_fault_between_independent_sessions_is_shrunk_to_the_fewest(
+    saved: SavedFailures,
+) -> None:
+    with Path(named("answers-copied")) as path:
+        result, notes = campaign(path, saved)
+    assert len(result.failures) == 1, notes
+    (failure,) = result.failures
+    assert failure.session == Session.parse("nothing | send 00")
+    assert failure.reproduced == failure.runs
+    assert result.counts[Phase.FUZZ] == 60
+    assert result.window > 1
+
+
+def test_this_machines_trouble_is_not_the_paths(
+    saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    troubles = itertools.chain([None], itertools.repeat("this machine is out of memory"))
+    monkeypatch.setattr(
+        "echoproto.probe.wire.machine.Machine.trouble", lambda machine: next(troubles)
+    )
+
+    class Resets(Relay):
+        def client_sent(self, data: bytes) -> None:
+            if b"\xff" in data:
+                self.reset()
+            else:
+                self.to_echo(data)
+
+    with Path(Resets) as path:
+        result, _ = campaign(path, saved)
+    assert result.error == "this machine is out of memory"
+    assert result.failures == []
+    assert result.exit_code == 2
+
+
+def test_no_descriptor_left_is_said(saved: SavedFailures, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_socket = Connector.new_socket
+
+    def few(connector: Connector, slow: bool = False) -> socket.socket:
+        if connector.opened > 60:
+            raise LocalError("no more sockets: Too many open files")
+        return new_socket(connector, slow)
+
+    monkeypatch.setattr(Connector, "new_socket", few)
+    with Path() as path:
+        result, _ = campaign(path, saved)
+    assert result.error == "no more sockets: Too many open files"
+    assert result.failures == []
+    assert result.exit_code == 2

@@ -1,0 +1,86 @@
+"""The shortest silence, on a path that is a function of time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from echoproto.probe.script.conversation import Pause, Send, Session
+from echoproto.probe.search.background import silent
+from echoproto.probe.search.reproduce import NotAgain
+from echoproto.probe.search.silence import Silence, shortest_silence
+from echoproto.probe.wire.verdict import Action, Event, Fault, Outcome, Verdict
+
+Forgets = Callable[[Session], tuple[Fault, float | None]]
+"""Returns the verdict on a session, and after how many milliseconds the path closed it."""
+
+FIRST = silent(Send(b"e"), 1100)
+
+
+def pause(session: Session) -> int:
+    steps = session.conversations[0].steps
+    return sum(step.ms for step in steps if isinstance(step, Pause))
+
+
+def outcome(session: Session, kind: Fault, closed: float | None = None) -> Outcome:
+    events = [Event(0.001, Action.PAUSED)]
+    if closed is not None:
+        events.append(Event(0.001 + closed / 1000, Action.GOT_RESET))
+    return Outcome(session, (Verdict(kind, ""),), (tuple(events),), 0.0)
+
+
+def searched(forgets: Forgets, deadline: float = math.inf) -> Silence | NotAgain | None:
+    rounds: list[int] = []
+
+    def together(sessions: Sequence[Session]) -> list[Outcome]:
+        rounds.append(len(sessions))
+        return [outcome(session, *forgets(session)) for session in sessions]
+
+    found = shortest_silence(outcome(FIRST, Fault.STALLED), together, 330, deadline)
+    assert len(rounds) <= 3
+    return found
+
+
+def test_a_path_that_forgets_is_found_within_three_rounds() -> None:
+    def forgets(session: Session) -> tuple[Fault, float | None]:
+        sends = any(isinstance(step, Send) for step in session.conversations[0].steps)
+        return (Fault.STALLED if sends and pause(session) >= 900 else Fault.NONE), None
+
+    silence = searched(forgets)
+    assert isinstance(silence, Silence)
+    assert silence.explanation is not None
+    assert silence.explanation.pause_ms == 900
+    assert str(silence.explanation.effect) == "withheld"
+    (conversation,) = silence.found.session.conversations
+    assert len(conversation.steps) == 2
+    assert 900 <= pause(silence.found.session) < 925
+    assert silence.found.reproduced == silence.found.runs > 2
+    assert any("idle timeout" in suspect.what for suspect in silence.explanation.suspects)
+
+
+def test_a_path_that_closes_says_when_by_itself() -> None:
+    def forgets(session: Session) -> tuple[Fault, float | None]:
+        return (Fault.RESET, 901.0) if pause(session) > 900 else (Fault.NONE, None)
+
+    silence = searched(forgets)
+    assert isinstance(silence, Silence)
+    assert silence.explanation is not None
+    assert silence.explanation.text == "resets the connection after 900 ms without a byte"
+    # Nothing has to be sent, and one round is enough.
+    assert str(silence.found.session) == "pause 1100"
+    assert silence.found.shrink_runs == 4
+
+
+def test_a_silence_that_passes_the_next_time_is_no_failure() -> None:
+    assert searched(lambda _: (Fault.NONE, None)) == NotAgain(4)
+
+
+def test_what_fails_without_the_silence_is_another_failure() -> None:
+    assert searched(lambda _: (Fault.STALLED, None)) is None
+
+
+def test_out_of_time_it_is_told_as_it_was_seen() -> None:
+    silence = searched(lambda _: (Fault.STALLED, None), deadline=0.0)
+    assert isinstance(silence, Silence)
+    assert silence.found.session == FIRST
+    assert silence.explanation is None
