@@ -46,6 +46,7 @@ __all__ = [
     "SlowRead",
     "Step",
     "Urgent",
+    "key_of",
 ]
 
 MAX_PAUSE = 3_600_000
@@ -307,6 +308,15 @@ _STEP_HELP = "allowed are send HEX, await, pause MS, hold MS, slow RATE, fin, re
 _COUNTED: dict[str, type[Pause | Hold | SlowRead]] = {
     "pause": Pause, "hold": Hold, "slow": SlowRead
 }  # fmt: skip
+
+
+def key_of(session: Session) -> int:
+    """Return a hash by which to remember a session, without its megabytes.
+
+    It tells steps of different kinds apart, as that of a dataclass does not.
+    """
+    kinds = tuple(tuple(map(type, conversation.steps)) for conversation in session.conversations)
+    return hash((kinds, session))
 
 
 def _parse_step(text: str) -> Step:

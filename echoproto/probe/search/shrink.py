@@ -28,6 +28,7 @@ from echoproto.probe.script.conversation import (
     SlowRead,
     Step,
     Urgent,
+    key_of,
 )
 from echoproto.probe.search.edits import map_sends, merged, payloads
 from echoproto.probe.search.shrink_payload import PayloadShrinker
@@ -113,12 +114,6 @@ def shrink(session: Session, fails: Callable[[Session], bool], more: Callable[[]
     return _Shrinker(session, fails, more).run()
 
 
-def _key(session: Session) -> int:
-    """Return a hash that tells steps of different kinds apart, as that of a dataclass does not."""
-    kinds = tuple(tuple(map(type, conversation.steps)) for conversation in session.conversations)
-    return hash((kinds, session))
-
-
 class _Shrinker:
     def __init__(
         self, session: Session, fails: Callable[[Session], bool], more: Callable[[], bool]
@@ -127,7 +122,7 @@ class _Shrinker:
         self._fails = fails
         self._more = more
         # The hashes only: thousands of candidates of a megabyte each would fill the memory.
-        self._asked = {_key(session)}
+        self._asked = {key_of(session)}
 
     def run(self) -> Session:
         shortest = _SHORTEST
@@ -149,7 +144,7 @@ class _Shrinker:
 
     def accepts(self, candidate: Session) -> bool:
         """Keep ``candidate`` if it is shorter and fails; return whether it was kept."""
-        key = _key(candidate)
+        key = key_of(candidate)
         if key in self._asked or length(candidate) >= length(self.best) or not self._more():
             return False
         self._asked.add(key)
