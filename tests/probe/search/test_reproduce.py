@@ -51,6 +51,21 @@ def has_ff(session: Session) -> bool:
     return any(b"\xff" in conversation.payload for conversation in session.conversations)
 
 
+def test_what_came_back_wrong_says_more_than_a_short_timeout() -> None:
+    runs = 0
+
+    def run(session: Session, patient: bool) -> Outcome:
+        nonlocal runs
+        runs += 1
+        late = not patient and runs % 3 == 0
+        return outcome(session, Fault.NEVER_CLOSED if late else Fault.EXTRA)
+
+    for offset in range(3):
+        runs = offset
+        found = shortest(outcome(Session.parse("send 00; fin"), Fault.EXTRA), run)
+        assert (found.outcome.kind, found.reproduced) == (Fault.EXTRA, 10)
+
+
 def test_a_fault_that_is_always_there() -> None:
     path = Faulty(has_ff)
     found = shortest(path.first("send 00..ff; await"), path.run)
