@@ -150,7 +150,8 @@ def typed(line: str, old: str, new: str, directory: Path) -> str:
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        # The longest takes 6 s on a quiet machine.
+        timeout=3 * PATIENCE,
     )
     return done.stdout + done.stderr
 
@@ -159,9 +160,10 @@ def test_the_probe_finds_nothing_where_nothing_is(shared_server: Server, tmp_pat
     line, *shown = session("probe").splitlines()
     port = str(shared_server.port)
     printed, expected = shape(typed(line, "9999", port, tmp_path)), shape("\n".join(shown))
-    # How many silences the run is long enough for depends on the machine.
+    # How many silences the run is long enough for depends on the machine, and whether it takes
+    # the 10 s after which its progress is printed.
     printed, expected = (
-        [line for line in lines if not line.startswith("not tried: ")]
+        [line for line in lines if not re.match(r"not tried: |(catalogue|fuzz): # of # ", line)]
         for lines in (printed, expected)
     )
     assert printed == expected
@@ -177,6 +179,8 @@ def test_the_probe_finds_what_the_relay_breaks(tmp_path: Path) -> None:
         printed, expected = (
             re.sub("saved as [0-9a-f]+", "saved", text) for text in (printed, "\n".join(shown))
         )
+        # A busy machine takes the 10 s after which progress is printed.
+        printed = re.sub(r"(?m)^(catalogue|fuzz): \d+ of \d+ .*\n", "", printed)
         assert matches(expected.splitlines(), printed), printed
         path.signal(signal.SIGINT)
         assert path.wait() == 130
