@@ -20,7 +20,6 @@ network of its own. A comment right before it says what it needs::
 ``exactly``               what is printed is what is shown, numbers included
 ``roughly``               only the first and the last line are compared: what is between
                           is a matter of timing
-``slow``                  not in the plain test run
 ``in project``            in a checkout of the project, not in an empty folder
 ``installs``              in a copy of the project, with a new environment and the
                           network of this machine
@@ -51,7 +50,6 @@ WORDS = {
     "saves": True,
     "serves": True,
     "short": True,
-    "slow": False,
     "with balancer": False,
     "with server": None,
 }

@@ -44,10 +44,9 @@ def parameters() -> list[ParameterSet]:
         except AssertionError as error:
             found.append(pytest.param(error, id=page))
             continue
-        for group in groups:
-            slow = any({"slow", "installs"} & set(block.how) for block in group)
-            marks = [pytest.mark.slow, pytest.mark.timeout(600)] if slow else []
-            found.append(pytest.param(group, id=group[0].name, marks=marks))
+        # Most start a process or several: they take too long for every run of the tests.
+        marks = [pytest.mark.slow, pytest.mark.timeout(600)]
+        found += [pytest.param(group, id=group[0].name, marks=marks) for group in groups]
     return found
 
 
@@ -266,9 +265,9 @@ More.
         ".. code-block::\n\n   nothing said\n",
         ".. run: by magic\n\n.. code-block:: console\n\n   $ true\n",
         ".. run: exit\n\n.. code-block:: console\n\n   $ true\n",
-        ".. run: slow\n\nNo block.\n",
-        ".. run: slow\n\n.. code-block:: text\n\n   $ true\n",
-        ".. run: slow\n",
+        ".. run: exactly\n\nNo block.\n",
+        ".. run: exactly\n\n.. code-block:: text\n\n   $ true\n",
+        ".. run: exactly\n",
         ">>> 1 + 1\n2\n",
     ],
 )
