@@ -56,13 +56,11 @@ class ConnectionLog:
 
     def opened(self, connection: Logged) -> None:
         """Log a connection; its first bytes have arrived."""
-        client = client_of(connection)
-        if connection.via is None:
+        client, via = client_of(connection), connection.via
+        if via is None:
             _log.info("opened {client}", client=client)
         else:
-            _log.info(
-                "opened {client} via {via}", client=client, via=format_address(connection.via)
-            )
+            _log.info("opened {client} via {via}", client=client, via=format_address(via))
 
     def received(self, connection: Logged, data: bytes) -> None:
         """Log a chunk; to be called only if ``chunks`` is set."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
@@ -40,12 +40,15 @@ class ConnectionGroup(ServerFactory):
         return str(self.factory.logPrefix())
 
     def doStart(self) -> None:
-        """Start the factory, as each of its ports does."""
         self.factory.doStart()
 
     def doStop(self) -> None:
-        """Stop the factory, as each of its ports does."""
         self.factory.doStop()
+
+    @property
+    def asks_transport(self) -> bool:
+        """Whether connections need no address: they ask their transports when they do."""
+        return getattr(self.factory.buildProtocol, "__func__", None) is EchoFactory.buildProtocol
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make the server's end of a connection.
@@ -54,15 +57,14 @@ class ConnectionGroup(ServerFactory):
             would not be counted, bounded or drained.
         """
         connection: Any = self.factory.buildProtocol(addr)
-        if connection is None:
-            return None
-        if not isinstance(connection, Connection):
+        if isinstance(connection, Connection):
+            connection.join(self)
+        elif connection is not None:
             raise TypeError(
                 f"{type(self.factory).__name__}.buildProtocol returned {connection!r}; allowed: "
                 "what EchoFactory.buildProtocol returns, or None; to use a protocol of your own, "
                 "set the factory's protocol"
             )
-        connection.join(self)
         return connection
 
     def opened(self, connection: Connection) -> None:
@@ -94,7 +96,9 @@ class ConnectionGroup(ServerFactory):
 
     def when_empty(self) -> Deferred[None]:
         """Return a Deferred that fires once no connection is open and none waits."""
-        return succeed(None) if self._is_empty() else self._empty.wait()
+        waiting = self._empty.wait()
+        self._check_empty()
+        return waiting
 
     def drop_waiting(self) -> None:
         """Close the accepted clients that wait for a slot."""
@@ -121,9 +125,6 @@ class ConnectionGroup(ServerFactory):
             connection.drop()
         return len(left)
 
-    def _is_empty(self) -> bool:
-        return not self.connections and not self.waiting
-
     def _check_empty(self) -> None:
-        if self._is_empty():
+        if not self.connections and not self.waiting:
             self._empty.release()

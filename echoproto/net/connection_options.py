@@ -1,8 +1,9 @@
-"""Socket options of connections: a dead peer is noticed, and urgent data is data.
+"""Socket options of connections: a dead peer is noticed, urgent data is data, nothing is delayed.
 
 Linux and the BSDs hand them on from a listening socket to each connection that it
 receives, so they cost nothing per connection. Connections that were in the accept queue
-of an inherited socket before do not have them; there each connection is given them.
+of an inherited socket before do not have them; if the socket has not had them either, each
+of its connections is given them.
 
 Sources: ``tcp(7)``, ``socket(7)``; RFC 1122, 4.2.3.6 (keep-alives); RFC 6093, section 3
 (urgent data is best received in line).
@@ -60,9 +61,30 @@ class ConnectionOptions:
 
         :param sock: a TCP socket, listening or connected; any other is left alone.
         """
+        for level, option, value in self._wanted(sock):
+            # A sandbox may not have all of them.
+            with contextlib.suppress(OSError):
+                sock.setsockopt(level, option, value)
+
+    def are_set(self, sock: socket.socket) -> bool:
+        """Tell whether a socket has all of the options.
+
+        :param sock: as in :meth:`apply`; any other than a TCP socket needs none.
+        """
+        try:
+            return all(sock.getsockopt(*each[:2]) == each[2] for each in self._wanted(sock))
+        except OSError:
+            return False
+
+    def _wanted(self, sock: socket.socket) -> list[tuple[int, int, int]]:
+        """Return the level, number and value of each option."""
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return
-        wanted: list[tuple[int, int | None, int]] = [(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)]
+            return []
+        wanted: list[tuple[int, int | None, int]] = [
+            (socket.SOL_SOCKET, socket.SO_OOBINLINE, 1),
+            # The echo sets it too, if its transport has not inherited it.
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        ]
         if self.keepalive:
             wanted += [
                 (socket.IPPROTO_TCP, _KEEPIDLE, math.ceil(self.keepalive)),
@@ -70,20 +92,21 @@ class ConnectionOptions:
                 (socket.IPPROTO_TCP, _KEEPCNT, _PROBES),
                 (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
             ]
-        for level, option, value in wanted:
-            # A sandbox may not have all of them.
-            with contextlib.suppress(OSError):
-                if option is not None:
-                    sock.setsockopt(level, option, value)
+        return [(level, option, value) for level, option, value in wanted if option is not None]
 
-    def apply_to_port(self, port: object) -> None:
+    def apply_to_port(self, port: object) -> bool:
         """Set the options of a port's socket, which its connections inherit.
 
         :param port: the result of an endpoint's ``listen``.
+        :returns: whether its socket had them already.
         """
         sock = getattr(port, "socket", None)
-        if isinstance(sock, socket.socket):
-            self.apply(sock)
+        if not isinstance(sock, socket.socket):
+            return False
+        if self.are_set(sock):
+            return True
+        self.apply(sock)
+        return False
 
 
 class SetConnectionOptions(Extension):
@@ -97,9 +120,9 @@ class SetConnectionOptions(Extension):
         self._options = options
 
     def port_opened(self, port: IListeningPort, backlog: int | None) -> None:
-        self._options.apply_to_port(port)
+        had_them = self._options.apply_to_port(port)
         made: Any = getattr(port, "transport", None)
-        if backlog is not None or made is None:
+        if had_them or backlog is not None or made is None:
             return
         options = self._options
 

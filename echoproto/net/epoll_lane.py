@@ -44,10 +44,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echoproto.net.acceptor import Acceptor
+from echoproto.net.direct_writes import DirectWriteMixin
 from echoproto.net.ports import TCP_PORTS, UNIX_PORTS
 from echoproto.net.reactor_turn import ReactorTurn
 from echoproto.net.tls import tls_factory
-from echoproto.net.transports import DirectWriteMixin, TCPTransport, TLSTransport
+from echoproto.net.transports import TCPTransport, TLSTransport
 from echoproto.net.unix_transports import UNIXTransport
 
 # Connections served for one wake-up: enough to make the reactor's own cost negligible,
@@ -286,11 +287,15 @@ class EpollLane:
 
     def removeReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``."""
-        self._unwant(reader, _EPOLLIN)
+        fd = reader.fileno()
+        if self._events.get(fd, 0) & _EPOLLIN:
+            self._unwant(fd, _EPOLLIN)
 
     def removeWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet``."""
-        self._unwant(writer, _EPOLLOUT)
+        fd = writer.fileno()
+        if self._events.get(fd, 0) & _EPOLLOUT:
+            self._unwant(fd, _EPOLLOUT)
 
     def removeAll(self) -> list[Any]:
         """See ``IReactorFDSet``."""
@@ -325,12 +330,8 @@ class EpollLane:
             self._epoll.modify(fd, wanted | event)
             self._events[fd] = wanted | event
 
-    def _unwant(self, descriptor: Any, event: int) -> None:
-        fd = descriptor.fileno()
-        wanted = self._events.get(fd)
-        if wanted is None or not wanted & event:
-            return
-        left = wanted & ~event
+    def _unwant(self, fd: int, event: int) -> None:
+        left = self._events[fd] & ~event
         if left:
             self._epoll.modify(fd, left)
             self._events[fd] = left

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet import error, main, tcp
 from twisted.internet.interfaces import IProtocol, ISSLTransport
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from echoproto.base.address import to_address
 from echoproto.core.protocol import Echo
+from echoproto.net.direct_writes import DirectWriteMixin
 
 # The maximum size of one read, in bytes. It is also the maximum that a connection holds
 # for a peer that does not read.
@@ -26,138 +28,7 @@ MAX_READ = 224 * 1024
 MIN_READ = 4 * 1024
 
 
-class Lane(Protocol):
-    """What a transport needs of its lane, besides what it needs of any reactor."""
-
-    def write_soon(self, transport: DirectWriteMixin) -> None:
-        """Call a transport's ``doWrite`` soon, although it has nothing to send."""
-
-
-class DirectWriteMixin:
-    """Sends at once if nothing is queued; mixed into a ``tcp.Server``.
-
-    It uses attributes of Twisted's that are not documented. Nothing else shows whether a
-    transport has bytes queued (``_tempDataLen`` of ``abstract.FileDescriptor``), has
-    closed its write side (``_writeDisconnected`` of the same), or was aborted
-    (``_aborting`` of ``tcp.Connection``).
-    """
-
-    reactor: Lane
-    dataBuffer: bytes
-    _tempDataLen: int
-    _writeDisconnected: bool
-    _aborting: bool
-    socket: socket.socket
-    connected: int
-    disconnecting: int
-    producer: Any
-    producerPaused: bool
-    streamingProducer: bool
-    TLS: bool
-
-    # Whether a write may go straight to the kernel: the connection is up, nothing is
-    # queued, no TLS layer was started, and no pull producer is registered. One flag,
-    # since every write checks it.
-    _ready: bool
-    # The result of fileno() while the connection is up; then -1.
-    _fd: int
-
-    def write(self, data: bytes) -> None:
-        """Send what the kernel takes now, and queue the rest."""
-        if not self._ready or not isinstance(data, bytes):
-            super().write(data)  # type: ignore[misc]
-            return
-        try:
-            # os.write, and os.read below, parse their arguments at half the cost of a
-            # socket's methods.
-            sent = os.write(self._fd, data)
-        except OSError:
-            # The buffer is full, or the connection is broken. The reactor finds out
-            # which, and reports it outside the protocol's call of write.
-            sent = 0
-        if sent < len(data):
-            self._queue(data[sent:])
-
-    def _queue(self, data: bytes) -> None:
-        """Queue what the kernel did not take, and pause the producer until it is sent.
-
-        :param data: the rest of what was to be sent.
-        """
-        self._ready = False
-        super().write(data)  # type: ignore[misc]
-        if (
-            self.streamingProducer
-            and self.producer is not None
-            and not self.producerPaused
-            # The data is dropped if the write side is closed or about to close.
-            and self._tempDataLen
-        ):
-            self.producerPaused = True
-            self.producer.pauseProducing()
-
-    def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Send what the kernel takes now, and queue the rest."""
-        chunks = list(iovec)
-        if self._ready and all(isinstance(chunk, bytes) for chunk in chunks):
-            self.write(b"".join(chunks))
-        else:
-            # It raises TypeError for what is not bytes.
-            super().writeSequence(chunks)  # type: ignore[misc]
-
-    def startWriting(self) -> None:
-        """Wait until the kernel takes more; if nothing is queued, until the end of the batch."""
-        if self._nothing_queued():
-            self.reactor.write_soon(self)
-        else:
-            super().startWriting()  # type: ignore[misc]
-
-    def doWrite(self) -> Any:
-        """Send what is queued."""
-        if self._nothing_queued() and self.disconnecting and self.producer is None:
-            return main.CONNECTION_DONE
-        why = super().doWrite()  # type: ignore[misc]
-        if why is None:
-            self._ready = self._is_ready()
-        return why
-
-    def writeSomeData(self, data: bytes) -> Any:
-        """Send bytes; an empty write needs no system call."""
-        return super().writeSomeData(data) if data else 0  # type: ignore[misc]
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Register a producer. What a pull producer writes is queued: ``doWrite`` asks it."""
-        if not streaming:
-            self._ready = False
-        super().registerProducer(producer, streaming)  # type: ignore[misc]
-
-    def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        """Start a TLS layer, through which all later writes go."""
-        self._ready = False
-        super().startTLS(ctx, normal)  # type: ignore[misc]
-
-    def abortConnection(self) -> None:
-        """Abort the connection; nothing more is sent."""
-        self._ready = False
-        super().abortConnection()  # type: ignore[misc]
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Forget the descriptor, whose number will be reused, and report the end."""
-        self._ready = False
-        self._fd = -1
-        super().connectionLost(reason)  # type: ignore[misc]
-
-    def _nothing_queued(self) -> bool:
-        return not self.dataBuffer and not self._tempDataLen
-
-    def _is_ready(self) -> bool:
-        return bool(
-            self.connected
-            and not self._aborting
-            and self._nothing_queued()
-            and not self._writeDisconnected
-            and not self.TLS
-            and (self.producer is None or self.streamingProducer)
-        )
+_log = Logger(namespace="echoproto")
 
 
 class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
@@ -167,31 +38,110 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
     # alone has the same effect. Twisted has no public name for this.
     _shouldShutdown = False
 
+    # A descriptor suffices to make one; see net/acceptor.py.
+    takes_descriptor = True
+
     _max_read = MAX_READ
+    _socket: socket.socket | None = None
+    _no_delay = False
+    _tempDataLen = 0
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.socket | int,
         protocol: IProtocol,
-        client: tuple[Any, ...],
-        server: tcp.Port,
+        client: Any,
+        server: Any,
         sessionno: int,
-        # A Lane that is an IReactorFDSet too.
         reactor: Any,
     ) -> None:
-        # Not tcp.Server's own, which formats two strings for each connection that are
-        # rarely used; see logstr and __repr__.
-        tcp.Connection.__init__(self, sock, protocol, reactor)
+        """Start reading; see ``tcp.Server``, which does and keeps more than is used here.
+
+        :param sock: the connection's socket, or the descriptor of one that is non-blocking
+            and has ``TCP_NODELAY``. The transport closes it.
+        """
+        if isinstance(sock, int):
+            self._fd = sock
+            self._no_delay = True
+        else:
+            sock.setblocking(False)
+            self._socket = sock
+            self._fd = sock.fileno()
+        self.reactor = reactor
+        self.protocol = protocol
         self.server = server
         self.client = client
         self.sessionno = sessionno
-        self._fd = sock.fileno()
         self._read_size = MIN_READ
+        self._tempDataBuffer: list[bytes] = []
         # A protocol of which it can be seen whether anything but the plain echo sees the bytes.
         self._echo: Any = protocol if isinstance(protocol, Echo) else None
         self._ready = True
-        self.startReading()
+        reactor.addReader(self)
         self.connected = 1
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 once it is closed."""
+        return self._fd
+
+    @property
+    def socket(self) -> socket.socket:  # type: ignore[override]
+        """The connection's socket object, which few connections need."""
+        if self._fd < 0:
+            raise AttributeError("socket")
+        if self._socket is None:
+            self._socket = socket.socket(fileno=self._fd)
+            self._socket.setblocking(False)
+        return self._socket
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Set ``TCP_NODELAY``, unless the connection has inherited it."""
+        if not enabled or not self._no_delay:
+            self._no_delay = False
+            super().setTcpNoDelay(enabled)
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        """Report the client's FIN."""
+        protocol = self.protocol
+        if protocol is not self._echo:
+            # It asks whether the protocol takes part in half-close, which takes 1 us.
+            super().readConnectionLost(reason)
+            return
+        try:
+            protocol.readConnectionLost()
+        except BaseException:
+            _log.failure("a protocol failed")
+            self.connectionLost(Failure())
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the connection, and report its end."""
+        if self._fd < 0:
+            return
+        self._ready = False
+        self.connected, self.disconnected = 0, 1
+        try:
+            if self.producer is not None:
+                self.producer.stopProducing()
+        finally:
+            self._close(reason)
+
+    def _close(self, reason: Failure) -> None:
+        reset = isinstance(reason.value, error.ConnectionAborted)
+        self.producer = None
+        self.reactor.removeReader(self)
+        self.reactor.removeWriter(self)
+        try:
+            if reset or self._socket is not None:
+                self._closeSocket(not reset)
+            else:
+                os.close(self._fd)
+        finally:
+            protocol = self.protocol
+            # It refers to the transport.
+            del self.protocol
+            self._echo = self._socket = None
+            self._fd = -1
+            protocol.connectionLost(reason)
 
     @property
     def hostname(self) -> str:  # type: ignore[override]

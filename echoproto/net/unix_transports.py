@@ -12,7 +12,7 @@ from twisted.internet import error, main, unix
 from twisted.internet.interfaces import IFileDescriptorReceiver
 
 from echoproto.net import passed_descriptors
-from echoproto.net.transports import DirectWriteMixin
+from echoproto.net.direct_writes import DirectWriteMixin
 
 
 class _NoDescriptorsMixin:

@@ -96,3 +96,31 @@ def test_the_factory_starts_and_stops_with_its_ports() -> None:
     assert events == ["start"]
     group.doStop()
     assert events == ["start", "stop"]
+
+
+class OwnBuild(EchoFactory):
+    """May read the address."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return super().buildProtocol(addr)
+
+
+def test_a_connection_asks_its_transport_for_the_address_when_it_is_wanted() -> None:
+    group = ConnectionGroup(EchoFactory())
+    connection = group.buildProtocol(None)
+    assert connection.client is None
+    transport = TCPLikeTransport()
+    connection.makeConnection(transport)
+    assert connection.client == transport.getPeer()
+    assert connection.client is connection.client
+    # A protocol of the user's may have its own idea.
+    connection.client = CLIENT
+    assert connection.client is CLIENT
+
+
+def test_a_build_protocol_of_the_users_gets_the_address() -> None:
+    assert ConnectionGroup(EchoFactory()).asks_transport
+    assert not ConnectionGroup(OwnBuild()).asks_transport
+    factory: Any = EchoFactory()
+    factory.buildProtocol = OwnBuild().buildProtocol
+    assert not ConnectionGroup(factory).asks_transport

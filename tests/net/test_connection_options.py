@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from echoproto import Echo, EchoFactory, EchoService, StringEndpoint, TCPEndpoint, WorkersService
 from echoproto.net import connection_options
 from echoproto.net.connection_options import ConnectionOptions, check_keepalive
+from echoproto.net.transports import StockTransport
 from tests.reactors import run
 
 linux = pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="needs TCP_KEEPIDLE")
@@ -22,10 +23,11 @@ LISTENERS = ["tcp", "tcp6", "string", "inherited", "adopted"]
 
 
 def options_of(sock: socket.socket) -> tuple[int, ...]:
-    """Return SO_KEEPALIVE, SO_OOBINLINE, and the times and number of probes."""
+    """Return SO_KEEPALIVE, SO_OOBINLINE, TCP_NODELAY, and the times and number of probes."""
     wanted = [
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
         (socket.SOL_SOCKET, socket.SO_OOBINLINE),
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY),
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
@@ -96,8 +98,8 @@ def test_every_connection_has_them(kind: str, fast_lane: bool) -> None:
     Noting.seen = []
     said, of_port = run(main)
     assert said == [SAID, SAID]
-    assert Noting.seen == [(1, 1, 40, 10, 4)] * 2
-    assert of_port == (1, 1, 40, 10, 4)
+    assert Noting.seen == [(1, 1, 1, 40, 10, 4)] * 2
+    assert of_port == (1, 1, 1, 40, 10, 4)
 
 
 @linux
@@ -120,7 +122,27 @@ def test_a_client_that_came_before_an_inherited_socket_was_ours_has_them(fast_la
 
     Noting.seen = []
     assert run(main) == SAID
-    assert Noting.seen == [(1, 1, 60, 15, 4)]
+    assert Noting.seen == [(1, 1, 1, 60, 15, 4)]
+
+
+@linux
+@pytest.mark.parametrize("had_them", [True, False])
+def test_connections_of_an_inherited_socket_that_had_them_are_not_given_them(
+    had_them: bool,
+) -> None:
+    async def main(reactor: Any) -> bool:
+        inherited = socket.create_server(("127.0.0.1", 0))
+        ConnectionOptions(60 if had_them else 61).apply(inherited)
+        endpoint = AdoptedStreamServerEndpoint(reactor, inherited.detach(), socket.AF_INET)
+        service = EchoService(endpoint, reactor=reactor, fast_lane=False)
+        service.startService()
+        port: Any = service.ports[0]
+        assert options_of(port.socket) == (1, 1, 1, 60, 15, 4)
+        given = port.transport is not StockTransport
+        await service.stopService()
+        return given
+
+    assert run(main) is not had_them
 
 
 @linux
@@ -133,7 +155,7 @@ def test_a_parent_sets_them_before_a_worker_runs() -> None:
         await service.stopService()
         return found
 
-    assert run(main) == [(1, 1, 8, 2, 4)] * 4
+    assert run(main) == [(1, 1, 1, 8, 2, 4)] * 4
 
 
 @linux

@@ -82,6 +82,9 @@ class _InLane:
         self._internalReaders.add(self.lane)
 
     def _adopted(self, port: Any) -> Any:
+        if port.addressFamily != getattr(socket, "AF_UNIX", None):
+            # What connections inherit lets the lane accept them without socket objects.
+            port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         assert self.lane.adopt(port)
         return port
 
