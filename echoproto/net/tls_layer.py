@@ -5,10 +5,13 @@ Twisted treats it as the end of both directions (twisted#5341). Its layer buffer
 written, to encrypt it in the reactor's next turn, and loses what is in the buffer when
 close_notify arrives: the last 32 KiB, or everything if there was less.
 
-This layer buffers nothing. What a connection writes is encrypted and passed to the TCP
-transport before the write returns, and so before the close_notify that follows the
-client's data is processed. Twisted answers close_notify and closes the TCP transport,
-which flushes first.
+This layer buffers nothing beyond one read. All records of a read are decrypted, and handed
+to the protocol in one piece; what it writes meanwhile is encrypted at once and passed to the
+TCP transport in one piece, before the close_notify that follows the client's data is
+processed. Twisted answers close_notify and closes the TCP transport, which flushes first.
+Twisted's own layer does all this record by record: for each one a call of the protocol, a
+copy out of OpenSSL, and a write. Tiny records that are queued one by one take many times
+their size.
 
 RFC 8446 (TLS 1.3), section 6.1: close_notify closes one direction. RFC 5246 (TLS 1.2),
 section 7.2.1, has the other side discard pending writes; this layer sends them, which
@@ -19,9 +22,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from OpenSSL.SSL import Error, WantReadError, ZeroReturnError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
+
+# The maximum payload of a record, in bytes (RFC 8446, 5.1): OpenSSL returns one at a time.
+_RECORD = 16 * 1024
+# Bytes that OpenSSL may have to send besides what was written: those of a handshake, or what
+# is added to the records of one read.
+_SPARE = 4 * 1024
 
 
 @implementer(IHalfCloseableProtocol)
@@ -30,11 +41,19 @@ class HalfCloseTLS(TLSMemoryBIOProtocol):
 
     The protocol cannot send anything in response: Twisted has answered close_notify by
     then.
+
+    Three methods of Twisted's that are not documented are replaced, since no public one
+    passes data on record by record: ``_flushReceiveBIO``, ``_write`` and ``_flushSendBIO``.
+    If they had other names, Twisted's own would do, at a higher cost.
     """
 
     # Twisted has no interface with the attribute ``disconnecting``.
     transport: Any
     _input_ended = False
+    # Whether the protocol is handling input: what it writes is sent when it returns.
+    _handling = False
+    # Bytes that were encrypted and may not have been passed to the transport.
+    _unsent = 0
 
     def dataReceived(self, data: bytes) -> None:
         """Decrypt the input, and check whether it ended the session."""
@@ -66,3 +85,66 @@ class HalfCloseTLS(TLSMemoryBIOProtocol):
         protocol = IHalfCloseableProtocol(self.wrappedProtocol, None)
         if shaken and protocol is not None:
             protocol.readConnectionLost()
+
+    def _flushReceiveBIO(self) -> None:
+        """Decrypt all records that have arrived, and hand over what was in them."""
+        records: list[bytes] = []
+        receive = self.getHandle().recv
+        try:
+            # After an error, and after close_notify, there is nothing more.
+            while not self._lostTLSConnection:
+                records.append(receive(_RECORD))
+        except WantReadError:
+            self._hand_over(records)
+        except ZeroReturnError:
+            # close_notify.
+            self._hand_over(records)
+            self._shutdownTLS()
+            self._tlsShutdownFinished(None)
+        except Error:
+            failure = Failure()
+            self._hand_over(records)
+            self._tlsShutdownFinished(failure)
+
+    def _hand_over(self, records: list[bytes]) -> None:
+        """Call the protocol, and send what it wrote and what OpenSSL has to send."""
+        try:
+            if records and not self._aborted:
+                self._handling = True
+                self.wrappedProtocol.dataReceived(b"".join(records))
+        finally:
+            self._handling = False
+            self._flushSendBIO()
+
+    def _write(self, data: bytes) -> None:
+        """Encrypt; unless the protocol is handling input, send."""
+        if self._lostTLSConnection:
+            return
+        send = self.getHandle().send
+        sent = 0
+        try:
+            while sent < len(data):
+                sent += send(memoryview(data)[sent:] if sent else data)
+        except WantReadError:
+            # The handshake is not finished.
+            self._bufferedWrite(data[sent:])
+        except Error:
+            self._tlsShutdownFinished(Failure())
+        self._unsent += sent
+        if not self._handling:
+            self._flushSendBIO()
+
+    def _flushSendBIO(self) -> None:
+        """Pass what OpenSSL has to send to the transport."""
+        size = self._unsent + _SPARE
+        self._unsent = 0
+        pieces: list[bytes] = []
+        try:
+            # A shorter piece is the last one.
+            while not pieces or len(pieces[-1]) == size:
+                pieces.append(self.getHandle().bio_read(size))
+        except WantReadError:
+            # There is no more.
+            pass
+        if pieces:
+            self.transport.write(b"".join(pieces))

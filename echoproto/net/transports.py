@@ -272,31 +272,7 @@ class StockTransport(tcp.Server):
 class TLSTransport(TCPTransport):
     """A TCP connection in the lane that carries TLS.
 
-    It reads less at once, since the TLS layer holds what is read three times over. The
-    layer writes record by record. What it writes during one read is sent or queued in one
-    piece: tiny records queued one by one would take many times their size.
+    It reads less at once, since the TLS layer holds what is read three times over.
     """
 
     _max_read = 64 * 1024
-    _records: list[bytes] | None = None
-
-    def doRead(self) -> error.ConnectionLost | error.ConnectionDone | None:  # type: ignore[override]
-        """Read once, pass the bytes on, and send what the layer wrote meanwhile."""
-        records = self._records = []
-        try:
-            return super().doRead()
-        finally:
-            self._records = None
-            if records:
-                self.write(b"".join(records))
-
-    def write(self, data: bytes) -> None:
-        """Send what the kernel takes now; during a read, at its end."""
-        if self._records is None:
-            super().write(data)
-        else:
-            self._records.append(data)
-
-    def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Send what the kernel takes now; during a read, at its end."""
-        self.write(b"".join(iovec))

@@ -135,6 +135,48 @@ def test_any_payload_in_any_chunking_comes_back(
     assert session.client.end is End.CLOSE_NOTIFY
 
 
+class Bytes(Protocol):
+    """Writes each byte separately."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received.append(data)
+        for byte in data:
+            self.transport.write(bytes([byte]))  # type: ignore[union-attr]
+        if data.endswith(b"fail"):
+            raise RuntimeError("a protocol failed")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_records_of_a_read_are_handled_in_one_piece(
+    options: Any, version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Twisted does not promise the names of the methods that do this.
+    factory = Factory.forProtocol(Bytes)
+    session = Session(options, version, factory)
+    session.to_client()
+    written: list[bytes] = []
+    monkeypatch.setattr(session.transport, "write", written.append)
+    protocol = session.layer.wrappedProtocol
+    for record in (b"several", b"records", b"fail"):
+        session.client.say(record)
+    with pytest.raises(RuntimeError):
+        session.to_server(session.client.to_send())
+    assert protocol.received == [b"severalrecordsfail"]
+    session.client.say(b"all the same")
+    session.to_server(session.client.to_send())
+    # Each of these is larger than one record, or than what is read of OpenSSL at once.
+    session.layer.write(bytes(100_000))
+    session.layer.writeSequence([b"x"] * 300)
+    assert len(written) == 4
+    session.client.receive(b"".join(written))
+    assert session.client.back == (
+        b"severalrecordsfail" + b"all the same" + bytes(100_000) + b"x" * 300
+    )
+
+
 def test_its_interfaces(options: Any) -> None:
     verifyObject(IHalfCloseableProtocol, Session(options).layer)
 

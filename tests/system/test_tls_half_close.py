@@ -258,8 +258,6 @@ def test_close_notify_ends_a_drain(lane: str, tmp_path: Path) -> None:
 @needs_proc
 @pytest.mark.slow  # the client has much to encrypt
 def test_tiny_unread_records_cost_little(lane: str, tmp_path: Path) -> None:
-    # The stock lane keeps each write by itself; see EchoService on tiny chunks there.
-    most = CONNECTION if lane == "fast" else 2 * MIB
     with start_ssl(lane, tmp_path) as server, ExitStack() as stack:
 
         def get_stuck() -> None:
@@ -275,4 +273,4 @@ def test_tiny_unread_records_cost_little(lane: str, tmp_path: Path) -> None:
                 pass  # full
             assert time.monotonic() < end
 
-        assert_stuck_clients_cost_little(server, 5, get_stuck, most)
+        assert_stuck_clients_cost_little(server, 5, get_stuck, CONNECTION)
