@@ -9,7 +9,7 @@ from types import FrameType
 from typing import NoReturn, TypeVar
 
 from benchmarks import plots, report
-from benchmarks.build import BuildError, compiled
+from benchmarks.build import BuildError, compiled, tls_missing
 from benchmarks.goals import COMPARED, OURS, UVLOOP, judge
 from benchmarks.load import Timing
 from benchmarks.peers import PEERS, Peer
@@ -131,8 +131,12 @@ def main(words: Sequence[str] | None = None) -> int:
     peers = [peer for peer in arguments.chosen_peers if peer.name not in missing]
     for name, why in missing.items():
         print(f"missing: {name}: {why}")
-    if not peers:
-        print("benchmarks: none of the requested peers can run here", file=sys.stderr)
+    if any(work.tls for work in arguments.chosen_works) and (why := tls_missing()):
+        print(f"missing: TLS: {why}")
+        arguments.chosen_works = [work for work in arguments.chosen_works if not work.tls]
+    if not peers or not arguments.chosen_works:
+        which = "workloads" if peers else "peers"
+        print(f"benchmarks: none of the requested {which} can run here", file=sys.stderr)
         return 1
     try:
         compiled("load.c")

@@ -122,6 +122,7 @@ GOALS = (
     Goal("RSS of an idle connection", _idle_kib, "neighbours", None, 2.0, unit=" KiB"),
     Goal("CPU per accept and one echo", _cpu, "accept", UVLOOP, 1.0),
     Goal("p99 latency at a fixed rate", _p99, "latency", UVLOOP, 1.0),
+    Goal("CPU per TLS handshake and one echo", _cpu, "tls-accept", UVLOOP, 0.8),
 )
 
 

@@ -17,6 +17,9 @@
  *   accept    connect, echo one message, half-close, wait for the end, close
  *   histogram reads numbers from stdin and prints their quantiles: for the test of the histogram
  *
+ * Built with -DTLS it does the same over TLS 1.3, with one cipher and one group, so that all peers
+ * compute the same: AES-128-GCM and X25519.  No session is resumed.  close_notify is the half-close.
+ *
  * Steps, as lines on stdout (>) and stdin (<):
  *   > warm    connected, warmed up and quiet       < anything
  *   > idle    the idle neighbours are open         < anything
@@ -32,6 +35,7 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,6 +47,10 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#endif
 
 #define PERIOD 131071u       /* prime, so that no power of two of bytes is a multiple of it */
 #define CHUNK (256u * 1024u) /* most that one recv() or send() moves */
@@ -121,6 +129,9 @@ enum phase { CONNECTING, TALKING, ENDING, CLOSED };
 
 struct connection {
     int fd;
+#ifdef TLS
+    SSL *tls;
+#endif
     uint32_t id, start;
     enum phase phase;
     bool wants_out;             /* EPOLLOUT is asked for */
@@ -202,6 +213,91 @@ static void make_pattern(void)
     pattern = noise;
 }
 
+/* ---- bytes ------------------------------------------------------------------------------------
+ * transmit() and receive() return as send() and recv() do.  EINPROGRESS: a handshake waits for
+ * input before anything can be sent. */
+#ifdef TLS
+static SSL_CTX *tls;
+
+static void prepare(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    tls = SSL_CTX_new(TLS_client_method());
+    if (!tls || !SSL_CTX_set_min_proto_version(tls, TLS1_3_VERSION)
+        || !SSL_CTX_set_ciphersuites(tls, "TLS_AES_128_GCM_SHA256")
+        || !SSL_CTX_set1_groups_list(tls, "X25519"))
+        fault("TLS: %s", ERR_reason_error_string(ERR_peek_error()));
+    SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* Several records with one system call. */
+    SSL_CTX_set_read_ahead(tls, 1);
+    SSL_CTX_set_default_read_buffer_len(tls, CHUNK / 4);
+}
+
+static void secure(struct connection *c)
+{
+    c->tls = SSL_new(tls);
+    if (!c->tls || !SSL_set_fd(c->tls, c->fd))
+        fault("out of memory");
+    SSL_set_connect_state(c->tls);
+}
+
+static ssize_t outcome(struct connection *c, int n, bool writing)
+{
+    if (n > 0)
+        return n;
+    switch (SSL_get_error(c->tls, n)) {
+    case SSL_ERROR_WANT_READ: errno = writing ? EINPROGRESS : EAGAIN; return -1;
+    case SSL_ERROR_WANT_WRITE: errno = EAGAIN; return -1;
+    case SSL_ERROR_ZERO_RETURN: return 0;
+    case SSL_ERROR_SYSCALL: return -1;
+    }
+    const char *reason = ERR_reason_error_string(ERR_peek_error());
+    fault("connection %u: TLS: %s after %" PRIu64 " bytes sent, %" PRIu64 " back", c->id,
+          reason ? reason : "failed", c->sent, c->received);
+}
+
+static ssize_t transmit(struct connection *c, const void *data, size_t length)
+{
+    ERR_clear_error();
+    return outcome(c, SSL_write(c->tls, data, (int)length), true);
+}
+
+static ssize_t receive(struct connection *c)
+{
+    ERR_clear_error();
+    return outcome(c, SSL_read(c->tls, buffer, CHUNK), false);
+}
+
+/* Whether there may be input that epoll does not report, since it is in the process already. */
+static bool pending(const struct connection *c)
+{
+    return c->tls && SSL_has_pending(c->tls);
+}
+
+static int finish_sending(struct connection *c)
+{
+    return SSL_shutdown(c->tls) < 0;
+}
+
+static void forget(struct connection *c)
+{
+    SSL_free(c->tls);
+    c->tls = NULL;
+    close(c->fd);
+}
+#else
+static void prepare(void) {}
+static void secure(struct connection *c) { (void)c; }
+static ssize_t transmit(struct connection *c, const void *data, size_t length)
+{
+    return send(c->fd, data, length, MSG_NOSIGNAL);
+}
+static ssize_t receive(struct connection *c) { return recv(c->fd, buffer, CHUNK, 0); }
+static bool pending(const struct connection *c) { return (void)c, false; }
+static int finish_sending(struct connection *c) { return shutdown(c->fd, SHUT_WR); }
+static void forget(struct connection *c) { close(c->fd); }
+#endif
+
 /* ---- one connection -------------------------------------------------------------------------- */
 static void watch(struct connection *c, bool out)
 {
@@ -240,6 +336,7 @@ static void begin_connecting(struct connection *c, uint64_t message)
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event))
         fault("epoll_ctl: %s", strerror(errno));
+    secure(c);
     c->due = message;
     flush_due(c);
 }
@@ -250,7 +347,7 @@ static void flush_due(struct connection *c)
     while (c->sent < c->due) {
         uint64_t left = c->due - c->sent;
         size_t want = left > CHUNK ? CHUNK : (size_t)left;
-        ssize_t n = send(c->fd, pattern + (c->start + c->sent) % PERIOD, want, MSG_NOSIGNAL);
+        ssize_t n = transmit(c, pattern + (c->start + c->sent) % PERIOD, want);
         if (n < 0) {
             if (errno == EINTR)
                 continue;
@@ -258,6 +355,8 @@ static void flush_due(struct connection *c)
                 watch(c, true);
                 return;
             }
+            if (errno == EINPROGRESS)
+                break;
             fault("connection %u: send: %s after %" PRIu64 " bytes sent, %" PRIu64 " back", c->id,
                   strerror(errno), c->sent, c->received);
         }
@@ -272,7 +371,7 @@ static ssize_t take(struct connection *c)
 {
     ssize_t n;
     do
-        n = recv(c->fd, buffer, CHUNK, 0);
+        n = receive(c);
     while (n < 0 && errno == EINTR);
     if (n < 0) {
         if (errno == EAGAIN)
@@ -341,25 +440,18 @@ static void complete(struct connection *c, uint64_t now)
 static void end_connection(struct connection *c)
 {
     c->phase = ENDING;
-    if (shutdown(c->fd, SHUT_WR))
+    if (finish_sending(c))
         fault("connection %u: shutdown: %s", c->id, strerror(errno));
 }
 
 static void close_connection(struct connection *c)
 {
-    close(c->fd);
+    forget(c);
     c->phase = CLOSED;
 }
 
-static void on_event(struct connection *c, uint32_t events)
+static void on_input(struct connection *c, ssize_t n)
 {
-    if (events & EPOLLOUT)
-        flush_due(c);
-    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
-        return;
-    ssize_t n = take(c);
-    if (n < 0)
-        return;
     uint64_t now = last_progress = now_ns();
     sending = sending && now < run_ends;
     if (n == 0) {
@@ -387,6 +479,24 @@ static void on_event(struct connection *c, uint32_t events)
     case OPEN:
         break;
     }
+}
+
+static void on_event(struct connection *c, uint32_t events)
+{
+    if (events & EPOLLOUT)
+        flush_due(c);
+    if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+        return;
+    do {
+        ssize_t n = take(c);
+        if (n < 0) {
+            /* A handshake has ended, and what waited for it can be sent. */
+            if (c->sent < c->due && !c->wants_out)
+                flush_due(c);
+            return;
+        }
+        on_input(c, n);
+    } while (pending(c));
 }
 
 static void stalled(void)
@@ -609,6 +719,7 @@ int main(int argc, char **argv)
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     connections = calloc(active + idle, sizeof *connections);
     make_pattern();
+    prepare();
     /* A last guard: whatever goes wrong, here or in the peer, this process ends. */
     alarm((unsigned)(2 * (seconds + warmup) + 4 * stall + 60));
 

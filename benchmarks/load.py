@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.build import compiled
+from benchmarks.build import TLS_OPTIONS, compiled
 from benchmarks.processes import pinned
 from benchmarks.works import Work
 
@@ -95,7 +95,7 @@ def load(
         BuildError: it cannot be compiled.
     """
     command = [
-        str(compiled("load.c")),
+        str(compiled("load.c", *(TLS_OPTIONS if work.tls else ()))),
         *("--port", str(port)),
         *("--connections", str(work.connections)),
         *("--size", str(work.size)),

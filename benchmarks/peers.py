@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.build import HERE, compiled, compiler_missing
+from benchmarks.build import HERE, certificate, compiled, compiler_missing
 from benchmarks.processes import Server
 from benchmarks.works import Work
 
@@ -20,31 +20,53 @@ class Peer:
     Attributes:
         name: its name on the command line and in the tables.
         title: a description.
-        command: returns a command that listens on a free port of 127.0.0.1 and prints it.
+        command: returns a command that listens on a free port of 127.0.0.1 and prints it; None if
+            it serves TLS only.
         missing: returns what is missing to run it here; None if nothing is.
         cannot: returns why it cannot run a workload; None if it can.
+        tls_command: returns the same command for TLS, given the file with key and certificate;
+            None if it is not measured with TLS.
     """
 
     name: str
     title: str
-    command: Callable[[], list[str]]
+    command: Callable[[], list[str]] | None
     missing: Callable[[], str | None]
     cannot: Callable[[Work], str | None] = lambda work: None
+    tls_command: Callable[[str], list[str]] | None = None
 
-    def start(self, core: int | None) -> Server:
+    def unable(self, work: Work) -> str | None:
+        """Return why it cannot run a workload; None if it can."""
+        if work.tls and self.tls_command is None:
+            return "it is not measured with TLS"
+        if not work.tls and self.command is None:
+            return "it serves TLS only"
+        return self.cannot(work)
+
+    def start(self, core: int | None, tls: bool = False) -> Server:
         """
         Start it on `core`, or on any if that is None. The caller waits until it listens.
 
+        Arguments:
+            tls: whether it serves TLS; see `unable`.
+
         Raises:
-            BuildError: it cannot be compiled.
+            BuildError: it cannot be compiled, or the certificate cannot be made.
         """
+        if tls:
+            assert self.tls_command is not None
+            command = self.tls_command(str(certificate()))
+        else:
+            assert self.command is not None
+            command = self.command()
         # It runs in another directory, with the code of this checkout.
-        return Server(self.name, self.command(), {"PYTHONPATH": str(HERE.parent)}, core)
+        return Server(self.name, command, {"PYTHONPATH": str(HERE.parent)}, core)
 
 
-def _twistd(*options: str) -> list[str]:
+def _twistd(*options: str, pem: str | None = None) -> list[str]:
     run = "from twisted.scripts.twistd import run; run()"
-    return [sys.executable, "-c", run, "-n", "--pidfile=", "echo", "--port", "0", *options]
+    listen = ("--listen", f"ssl:0:privateKey={pem}:interface=127.0.0.1") if pem else ("--port", "0")
+    return [sys.executable, "-c", run, "-n", "--pidfile=", "echo", *listen, *options]
 
 
 def _script(name: str, *options: str) -> list[str]:
@@ -98,42 +120,54 @@ def _ncat_cannot(work: Work) -> str | None:
 
 
 PEERS = (
-    Peer("ours", "echoproto: twistd echo", _twistd, _ours_missing),
+    Peer(
+        "ours",
+        "echoproto: twistd echo",
+        _twistd,
+        _ours_missing,
+        tls_command=lambda pem: _twistd(pem=pem),
+    ),
     Peer(
         "ours-stock-lane",
         "echoproto without its fast lane: twistd echo --lane stock",
         lambda: _twistd("--lane", "stock"),
         lambda: _ours_missing("lane"),
+        tls_command=lambda pem: _twistd("--lane", "stock", pem=pem),
     ),
     Peer(
         "twisted",
         "Twisted's wire.Echo on its epoll reactor",
         lambda: _script("twisted_stock.py"),
         lambda: None,
+        tls_command=lambda pem: _script("twisted_stock.py", pem),
     ),
     Peer(
         "asyncio-protocol",
         "asyncio, a Protocol",
         lambda: _script("asyncio_echo.py", "asyncio", "protocol"),
         lambda: None,
+        tls_command=lambda pem: _script("asyncio_echo.py", "asyncio", "protocol", pem),
     ),
     Peer(
         "asyncio-streams",
         "asyncio, streams",
         lambda: _script("asyncio_echo.py", "asyncio", "streams"),
         lambda: None,
+        tls_command=lambda pem: _script("asyncio_echo.py", "asyncio", "streams", pem),
     ),
     Peer(
         "uvloop-protocol",
         "uvloop, a Protocol",
         lambda: _script("asyncio_echo.py", "uvloop", "protocol"),
         lambda: _module_missing("uvloop"),
+        tls_command=lambda pem: _script("asyncio_echo.py", "uvloop", "protocol", pem),
     ),
     Peer(
         "uvloop-streams",
         "uvloop, streams",
         lambda: _script("asyncio_echo.py", "uvloop", "streams"),
         lambda: _module_missing("uvloop"),
+        tls_command=lambda pem: _script("asyncio_echo.py", "uvloop", "streams", pem),
     ),
     Peer(
         "trio",
@@ -156,9 +190,11 @@ PEERS = (
     ),
     Peer(
         "python-epoll",
-        "epoll, os.read and os.write in Python: the interpreter's floor",
+        "epoll, os.read and os.write, or ssl, in Python: the interpreter's floor",
         lambda: _script("python_epoll.py"),
         lambda: None,
+        lambda work: "it is for small messages" if work.tls and work.mode == "stream" else None,
+        tls_command=lambda pem: _script("python_tls.py", pem),
     ),
     Peer(
         "go",
@@ -176,6 +212,15 @@ PEERS = (
         ],
         lambda: _program_missing("socat"),
         _forks,
+    ),
+    Peer(
+        "stunnel",
+        "stunnel in front of C, one epoll set",
+        None,
+        lambda: _program_missing("stunnel") or compiler_missing("servers/echo_epoll.c"),
+        tls_command=lambda pem: _script(
+            "stunnel_echo.py", str(compiled("servers/echo_epoll.c")), pem
+        ),
     ),
     Peer(
         "ncat",

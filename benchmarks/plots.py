@@ -30,6 +30,7 @@ COLOURS = {
     "go": "#17a2b8",
     "socat": "#b8860b",
     "ncat": "#a0743f",
+    "stunnel": "#5a6b2f",
 }
 
 

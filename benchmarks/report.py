@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import platform
+import ssl
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -172,6 +173,14 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def _openssl_of_cryptography() -> str | None:
+    try:
+        from cryptography.hazmat.backends.openssl import backend
+    except ImportError:
+        return None
+    return backend.openssl_version_text()
+
+
 def machine() -> dict[str, Any]:
     """Return what the figures depend on: processor, kernel, versions."""
     model = "unknown"
@@ -184,7 +193,11 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": {name: _version(name) for name in ("Twisted", "uvloop", "trio")},
+        "versions": {
+            "OpenSSL of Python": ssl.OPENSSL_VERSION,
+            "OpenSSL of cryptography": _openssl_of_cryptography(),
+            **{name: _version(name) for name in ("Twisted", "uvloop", "trio")},
+        },
     }
 
 

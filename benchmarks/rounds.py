@@ -199,7 +199,7 @@ def measure_fresh(
         FaultError, ServerError: as for `measure`, or the peer does not start.
         BuildError: the peer cannot be compiled.
     """
-    with peer.start(cores.server) as server:
+    with peer.start(cores.server, work.tls) as server:
         server.wait_listening()
         return measure(server, work, timing, cores, number, rate)
 
@@ -211,25 +211,38 @@ def smoke(
     cores: Cores,
     say: Callable[[str], None],
 ) -> Run:
-    """Run every workload once against every peer, started once, to check that it echoes correctly.
+    """Run every workload once against every peer to check that it echoes correctly.
 
-    The open loop runs at a rate that every peer sustains.
+    A peer is started once, and once more for TLS. The open loop runs at a rate that every peer
+    sustains.
     """
     run = Run()
     for peer in peers:
         say(peer.name)
-        try:
-            with peer.start(cores.server) as server:
-                server.wait_listening()
-                for work in works:
-                    if why := peer.cannot(work):
-                        run.left_out.append(f"{peer.name}, {work.name}: {why}")
-                        continue
-                    rate = 1000.0 if work.mode == "open" else None
-                    run.measurements.append(measure(server, work, timing, cores, rate=rate))
-        except (BuildError, FaultError, ServerError) as fault:
-            run.faults.append(f"{peer.name}: {fault}")
+        able = _able(peer, works, run)
+        for tls, some in itertools.groupby(able, lambda work: work.tls):
+            try:
+                with peer.start(cores.server, tls) as server:
+                    server.wait_listening()
+                    for work in some:
+                        rate = 1000.0 if work.mode == "open" else None
+                        run.measurements.append(measure(server, work, timing, cores, rate=rate))
+            except (BuildError, FaultError, ServerError) as fault:
+                run.faults.append(f"{peer.name}: {fault}")
     return run
+
+
+def _able(peer: Peer, works: Iterable[Work], run: Run) -> list[Work]:
+    """Return the workloads that a peer can run, and record in `run` what is left out."""
+    able = []
+    unable: dict[str, list[str]] = {}
+    for work in works:
+        if why := peer.unable(work):
+            unable.setdefault(why, []).append(work.name)
+        else:
+            able.append(work)
+    run.left_out += [f"{peer.name}, {', '.join(names)}: {why}" for why, names in unable.items()]
+    return able
 
 
 def run_rounds(
@@ -286,19 +299,15 @@ def run_rounds(
 def _possible(peers: Sequence[Peer], works: Sequence[Work], run: Run) -> set[tuple[str, str]]:
     """Return the pairs of peer and workload that can run, and record in `run` what is left out."""
     limit = raise_descriptor_limit(max(work.descriptors for work in works))
-    possible = set()
+    within = []
     for work in works:
         if work.descriptors > limit:
             run.left_out.append(
                 f"{work.name}: needs {work.descriptors:,} open files, `ulimit -n` allows {limit:,}"
             )
-            continue
-        for peer in peers:
-            if why := peer.cannot(work):
-                run.left_out.append(f"{peer.name}, {work.name}: {why}")
-            else:
-                possible.add((peer.name, work.name))
-    return possible
+        else:
+            within.append(work)
+    return {(peer.name, work.name) for peer in peers for work in _able(peer, within, run)}
 
 
 def _saturation(peer: Peer, work: Work, timing: Timing, cores: Cores, run: Run) -> float | None:

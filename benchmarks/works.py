@@ -21,6 +21,7 @@ class Work:
         connections: the number of active connections.
         size: the size of a message in bytes.
         idle: the number of connections that are open and silent meanwhile.
+        tls: whether the connections carry TLS.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Work:
     connections: int
     size: int
     idle: int = 0
+    tls: bool = False
 
     @property
     def descriptors(self) -> int:
@@ -54,6 +56,16 @@ def works(idle: int) -> tuple[Work, ...]:
         Work("bulk-50", "50 connections x 64 KiB ping-pong", "pingpong", 50, 64 * KIB),
         Work("accept", "connect, echo 64 B once, close; 50 at a time", "accept", 50, 64),
         Work("latency", "50 connections x 1 KiB at a fixed rate", "open", 50, KIB),
+        Work("tls-50", "TLS: 50 connections x 1 KiB ping-pong", "pingpong", 50, KIB, tls=True),
+        Work("tls-bulk", "TLS: 8 connections x 1 MiB streaming", "stream", 8, MIB, tls=True),
+        Work(
+            "tls-accept",
+            "TLS: connect, handshake, echo 64 B once, close; 50 at a time",
+            "accept",
+            50,
+            64,
+            tls=True,
+        ),
     )
 
 

@@ -1,9 +1,12 @@
 """Echo on asyncio's loop or uvloop's, as a Protocol or with streams. Both set TCP_NODELAY.
 
-usage: asyncio_echo.py asyncio|uvloop protocol|streams
+usage: asyncio_echo.py asyncio|uvloop protocol|streams [FILE]
+
+FILE has a private key and a certificate, for TLS.
 """
 
 import asyncio
+import ssl
 import sys
 from typing import cast
 
@@ -34,22 +37,29 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-async def serve(style: str) -> None:
+def tls_context(pem: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+async def serve(style: str, pem: str | None = None) -> None:
+    tls = tls_context(pem) if pem else None
     if style == "protocol":
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=4096)
+        server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=4096, ssl=tls)
     else:
-        server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=4096)
+        server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=4096, ssl=tls)
     print(f"listening on 127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    loop_name, style = sys.argv[1:]
+    loop_name, *words = sys.argv[1:]
     if loop_name == "uvloop":
         import uvloop
 
-        uvloop.run(serve(style))
+        uvloop.run(serve(*words))
     else:
-        asyncio.run(serve(style))
+        asyncio.run(serve(*words))

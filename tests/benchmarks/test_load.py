@@ -4,18 +4,20 @@ import contextlib
 import json
 import random
 import socket
+import ssl
 import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.build import compiled
+from benchmarks.build import certificate, compiled, tls_missing
 from benchmarks.load import FaultError, Timing, load
 from benchmarks.works import Work
 
@@ -39,8 +41,18 @@ WORKS = (
 Answer = Callable[[socket.socket, bytes, int], None]
 
 
+def plain(connection: socket.socket) -> socket.socket:
+    return connection
+
+
+def secure(connection: socket.socket) -> socket.socket:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate())
+    return context.wrap_socket(connection, server_side=True)
+
+
 @contextlib.contextmanager
-def peer(answer: Answer) -> Iterator[int]:
+def peer(answer: Answer, wrap: Callable[[socket.socket], socket.socket] = plain) -> Iterator[int]:
     """Serve a free port with `answer`, a thread for each connection; the port."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=100)
     threads: list[threading.Thread] = []
@@ -48,10 +60,12 @@ def peer(answer: Answer) -> Iterator[int]:
 
     def talk(connection: socket.socket) -> None:
         seen = 0
-        with connection, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), wrap(connection) as connection:
             while data := connection.recv(65536):
                 answer(connection, data, seen)
                 seen += len(data)
+            if isinstance(connection, ssl.SSLSocket) and answer is not truncating:
+                connection.unwrap()
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -91,6 +105,28 @@ def drive(
             running.wait_for(step)
             running.go_on()
         return running.result()
+
+
+def truncating(connection: socket.socket, data: bytes, seen: int) -> None:
+    """Closes without a close_notify of its own."""
+    connection.sendall(data)
+
+
+@pytest.fixture
+def tls(cc: None) -> None:
+    if why := tls_missing():
+        pytest.skip(why)
+    certificate()
+
+
+@pytest.mark.slow  # another program is compiled
+@pytest.mark.usefixtures("tls")
+@pytest.mark.parametrize("work", [WORKS[0], WORKS[3], WORKS[6]], ids=lambda work: work.name)
+def test_a_right_peer_with_tls_is_no_fault(work: Work) -> None:
+    with peer(right, secure) as port:
+        result = drive(port, replace(work, tls=True))
+    assert result["echoes"] >= work.connections
+    assert result["bytes"] == result["echoes"] * work.size
 
 
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
@@ -166,6 +202,27 @@ FAULTS = (
 def test_a_faulty_peer_is_found(work: Work, answer: Answer, words: str, timing: Timing) -> None:
     with peer(answer) as port, pytest.raises(FaultError, match=words):
         drive(port, work, timing)
+
+
+@pytest.mark.slow  # another program is compiled
+@pytest.mark.usefixtures("tls")
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (changed, "byte 70 came back as 0x"),
+        (truncating, "TLS: unexpected eof"),
+    ],
+)
+def test_a_faulty_peer_with_tls_is_found(answer: Answer, words: str) -> None:
+    with peer(answer, secure) as port, pytest.raises(FaultError, match=words):
+        drive(port, replace(WORKS[0], tls=True))
+
+
+@pytest.mark.slow  # another program is compiled
+@pytest.mark.usefixtures("tls")
+def test_a_peer_without_tls_is_found() -> None:
+    with peer(right) as port, pytest.raises(FaultError, match="TLS: "):
+        drive(port, replace(WORKS[0], tls=True))
 
 
 def test_bytes_of_another_connection_are_found() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.build import tls_missing
 from benchmarks.processes import descendants
 from benchmarks.works import works
 from tests.benchmarks.test_processes import gone
@@ -41,6 +42,8 @@ def test_bad_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[st
 @pytest.mark.slow
 @pytest.mark.usefixtures("cc")
 def test_smoke_of_every_work() -> None:
+    if why := tls_missing():
+        pytest.skip(why)
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--smoke", "--peers", "ours,c-epoll"],
         cwd=ROOT,
@@ -49,8 +52,21 @@ def test_smoke_of_every_work() -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.splitlines() == [
-        f"{work.name}: every byte right: ours, c-epoll" for work in works(0)
+        *(f"{work.name}: every byte right: ours, c-epoll" for work in works(0) if not work.tls),
+        *(f"{work.name}: every byte right: ours" for work in works(0) if work.tls),
+        "left out: c-epoll, tls-50, tls-bulk, tls-accept: it is not measured with TLS",
     ]
+
+
+@pytest.mark.usefixtures("cc")
+def test_without_openssl_the_works_with_tls_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.__main__.tls_missing", lambda: "openssl is not installed")
+    assert main(["--smoke", "--peers", "c-epoll", "--works", "tls-50"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "missing: TLS: openssl is not installed\n"
+    assert said.err == "benchmarks: none of the requested workloads can run here\n"
 
 
 @pytest.mark.slow

@@ -72,8 +72,8 @@ def test_goals() -> None:
     ]
     assert "1.50 KiB" in goals_table(judge(RUN))
     assert len(lines) == 5
-    assert lines[4].startswith("goals not measured: 17; all need the peers ours, ")
-    assert goals_table(judge(Run())).startswith("goals not measured: 20; ")
+    assert lines[4].startswith("goals not measured: 18; all need the peers ours, ")
+    assert goals_table(judge(Run())).startswith("goals not measured: 21; ")
 
 
 def test_json() -> None:
@@ -93,4 +93,4 @@ def test_json() -> None:
     assert found["missing"] == {"go": "go is not installed"}
     assert found["left_out"] == ["ncat, bulk: because"]
     assert found["machine"]["versions"]["Twisted"]
-    assert [goal["verdict"] for goal in found["goals"]].count("not measured") == 17
+    assert [goal["verdict"] for goal in found["goals"]].count("not measured") == 18
