@@ -63,7 +63,8 @@ class Peer:
         return Server(self.name, command, {"PYTHONPATH": str(HERE.parent)}, core)
 
 
-def _twistd(*options: str, pem: str | None = None) -> list[str]:
+def twistd(*options: str, pem: str | None = None) -> list[str]:
+    """Return a command that runs the server of this checkout, with TLS if `pem` is given."""
     run = "from twisted.scripts.twistd import run; run()"
     listen = ("--listen", f"ssl:0:privateKey={pem}:interface=127.0.0.1") if pem else ("--port", "0")
     return [sys.executable, "-c", run, "-n", "--pidfile=", "echo", *listen, *options]
@@ -123,16 +124,16 @@ PEERS = (
     Peer(
         "ours",
         "echoproto: twistd echo",
-        _twistd,
+        twistd,
         _ours_missing,
-        tls_command=lambda pem: _twistd(pem=pem),
+        tls_command=lambda pem: twistd(pem=pem),
     ),
     Peer(
         "ours-stock-lane",
         "echoproto without its fast lane: twistd echo --lane stock",
-        lambda: _twistd("--lane", "stock"),
+        lambda: twistd("--lane", "stock"),
         lambda: _ours_missing("lane"),
-        tls_command=lambda pem: _twistd("--lane", "stock", pem=pem),
+        tls_command=lambda pem: twistd("--lane", "stock", pem=pem),
     ),
     Peer(
         "twisted",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionDone
@@ -102,9 +103,8 @@ class EchoFactory(ServerFactory):
         if protocol is not None:
             self.protocol = protocol
         connection_class(self.protocol)
-        detail = LogDetail(log)
-        listening = detail is LogDetail.LISTENING
-        self.log = None if listening else ConnectionLog(detail is LogDetail.CHUNKS)
+        listening = LogDetail(log) is LogDetail.LISTENING
+        self.log = None if listening else ConnectionLog(log == LogDetail.CHUNKS)
         self.connections: set[Connection] = set()
         self._reactor = reactor
         self._stats = Stats()
@@ -158,8 +158,8 @@ class EchoFactory(ServerFactory):
     @property
     def stats(self) -> Stats:
         """What was counted until now, open connections included."""
-        echoed = sum(each.bytes_echoed for each in self.connections)
-        return replace(self._stats, bytes_echoed=self._stats.bytes_echoed + echoed)
+        echoed = sum(map(attrgetter("bytes_echoed"), self.connections), self._stats.bytes_echoed)
+        return replace(self._stats, bytes_echoed=echoed)
 
     def flush(self) -> None:
         """Log now what would be summed up later."""

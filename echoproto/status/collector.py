@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IListeningPort
@@ -21,9 +20,7 @@ from echoproto.status.kernel import read_drops
 from echoproto.status.lag import LoopLag
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Process, Snapshot, read_listeners
-
-# Seconds for which a count of the sources is shared: it looks at each open connection.
-_SOURCES_FOR = 1.0
+from echoproto.status.sources import SourceCount
 
 
 class Workers(Protocol):
@@ -62,6 +59,7 @@ class Collector(ABC):
         :param max_live: how many connections there may be at once.
         :param clock: returns seconds that never jump.
         """
+        self._reactor = reactor
         self._clock = clock
         self._running = service
         self._settings = settings
@@ -83,8 +81,8 @@ class Collector(ABC):
     def collect(self, sources: bool = False) -> Snapshot:
         """Return what there is to show now.
 
-        :param sources: whether to count the sources too, which takes a moment
-            where there are many connections.
+        :param sources: whether to tell the busiest sources too. They are counted again for
+            the next time, where there are many connections.
         """
 
     def _snapshot(self, processes: list[Process], whole: Report, workers: bool) -> Snapshot:
@@ -116,18 +114,18 @@ class ProcessCollector(Collector):
         """Describe a collector; see :class:`Collector`."""
         super().__init__(service, *args, **named)
         self._factory = service.factory
-        self._sources: Mapping[str, int] = {}
-        self._counted = float("-inf")
+        self._sources = SourceCount(service.factory, self._reactor, self._clock)
+
+    def stop(self) -> None:
+        """Stop measuring."""
+        super().stop()
+        self._sources.stop()
 
     def collect(self, sources: bool = False) -> Snapshot:
         """Return what there is to show now; sources are counted once a second at most."""
-        now = self._clock()
-        count = sources and now - self._counted >= _SOURCES_FOR
-        report = Report.of(self._factory, self._lag, count)
-        if count:
-            self._sources, self._counted = report.sources, now
-        elif sources:
-            report = replace(report, sources=self._sources)
+        if sources:
+            self._sources.refresh()
+        report = Report.of(self._factory, self._lag, self._sources.busiest if sources else {})
         process = Process("echo", report.pid, True, report)
         return self._snapshot([process], report, workers=False)
 

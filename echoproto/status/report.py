@@ -8,16 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from echoproto.base.address import source
 from echoproto.core.factory import EchoFactory
 from echoproto.core.stats import Stats
 from echoproto.net import passed_descriptors
 from echoproto.status.lag import LoopLag
-
-# How many of the sources with the most connections are reported. A source's
-# connections spread evenly over the workers, so that one that leads in all of them
-# together is, but for chance at the end of the list, among these in each.
-_SOURCES = 50
 
 
 @dataclass(frozen=True)
@@ -27,7 +21,8 @@ class Report:
     :ivar pid: the process; 0 for several.
     :ivar live: open connections.
     :ivar stats: what was counted, open connections included.
-    :ivar sources: open connections of the busiest sources, if they were asked for.
+    :ivar sources: open connections of the busiest sources, as last counted, if they were
+        asked for.
     :ivar descriptors: messages with which clients of UNIX sockets passed descriptors to
         the process.
     :ivar lag: seconds that the event loop was late when last measured.
@@ -43,19 +38,18 @@ class Report:
     max_lag: float = 0.0
 
     @classmethod
-    def of(cls, factory: EchoFactory, lag: LoopLag, sources: bool) -> Report:
+    def of(cls, factory: EchoFactory, lag: LoopLag, sources: Mapping[str, int]) -> Report:
         """Report on this process.
 
         :param factory: its connections.
         :param lag: of its event loop.
-        :param sources: whether to count the sources too, which looks at each open
-            connection.
+        :param sources: its busiest sources.
         """
         return cls(
             pid=os.getpid(),
             live=factory.live,
             stats=factory.stats,
-            sources=top_sources(factory) if sources else {},
+            sources=sources,
             descriptors=passed_descriptors.total(),
             lag=lag.last,
             max_lag=lag.most,
@@ -89,10 +83,3 @@ class Report:
 def total(reports: Iterable[Report]) -> Report:
     """Add reports up."""
     return sum(reports, Report())
-
-
-def top_sources(factory: EchoFactory) -> dict[str, int]:
-    """Return the sources with the most open connections, and how many each has."""
-    sources = Counter(source(each.client) for each in factory.connections)
-    del sources[None]
-    return {name: live for name, live in sources.most_common(_SOURCES) if name is not None}

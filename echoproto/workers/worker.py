@@ -38,6 +38,7 @@ from echoproto.proxy_protocol.gate import ProxyHeaders
 from echoproto.service import EchoService
 from echoproto.status.lag import LoopLag
 from echoproto.status.report import Report
+from echoproto.status.sources import SourceCount
 from echoproto.workers.channel import FROM_WORKER, TO_WORKER, Channel
 from echoproto.workers.cover import Cover
 from echoproto.workers.log_relay import relaying_observer
@@ -220,6 +221,7 @@ class Reporter:
         self._pipe = pipe
         self._lost_lines = 0
         self._lag = LoopLag(reactor)
+        self._sources = SourceCount(factory, reactor, reactor.seconds)
         self._sources_until = float("-inf")
         self._loop = LoopingCall(self._report_if_read)
         self._loop.clock = reactor
@@ -252,8 +254,10 @@ class Reporter:
 
     def report(self) -> None:
         """Report now."""
-        sources = self._reactor.seconds() < self._sources_until
-        report = Report.of(self._factory, self._lag, sources)
+        wanted = self._reactor.seconds() < self._sources_until
+        if wanted:
+            self._sources.refresh()
+        report = Report.of(self._factory, self._lag, self._sources.busiest if wanted else {})
         self._channel.send("report", **report.as_dict())
 
 

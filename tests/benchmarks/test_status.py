@@ -1,0 +1,17 @@
+"""The cost of a request to the status port is measured with connections open."""
+
+import pytest
+
+from benchmarks import status
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cc")
+def test_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status.main(["--connections", "50", "--rounds", "1"]) == 0
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    assert head == "CPU time of a request with 50 connections, in milliseconds:"
+    assert [line.split()[0] for line in lines] == list(status.PATHS)
+    for line in lines:
+        answer, total = float(line.split()[1]), float(line.split()[3])
+        assert 0 < answer <= total
