@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from benchmarks import plots, report
+from benchmarks import pages, plots, report
 from benchmarks.build import BuildError, compiled, tls_missing
 from benchmarks.goals import COMPARED, OURS, UVLOOP, judge
 from benchmarks.load import Timing
@@ -55,9 +55,13 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds",
         type=int,
         metavar="N",
-        help=f"number of rounds (default: {FULL_ROUNDS}; {QUICK_ROUNDS} with --quick)",
+        help=f"number of rounds, of workload latency twice as many (default: {FULL_ROUNDS}; "
+        f"{QUICK_ROUNDS} with --quick)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement to FILE")
+    parser.add_argument(
+        "--rst", type=Path, metavar="FILE", help="write the tables of docs/performance.rst to FILE"
+    )
     parser.add_argument(
         "--plots",
         type=Path,
@@ -73,14 +77,15 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parsed = parser.parse_args(words)
     if parsed.rounds is not None and parsed.rounds < 1:
         parser.error(f"argument --rounds: {parsed.rounds}: at least 1 is needed")
-    if parsed.json and not parsed.json.parent.is_dir():
-        parser.error(f"argument --json: {parsed.json}: no such folder")
+    for option, path in (("--json", parsed.json), ("--rst", parsed.rst)):
+        if path and not path.parent.is_dir():
+            parser.error(f"argument {option}: {path}: no such folder")
     if parsed.plots and not parsed.plots.is_dir():
         parser.error(f"argument --plots: {parsed.plots}: no such folder")
     if parsed.plots and (why := plots.missing()):
         parser.error(f"argument --plots: {why}")
-    if parsed.smoke and (parsed.json or parsed.plots or parsed.rounds):
-        parser.error("argument --smoke: measures nothing, so no --rounds, --json or --plots")
+    if parsed.smoke and (parsed.json or parsed.rst or parsed.plots or parsed.rounds):
+        parser.error("argument --smoke: measures nothing, so no --rounds, --json, --rst or --plots")
     known_peers = {peer.name: peer for peer in PEERS}
     known_works = {work.name: work for work in works(200 if parsed.smoke else 10_000)}
     default = ",".join(COMPARED if parsed.quick else known_peers)
@@ -177,9 +182,12 @@ def _measure(arguments: argparse.Namespace, peers: list[Peer], missing: dict[str
     run = run_rounds(peers, chosen, rounds, timing, cores, _progress, (OURS, UVLOOP))
     _progress("")
     verdicts = judge(run)
+    if arguments.rst:
+        arguments.rst.write_text(pages.page(run, chosen, peers, verdicts))
     tables = (
         report.works_table(run, chosen, peers),
         report.ratios_table(run, chosen, peers),
+        (report.compare_latency(run, chosen) or "").strip(),
         report.goals_table(verdicts),
         report.noise(run),
     )

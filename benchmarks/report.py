@@ -12,12 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.goals import COMPARED, OURS, Verdict, ratios
+from benchmarks.goals import COMPARED, OURS, UVLOOP, Verdict, ratios
 from benchmarks.load import Timing
 from benchmarks.peers import Peer
 from benchmarks.processes import Cores
 from benchmarks.rounds import Measurement, Run
-from benchmarks.spread import Spread
+from benchmarks.spread import Spread, median_interval
 from benchmarks.works import Work
 
 MICRO = 1e6
@@ -118,7 +118,8 @@ def ratios_table(run: Run, works: Sequence[Work], peers: Sequence[Peer]) -> str:
             )
             row.append(f"{found.median:.2f} ({found.low:.2f}-{found.high:.2f})" if found else "-")
         rows.append(row)
-    return f"CPU time per echo, as a multiple of ours\n{_aligned(rows)}" if columns else ""
+    title = "CPU time per echo, as a multiple of ours (python-epoll: the interpreter's floor)"
+    return f"{title}\n{_aligned(rows)}" if columns else ""
 
 
 def noise(run: Run) -> str | None:
@@ -133,6 +134,50 @@ def noise(run: Run) -> str | None:
     )
 
 
+def compare_latency(run: Run, works: Iterable[Work]) -> str | None:
+    """
+    Say whether ours or uvloop has the better p99 at a fixed rate, or that it is undecided.
+
+    Returns:
+        A line for each such workload; None if there is none.
+    """
+    lines = []
+    for work in works:
+        found = ratios(run, lambda m: m.p99, (OURS, work.name), (UVLOOP, work.name))
+        if work.mode != "open" or not found:
+            continue
+        interval = median_interval(found)
+        text = f"{work.name}: p99 of {OURS} is {statistics.median(found):.2f} of {UVLOOP}'s"
+        if interval is None:
+            lines.append(f"{text}; {len(found)} rounds are too few to tell which is better.")
+            continue
+        low, high = interval
+        better = OURS if high < 1 else UVLOOP if low > 1 else None
+        verdict = f"{better} is better" if better else "undecided"
+        lines.append(
+            f"{text} (95% confidence: {low:.2f}-{high:.2f}, {len(found)} rounds): {verdict}."
+        )
+    return "\n".join(lines) + "\n" if lines else None
+
+
+def verdict_cells(verdict: Verdict) -> list[str]:
+    """Return the goal, what it is compared with, its limit, the median, the quartiles, a verdict.
+
+    Arguments:
+        verdict: one whose goal was measured.
+    """
+    goal, found = verdict.goal, verdict.found
+    assert found is not None
+    return [
+        goal.title,
+        goal.peer_work if goal.peer_work else goal.peer or "-",
+        f"{'>=' if goal.at_least else '<='} {goal.limit:g}{goal.unit}",
+        f"{found.median:.2f}{goal.unit}",
+        f"{found.low:.2f}-{found.high:.2f}",
+        verdict.word + (", within the spread" if verdict.within_spread else ""),
+    ]
+
+
 def goals_table(verdicts: Iterable[Verdict]) -> str:
     """
     Return a line for each goal: the measured value, its spread over the rounds, met or not.
@@ -142,23 +187,10 @@ def goals_table(verdicts: Iterable[Verdict]) -> str:
     rows = [["goal", "against", "wanted", "measured", "(quartiles)", ""]]
     unmeasured = 0
     for verdict in verdicts:
-        found = verdict.found
-        if found is None:
+        if verdict.found is None:
             unmeasured += 1
             continue
-        goal = verdict.goal
-        against = goal.peer_work if goal.peer_work else goal.peer or "-"
-        wanted = f"{'>=' if goal.at_least else '<='} {goal.limit:g}{goal.unit}"
-        rows.append(
-            [
-                goal.title,
-                against,
-                wanted,
-                f"{found.median:.2f}{goal.unit}",
-                f"{found.low:.2f}-{found.high:.2f}",
-                verdict.word + (", within the spread" if verdict.within_spread else ""),
-            ]
-        )
+        rows.append(verdict_cells(verdict))
     table = _aligned(rows) if len(rows) > 1 else ""
     if not unmeasured:
         return table

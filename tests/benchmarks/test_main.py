@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
         (["--rounds", "0"], "argument --rounds: 0: at least 1 is needed"),
         (["--rounds", "x"], "argument --rounds: invalid int value: 'x'"),
         (["--json", "/no/such/file"], "argument --json: /no/such/file: no such folder"),
+        (["--rst", "/no/such/file"], "argument --rst: /no/such/file: no such folder"),
         (["--plots", "/no/such"], "argument --plots: /no/such: no such folder"),
         (["--quick", "--smoke"], "not allowed with argument"),
         (["--smoke", "--rounds", "2"], "argument --smoke: measures nothing"),
@@ -87,7 +88,9 @@ def test_a_run(tmp_path: Path) -> None:
     done = [(m["peer"], m["work"]) for m in found["measurements"]]
     assert sorted(done) == [
         ("c-epoll", "latency"),
+        ("c-epoll", "latency"),
         ("c-epoll", "pingpong-1"),
+        ("twisted", "latency"),
         ("twisted", "latency"),
         ("twisted", "pingpong-1"),
     ]

@@ -2,11 +2,21 @@
 
 import json
 
+import pytest
+
 from benchmarks.goals import judge
 from benchmarks.load import Timing
+from benchmarks.pages import page
 from benchmarks.peers import PEERS
 from benchmarks.processes import Cores
-from benchmarks.report import as_json, goals_table, noise, ratios_table, works_table
+from benchmarks.report import (
+    as_json,
+    compare_latency,
+    goals_table,
+    noise,
+    ratios_table,
+    works_table,
+)
 from benchmarks.rounds import Run
 from benchmarks.works import works
 from tests.benchmarks.conftest import measurement
@@ -62,6 +72,57 @@ def test_noise_is_said() -> None:
     assert noise(RUN) is None
     busy = Run([measurement(waited=share) for share in (0.1, 0.4, 1.0)])
     assert "for 20% of the time (median), up to 50%" in (noise(busy) or "")
+
+
+@pytest.mark.parametrize(
+    ("ours", "rounds", "verdict"),
+    [
+        (
+            0.9,
+            6,
+            "(95% confidence: 0.90-0.90, 6 rounds): ours is better.",
+        ),
+        (1.1, 6, "(95% confidence: 1.10-1.10, 6 rounds): uvloop-protocol is better."),
+        (1.0, 6, "(95% confidence: 1.00-1.00, 6 rounds): undecided."),
+        (0.9, 5, "; 5 rounds are too few to tell which is better."),
+    ],
+)
+def test_which_latency_is_better(ours: float, rounds: int, verdict: str) -> None:
+    run = Run(
+        [
+            measurement(peer, "latency", number, p99=p99 * (1 + number), rate=1000.0)
+            for peer, p99 in (("ours", ours), ("uvloop-protocol", 1.0))
+            for number in range(rounds)
+        ]
+    )
+    assert (compare_latency(run, works(10_000)) or "").endswith(f"{verdict}\n")
+    assert compare_latency(RUN, works(10_000)) is None
+
+
+def test_the_page() -> None:
+    text = page(RUN, works(10_000), PEERS, judge(RUN))
+    assert "Medians over 3 rounds" in text
+    costs = """
+   * -
+     - ``pingpong-50``
+     - ``neighbours``
+   * - echoproto: twistd echo
+     - 8 (7.5-8.5)
+     - 10 (10-10)
+   * - Twisted's wire.Echo on its epoll reactor
+     - 20 (20-20)
+     -
+"""
+    goals = """
+   * - CPU per echo, 50 x 1 KiB
+     - twisted
+     - <= 0.33
+     - 0.40 (0.38-0.42)
+     - not met
+"""
+    assert costs in text
+    assert goals in text
+    assert text.count("list-table") == 2
 
 
 def test_goals() -> None:

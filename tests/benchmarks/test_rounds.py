@@ -105,6 +105,8 @@ def test_the_open_loop_asks_half_of_what_the_judged_peer_can() -> None:
     )
     closed = {m.peer: m.echoes_per_second for m in run.measurements if m.rate is None}
     rates = {m.peer: m.rate for m in run.measurements if m.rate is not None}
+    # p99 varies more than a sum.
+    assert [m.round for m in run.of("fast", "latency")] == [0, 1]
     assert not run.faults
     assert rates == {name: pytest.approx(closed[name] / 2) for name in ("slow", "fast")}
 
