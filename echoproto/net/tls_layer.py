@@ -90,20 +90,23 @@ class HalfCloseTLS(TLSMemoryBIOProtocol):
         """Decrypt all records that have arrived, and hand over what was in them."""
         records: list[bytes] = []
         receive = self.getHandle().recv
+        closed, failure = False, None
         try:
             # After an error, and after close_notify, there is nothing more.
             while not self._lostTLSConnection:
                 records.append(receive(_RECORD))
         except WantReadError:
-            self._hand_over(records)
+            pass
         except ZeroReturnError:
-            # close_notify.
-            self._hand_over(records)
-            self._shutdownTLS()
-            self._tlsShutdownFinished(None)
+            closed = True
         except Error:
             failure = Failure()
-            self._hand_over(records)
+        self._hand_over(records)
+        if self._lostTLSConnection:
+            return
+        if closed:
+            self._shutdownTLS()
+        if closed or failure is not None:
             self._tlsShutdownFinished(failure)
 
     def _hand_over(self, records: list[bytes]) -> None:
