@@ -294,7 +294,8 @@ def run_rounds(
             saturation = {
                 peer.name: rate
                 for peer in peers
-                if (rate := _saturation(peer, work, timing, cores, run))
+                if (peer.name, work.name) in possible
+                and (rate := _saturation(peer, work, timing, cores, run))
             }
             do([work], _open_rates(saturation, judged), rounds * OPEN_ROUNDS)
     return run

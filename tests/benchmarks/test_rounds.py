@@ -111,6 +111,14 @@ def test_the_open_loop_asks_half_of_what_the_judged_peer_can() -> None:
     assert rates == {name: pytest.approx(closed[name] / 2) for name in ("slow", "fast")}
 
 
+def test_a_peer_that_cannot_do_the_open_loop_is_not_asked_for_its_rate() -> None:
+    only_tls = Peer("tls", "", None, lambda: None)
+    work = Work("latency", "", "open", 2, 100)
+    run = run_rounds([only_tls], [work], 1, BRIEF, NOWHERE, lambda line: None)
+    assert run.left_out == ["tls, latency: it serves TLS only"]
+    assert not run.faults
+
+
 def test_rates_of_the_open_loop() -> None:
     saturation = {"ours": 100.0, "uvloop-protocol": 80.0, "c-epoll": 200.0, "twisted": 30.0}
     assert _open_rates(saturation, ("ours", "uvloop-protocol", "absent")) == {
