@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import error, main, tcp
