@@ -13,9 +13,16 @@ from typing import Any, Protocol
 from twisted.internet import main
 from twisted.python.failure import Failure
 
+from echoproto.net.splice import SplicePipe
+
 
 class Lane(Protocol):
-    """What a transport needs of its lane: a part of ``IReactorFDSet``, and one method more."""
+    """What a transport needs of its lane: a part of ``IReactorFDSet``, and more.
+
+    :ivar pipe: what bulk is spliced through.
+    """
+
+    pipe: SplicePipe
 
     def addReader(self, reader: object) -> None: ...
     def removeReader(self, reader: object) -> None: ...

@@ -47,6 +47,7 @@ from echoproto.net.acceptor import Acceptor
 from echoproto.net.direct_writes import DirectWriteMixin
 from echoproto.net.ports import TCP_PORTS, UNIX_PORTS
 from echoproto.net.reactor_turn import ReactorTurn
+from echoproto.net.splice import SplicePipe
 from echoproto.net.tls import tls_factory
 from echoproto.net.transports import TCPTransport, TLSTransport
 from echoproto.net.unix_transports import UNIXTransport
@@ -111,6 +112,8 @@ class EpollLane:
         self._in_batch = False
         # When a lack of descriptors was logged last.
         self._logged = -LOG_INTERVAL
+        # Opened with the lane, so that it takes no descriptor from a client later.
+        self.pipe = SplicePipe()
         reactor.addReader(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -151,6 +154,7 @@ class EpollLane:
             os.close(self._watched)
         self._watched = -1
         self._epoll.close()
+        self.pipe.close()
 
     def fileno(self) -> int:
         """Return the descriptor that the reactor watches; -1 once the lane is closed."""

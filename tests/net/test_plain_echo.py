@@ -5,99 +5,17 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet.testing import MemoryReactorClock
-from twisted.python.failure import Failure
 
 from echoproto.core.connection import GATE, RATE, Connection
 from echoproto.core.factory import EchoFactory
 from echoproto.core.protocol import Echo
-from echoproto.net.transports import MIN_READ, TCPTransport
-
-
-class Reactor(MemoryReactorClock):
-    """A reactor in which a test decides what is ready."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.soon: list[Any] = []
-
-    def write_soon(self, transport: Any) -> None:
-        self.soon.append(transport)
-
-    def end_batch(self) -> None:
-        """Do what a lane does at the end of a batch."""
-        while self.soon:
-            transport = self.soon.pop()
-            why = transport.doWrite()
-            if why is not None:
-                transport.connectionLost(Failure(why))
-
-
-class Ends:
-    """A client's socket and the server's end of its connection, without a reactor."""
-
-    def __init__(self, client: socket.socket, server: socket.socket, factory: EchoFactory) -> None:
-        reactor = Reactor()
-        port: Any = None
-        client.setblocking(False)
-        server.setblocking(False)
-        self.client = client
-        self.reactor = reactor
-        self.connection = factory.buildProtocol(None)
-        self.transport = TCPTransport(server, self.connection, ("127.0.0.1", 7), port, 0, reactor)
-        self.connection.makeConnection(self.transport)
-        # Calls of the ordinary way.
-        self.calls = 0
-        self._count_calls()
-        self.back = b""
-
-    def _count_calls(self) -> None:
-        ordinary = self.transport._received
-
-        def received(data: bytes) -> Any:
-            self.calls += 1
-            return ordinary(data)
-
-        self.transport._received = received  # type: ignore[method-assign]
-
-    def turn(self) -> None:
-        """Do what a reactor would do now, and receive what came back."""
-        if self.transport in self.reactor.getWriters():
-            self.transport.doWrite()
-        if self.transport in self.reactor.getReaders():
-            why = self.transport.doRead()
-            if why is not None:
-                self.transport.readConnectionLost(Failure(why))
-        self.reactor.end_batch()
-        try:
-            while data := self.client.recv(1 << 18):
-                self.back += data
-        except BlockingIOError:
-            pass
-
-    def exchange(self, data: bytes) -> bytes:
-        """Send bytes that fit into a read, and return what comes back."""
-        self.back = b""
-        self.client.sendall(data)
-        self.turn()
-        return self.back
-
-
-@contextmanager
-def ends_of(factory: EchoFactory) -> Iterator[Ends]:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        client = socket.create_connection(listening.getsockname())
-        server, _ = listening.accept()
-    with client, server:
-        yield Ends(client, server, factory)
+from echoproto.net.transports import MIN_READ
+from tests.net.ends import Ends, ends_of
 
 
 @pytest.fixture

@@ -7,15 +7,18 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.system.server import Server, running, twistd
+from tests.system.server import Server, running, twistd, twistd_in
 
 Serve = Callable[..., Server]
 Report = Callable[[str, str], None]
 
 # For modules whose tests run in both lanes. In the stock lane they are slow tests: it
 # is Twisted's own code, and starting servers takes long.
-in_both_lanes = pytest.mark.parametrize(
-    "lane", ["fast", pytest.param("stock", marks=pytest.mark.slow)], scope="module"
+_LANES = ["fast", pytest.param("stock", marks=pytest.mark.slow)]
+in_both_lanes = pytest.mark.parametrize("lane", _LANES, scope="module")
+# The same, and once more where all bytes are spliced.
+in_every_way = pytest.mark.parametrize(
+    "lane", [*_LANES, pytest.param("spliced", marks=pytest.mark.slow)], scope="module"
 )
 
 
@@ -31,7 +34,7 @@ def serve(lane: str) -> Iterator[Serve]:
     with ExitStack() as servers:
 
         def start(*arguments: str, reactor: str | None = None, **popen: object) -> Server:
-            command = twistd("--lane", lane, *arguments, reactor=reactor)
+            command = twistd_in(lane, *arguments, reactor=reactor)
             return servers.enter_context(running(command, **popen))
 
         yield start

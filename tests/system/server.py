@@ -129,6 +129,39 @@ def twistd(*arguments: str, reactor: str | None = None, port: int | None = 0) ->
     return [str(BIN / "twistd"), "-n", "--pidfile=", *chosen, "echo", *where, *arguments]
 
 
+# A program that splices the bytes of plain echoes from the first one on, and prints at its end
+# how many it spliced, and how many of those the kernel did not take back at once.
+_SPLICED = """\
+from collections import Counter
+from echoproto.net import epoll_lane, splice, transports
+
+transports.SPLICE_FROM, transports.MIN_SPLICE = transports.MIN_READ, 1
+
+class CountingPipe(splice.SplicePipe):
+    counted = Counter()
+
+    def echo(self, fd, size):
+        taken, rest = super().echo(fd, transports.MAX_READ)
+        self.counted.update(spliced=taken, rest=len(rest))
+        return taken, rest
+
+    def close(self):
+        super().close()
+        print("spliced {spliced}, rest {rest}".format_map(self.counted), flush=True)
+
+epoll_lane.SplicePipe = CountingPipe
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+def twistd_in(lane: str, *arguments: str, reactor: str | None = None) -> list[str]:
+    """The command line of a server in a lane, or in the fast one with all bytes ``spliced``."""
+    if lane != "spliced":
+        return twistd("--lane", lane, *arguments, reactor=reactor)
+    return [sys.executable, "-c", _SPLICED, *twistd(*arguments, reactor=reactor)[1:]]
+
+
 @contextmanager
 def running(command: Sequence[str], **popen: object) -> Iterator[Server]:
     server = Server(command, **popen)

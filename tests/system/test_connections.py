@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from echoproto.probe import EchoTarget, Session, Target, preflight, run, sessions
-from tests.system.conftest import Serve, in_both_lanes
-from tests.system.server import PATIENCE, Server, receive_all, running, say, twistd
+from tests.system.conftest import Serve, in_every_way
+from tests.system.server import PATIENCE, Server, receive_all, running, say, twistd_in
 
-pytestmark = in_both_lanes
+pytestmark = in_every_way
 
 REACTORS = ["epoll", "poll", "select", "asyncio"]
 MIB = 1 << 20
@@ -47,7 +47,7 @@ def test_all_that_came_before_fin_comes_back(serve: Serve, reactor: str) -> None
 @pytest.fixture(scope="module")
 def server(lane: str) -> Iterator[Server]:
     """A server that the tests here share."""
-    with running(twistd("--lane", lane)) as started:
+    with running(twistd_in(lane)) as started:
         yield started
 
 

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.system.conftest import Serve, in_both_lanes
+from tests.system.conftest import Serve, in_every_way
 from tests.system.server import fill, receive_all, say
 
-pytestmark = in_both_lanes
+pytestmark = in_every_way
 
 MIB = 1 << 20
 # What a busy machine may add to a time, in seconds.
