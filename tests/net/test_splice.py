@@ -77,6 +77,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def splice_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(transports, "SPLICE_FROM", MIN_READ)
+    patch.setattr(transports, "MIN_SPLICE", 1)
 
 
 def noise(size: int) -> bytes:
@@ -305,6 +306,7 @@ def check(steps: list[tuple[str, int]], finish: bool, small: bool, pipe: Countin
     with ends_of(EchoFactory(), pipe) as ends:
         if small:
             ends.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 15)
+        ends.transport._read_size = MAX_READ
         connection, plain, sent = ends.connection, ends.connection.dataReceived, 0
         for step, size in steps:
             if step == "send":
@@ -331,6 +333,8 @@ def check(steps: list[tuple[str, int]], finish: bool, small: bool, pipe: Countin
         assert ends.back.lower() == NOISE[: len(ends.back)].lower()
         assert len(ends.back) == connection.bytes_echoed == arrived
         assert connection.bytes_discarded == sent - arrived
+        if ("watch", 0) not in steps:
+            assert pipe.spliced == connection.bytes_echoed
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
