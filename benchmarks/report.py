@@ -198,6 +198,9 @@ def goals_table(verdicts: Iterable[Verdict]) -> str:
     return f"{table}\n{rest}" if table else rest
 
 
+CONGESTION_CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+
+
 def _version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
@@ -214,7 +217,7 @@ def _openssl_of_cryptography() -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: processor, kernel, versions."""
+    """Return what the figures depend on: processor, kernel, congestion control, versions."""
     model = "unknown"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -224,6 +227,7 @@ def machine() -> dict[str, Any]:
         "processor": model,
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
+        "congestion control": CONGESTION_CONTROL.read_text().strip(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "versions": {
             "OpenSSL of Python": ssl.OPENSSL_VERSION,

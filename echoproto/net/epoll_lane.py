@@ -11,7 +11,8 @@ protocol, which stays as it is:
 - The transports of a port in the lane (:mod:`echoproto.net.transports`) send at once when
   nothing is queued. What the kernel does not take is queued as usual, and the producer
   is paused until it is sent: a transport holds no more than one read of what its peer
-  sends.
+  sends. The bulk of a plain echo goes through a pipe of the lane's, and does not enter the
+  process (:mod:`echoproto.net.splice`).
 
 It is a lane beside the reactor and not a reactor: time, threads, signals and all other
 descriptors stay with the reactor above it, which may be any that takes readers (epoll,

@@ -154,4 +154,5 @@ def test_json() -> None:
     assert found["missing"] == {"go": "go is not installed"}
     assert found["left_out"] == ["ncat, bulk: because"]
     assert found["machine"]["versions"]["Twisted"]
+    assert found["machine"]["congestion control"].isalnum()
     assert [goal["verdict"] for goal in found["goals"]].count("not measured") == 18
