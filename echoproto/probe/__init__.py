@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from echoproto.probe.search.observer import Observer as Observer
     from echoproto.probe.search.preflight import NotAnEchoError as NotAnEchoError
     from echoproto.probe.search.preflight import Preflight as Preflight
+    from echoproto.probe.search.preflight import StoppedError as StoppedError
     from echoproto.probe.search.preflight import preflight as preflight
     from echoproto.probe.search.result import CampaignResult as CampaignResult
     from echoproto.probe.search.result import CaseRecord as CaseRecord
@@ -97,6 +98,7 @@ _HOMES = {
     "Settings": "search.settings",
     "SlowRead": "script.conversation",
     "Step": "script.conversation",
+    "StoppedError": "search.preflight",
     "Target": "wire.target",
     "TargetError": "wire.target",
     "Urgent": "script.conversation",

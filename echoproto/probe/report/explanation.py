@@ -32,6 +32,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "hold_ms": explanation.hold_ms,
         "connections": explanation.connections,
         "every": explanation.every,
+        "after_connections": explanation.after_connections,
         "rate": None if explanation.rate is None else list(explanation.rate),
         "delay_ms": explanation.delay_ms,
         "suspects": [_suspect(suspect) for suspect in explanation.suspects] or None,

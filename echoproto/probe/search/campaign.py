@@ -22,11 +22,12 @@ from echoproto.probe.search.holding import IN_A_ROW, Holding
 from echoproto.probe.search.observer import Observer
 from echoproto.probe.search.pending import Pending
 from echoproto.probe.search.plan import Plan, Planned
-from echoproto.probe.search.preflight import Preflight, preflight
+from echoproto.probe.search.preflight import Preflight, StoppedError, preflight
 from echoproto.probe.search.progress import Progress
 from echoproto.probe.search.result import CampaignResult, Phase
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.search.settings import Settings
+from echoproto.probe.search.stopped import stopped_failure
 from echoproto.probe.wire.connector import LocalError
 from echoproto.probe.wire.target import Target, TargetError
 
@@ -88,6 +89,8 @@ class Campaign:
             self.result.interrupt(getattr(stop, "exit_code", 130))
             if self._runner is not None:
                 self._findings.tell_as_seen()
+        except StoppedError as stopped:
+            self._progress.failure(stopped_failure(stopped, self._target))
         except (TargetError, LocalError, SavedFailuresError) as error:
             self.result.fail(str(error))
         finally:

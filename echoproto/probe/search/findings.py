@@ -162,20 +162,26 @@ class Findings:
                 self._explain(pending, Reproduced(session, pending.outcome, 1, 1, 0))
         self.pending.clear()
 
-    def tell_the_end(self, failed: Sequence[Held], remark: str) -> None:
+    def tell_the_end(
+        self, failed: Sequence[Held], remark: str, explanation: Explanation | None = None
+    ) -> None:
         """Make one failure of a path on which nothing works any more.
 
         Args:
             failed: the sessions that failed since then, the first one first.
             remark: what is known of it, in a sentence.
+            explanation: if it is the number of connections, after how many.
         """
         since = {id(held.outcome) for held in failed}
         for pending in self.pending:
             if pending.outcome is failed[0].outcome:
-                seen = with_what_went_before(failed[0])
-                self._end = self._explain(
-                    pending, Reproduced(seen.session, seen, 1, 1, 0), 0.0, remark
+                seen = (
+                    with_what_went_before(failed[0])
+                    if explanation is None
+                    else pending.outcome.alone
                 )
+                found = Reproduced(seen.session, seen, 1, 1, 0)
+                self._end = self._explain(pending, found, 0.0, remark, explanation=explanation)
         for pending in self.pending:
             if self._end is not None and id(pending.outcome) in since:
                 self._result.explain(pending.record, self._end)

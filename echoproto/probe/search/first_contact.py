@@ -16,7 +16,7 @@ from echoproto.probe.wire.running import Running
 from echoproto.probe.wire.target import TargetError
 from echoproto.probe.wire.verdict import Action, Fault, Outcome
 
-__all__ = ["BULK", "Contact", "NotAnEchoError", "first_contact"]
+__all__ = ["BULK", "Contact", "NotAnEchoError", "StoppedError", "first_contact"]
 
 _BANNER_WAIT = 20  # milliseconds
 _FLOOD = 8192
@@ -26,9 +26,33 @@ _TLS_ALERT = b"\x15\x03"
 # least so many seconds; and as long again after each byte that moves, since a link may be slow.
 _OTHERS, _OTHERS_SECONDS = 4, 0.3
 
+# How long, and how often, a path is tried that answered its first connections only.
+_REVIVAL_SECONDS, _REVIVAL_STEP = 5.0, 0.2
+_CHECKS, _CHECK_SECONDS = 3, 1.0
+
 
 class NotAnEchoError(TargetError):
     """The target answers, but is not an echo; the message says what it is."""
+
+
+class StoppedError(NotAnEchoError):
+    """The target was an echo on its first connections, and nothing came back on any other one.
+
+    Attributes:
+        count: how many connections were answered.
+        outcome: of one after them.
+        runs: how many were tried after them, one after the other, and failed too.
+    """
+
+    def __init__(self, count: int, outcome: Outcome, runs: int) -> None:
+        first = "the first connection" if count == 1 else f"the first {count} connections"
+        verdict = outcome.verdict
+        super().__init__(
+            f"an echo on {first} only; of those after, each is {verdict.kind}: {verdict.message}"
+        )
+        self.count = count
+        self.outcome = outcome
+        self.runs = runs
 
 
 @dataclass(frozen=True)
@@ -98,6 +122,7 @@ def first_contact(connector: Connector, wait: float) -> Contact:
 
     Raises:
         NotAnEchoError: if none is answered as by an echo.
+        StoppedError: if the first ones are, and none that is made later.
         LocalError: if this machine is out of ports, descriptors or memory.
     """
     limits = Limits(stall=wait, half_close=False, connect=wait)
@@ -109,7 +134,37 @@ def first_contact(connector: Connector, wait: float) -> Contact:
         outcomes = again if any(map(_answered, again)) else outcomes
     if not any(map(_answered, outcomes)):
         raise NotAnEchoError(_why_not(connector, [one for one in outcomes if one is not None]))
-    return _contact(outcomes, together)
+    contact = _contact(outcomes, together)
+    if count := _only_first(outcomes):
+        _goes_on(connector, contact.conversation, count, limits)
+    return contact
+
+
+def _only_first(outcomes: Sequence[Outcome | None]) -> int:
+    """Return how many attempts were answered before all others were not; 0 if it is not so."""
+    answered = [one is not None and any(one.answered) for one in outcomes]
+    count = sum(answered)
+    return count if count < len(answered) and all(answered[:count]) else 0
+
+
+def _goes_on(connector: Connector, conversation: Conversation, count: int, limits: Limits) -> None:
+    """Return once the conversation that worked works again, alone.
+
+    Raises:
+        StoppedError: if it does not for some seconds, and the first time as long as any wait.
+    """
+    until = time.monotonic() + _REVIVAL_SECONDS
+    stall = limits.stall
+    runs = 0
+    while True:
+        outcome = run(conversation, connector, replace(limits, stall=stall))
+        runs += 1
+        if any(outcome.answered):
+            return
+        if time.monotonic() > until and runs >= _CHECKS:
+            raise StoppedError(count, outcome, runs)
+        stall = min(stall, _CHECK_SECONDS)
+        time.sleep(_REVIVAL_STEP)
 
 
 def _at_once(connector: Connector, limits: Limits) -> list[Outcome | None]:

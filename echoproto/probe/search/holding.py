@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 
 from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.candidate import Candidate
+from echoproto.probe.search.explain.explanation import Explanation
+from echoproto.probe.search.explain.stopped import explain_stop
 from echoproto.probe.search.findings import Findings
 from echoproto.probe.search.pending import Pending
 from echoproto.probe.search.plan import Planned
 from echoproto.probe.search.pool import Held
 from echoproto.probe.search.progress import Progress
+from echoproto.probe.search.reproduce import TIMED
 from echoproto.probe.search.result import Phase
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.wire.verdict import Fault
@@ -181,8 +184,11 @@ class Holding:
         self._record(held)
         if held.planned.phase is Phase.IDLE:
             self._result.passed_silence(round(1000 * held.session.conversations[0].own_seconds))
-        # One that was under way already does not show that the path works still.
-        self._failed = [other for other in self._failed if other.ended > held.running.began]
+        # One that was under way already does not show that the path works still, nor one that sees
+        # nothing come back.
+        if any(held.outcome.answered):
+            began = held.running.began
+            self._failed = [other for other in self._failed if other.ended > began]
         self._asked = self._asked and bool(self._failed)
         if held.outcome.ok and held.late and held.outcome.wait > self._runner.clock.late:
             self._progress.delay(held.planned.name, held.outcome)
@@ -283,11 +289,35 @@ class Holding:
         for held in self._again:
             self._add(held)
         self._again.clear()
-        self._failed.insert(0, self._culprit())
-        self._findings.tell_the_end(self._failed, f"nothing has worked {self._since()}")
+        explanation = self._used_up()
+        self._failed.insert(0, self._culprit(explanation is not None))
+        self._findings.tell_the_end(
+            self._failed, f"nothing has worked {self._since()}", explanation
+        )
 
-    def _culprit(self) -> Held:
-        """Take from those that failed the first one, of which something was sent if possible."""
+    def _used_up(self) -> Explanation | None:
+        """Return what is seen if each connection up to some number was answered, and none since.
+
+        Where a relay crashes instead, those under way are reset, and the others refused; where it
+        hangs, those under way had begun to come back.
+        """
+        count = self._runner.answers.stopped_after
+        verdicts = [v for held in self._failed for v in held.outcome.verdicts if not v.ok]
+        kinds = {Fault.STALLED if v.kind in TIMED else v.kind for v in verdicts}
+        if count is None or len(kinds) > 1 or any(verdict.received for verdict in verdicts):
+            return None
+        return explain_stop(kinds.pop(), count, len(self._failed))
+
+    def _culprit(self, counted: bool) -> Held:
+        """Take from those that failed the one with which it began.
+
+        If the connections count, that is the first of them; else the first session, of which
+        something was sent if possible.
+        """
+        if counted:
+            first = min(self._failed, key=lambda held: held.running.connection)
+            self._failed.remove(first)
+            return first
         first = self._failed[0]
         together = [h for h in self._failed if h is first or h in first.beside or first in h.beside]
         sent = [held for held in together if held.outcome.kind is not Fault.REFUSED]

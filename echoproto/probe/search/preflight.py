@@ -6,7 +6,13 @@ import math
 from dataclasses import dataclass, field
 
 from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Send
-from echoproto.probe.search.first_contact import BULK, Contact, NotAnEchoError, first_contact
+from echoproto.probe.search.first_contact import (
+    BULK,
+    Contact,
+    NotAnEchoError,
+    StoppedError,
+    first_contact,
+)
 from echoproto.probe.wire.clock import Clock
 from echoproto.probe.wire.connector import Connector
 from echoproto.probe.wire.first_connection import connect, place
@@ -15,7 +21,7 @@ from echoproto.probe.wire.run import run, run_all
 from echoproto.probe.wire.target import Target, TargetError
 from echoproto.probe.wire.verdict import Action, Fault, Outcome
 
-__all__ = ["NotAnEchoError", "Preflight", "assumed", "preflight"]
+__all__ = ["NotAnEchoError", "Preflight", "StoppedError", "assumed", "preflight"]
 
 # How long the first right answer may take, in seconds: balancers that look at the first bytes
 # wait for 5 s.
@@ -137,11 +143,12 @@ def preflight(
     Raises:
         TargetError: if there is no connection; the message says why.
         NotAnEchoError: if there is one, but not to an echo.
+        StoppedError: if only the first connections were those of an echo.
         LocalError: if this machine runs out of ports or descriptors.
     """
     if target.is_single:
         raise TargetError(f"{target} is one connection, and this needs many; use ping or replay")
-    connector = connect(target, rate, connect_timeout)
+    connector = connect(target, rate, connect_timeout, keep=True)
     wait = max(timeout, min(_FIRST_WAIT, patience))
     contact = first_contact(connector, wait)
     round_trips = _round_trips(connector, contact, wait)

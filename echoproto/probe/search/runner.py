@@ -56,6 +56,7 @@ class Runner:
         self.window = Window(settings.window, most=max(1, min(64, descriptors // 4)))
         room = Room(settings.parallel, Plan(known).bytes_at_once)
         self.pool = Pool(connector, self._patient, self.window, room)
+        self.answers = connector.answers
 
     def failed(self, outcome: Outcome) -> bool:
         """Return whether any verdict of the session counts as a failure."""

@@ -18,7 +18,7 @@ from echoproto.probe.script.conversation import (
 )
 from echoproto.probe.search.candidate import Candidate, cut_writes
 from echoproto.probe.search.edits import map_sends, payloads
-from echoproto.probe.search.explain.explanation import Explanation
+from echoproto.probe.search.explain.explanation import Effect, Explanation
 from echoproto.probe.search.explain.frame import POOLS, text
 from echoproto.probe.search.reproduce import TIMED
 from echoproto.probe.search.traits import (
@@ -132,8 +132,15 @@ def find_trigger(
 
 
 def refined(trigger: Trigger, explanation: Explanation | None) -> Trigger:
-    """Return a trigger with all the bytes that an explanation has found."""
-    if explanation is None or not explanation.bytes_:
+    """Return a trigger with what an explanation has found: all the bytes, and what happens.
+
+    What does not close because nothing comes back at all looks like a stall in other sessions.
+    """
+    if explanation is None:
+        return trigger
+    if trigger.kind is Fault.NEVER_CLOSED and explanation.effect is Effect.WITHHELD:
+        trigger = replace(trigger, kind=Fault.STALLED)
+    if not explanation.bytes_:
         return trigger
     return replace(
         trigger,

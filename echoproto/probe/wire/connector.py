@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from echoproto.probe.script.conversation import Session
+from echoproto.probe.wire.answers import Answers
 from echoproto.probe.wire.banner import Banner, BannerLayer
 from echoproto.probe.wire.chain import HeaderLayer, check_chain, through
 from echoproto.probe.wire.channel import Channel
@@ -61,11 +62,22 @@ class Connector:
             # A proxy here uses up the ports of this machine too, if the target is elsewhere.
             rate = REMOTE_RATE
         self.opened = 0  # how many connections were begun
+        self.answers = Answers()
+        self._kept: socket.socket | None = None
         self.tls_version = ""  # agreed on in the last handshake, as TLSv1.3
         self._interval = 1 / rate if rate else 0.0
         self._next = 0.0
         self._sources = _loopback_sources() if self.family == socket.AF_INET else iter(())
         self._source: str | None = None
+
+    def keep(self, sock: socket.socket) -> None:
+        """Take a connected socket; it is the next one that is asked for.
+
+        A path may answer its first connection only, so that one is not wasted. Nothing may be
+        waited for before the next conversation begins: the connection would have been silent.
+        """
+        sock.setblocking(False)
+        self._kept = sock
 
     def new_socket(self, slow: bool = False) -> socket.socket:
         """Return a new socket, ready for ``connect``; wait as long as the rate requires.
@@ -77,6 +89,9 @@ class Connector:
             LocalError: if the kernel has no socket left.
             TargetError: if the target is one connection, and it is used.
         """
+        kept, self._kept = self._kept, None
+        if kept is not None and not slow:
+            return kept
         if self._interval:
             now = time.monotonic()
             if self._next > now:
@@ -125,7 +140,7 @@ class Connector:
             self._next_source()
             self._bind(sock)
             error = sock.connect_ex(self.where)
-        return error
+        return 0 if error == errno.EISCONN else error  # one that was kept
 
     def _bind(self, sock: socket.socket) -> None:
         while True:

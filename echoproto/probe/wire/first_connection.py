@@ -10,7 +10,9 @@ from echoproto.probe.wire.target import Target, TargetError
 __all__ = ["connect", "place"]
 
 
-def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> Connector:
+def connect(
+    target: Target, rate: float | None = None, timeout: float = 5.0, keep: bool = False
+) -> Connector:
     """Return a connector to the first of the target's addresses that accepts a connection.
 
     With more to set up than a connection, such as proxies, one is set up completely.
@@ -19,6 +21,7 @@ def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> 
         target: where to connect.
         rate: as for :class:`Connector`.
         timeout: seconds to wait for each address.
+        keep: whether the connection is that of the first conversation, which follows at once.
 
     Raises:
         TargetError: if there is none; the message says why.
@@ -26,7 +29,7 @@ def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> 
     reasons = []
     for address in target.addresses():
         made = Connector(target, address, rate)
-        why = _why_not(made, timeout)
+        why = _why_not(made, timeout, keep)
         if not why:
             return made
         if not why.startswith("proxy "):
@@ -35,7 +38,7 @@ def connect(target: Target, rate: float | None = None, timeout: float = 5.0) -> 
     raise TargetError(f"cannot connect to {target}: {'; '.join(reasons)}")
 
 
-def _why_not(made: Connector, timeout: float) -> str:
+def _why_not(made: Connector, timeout: float, keep: bool) -> str:
     """Return why no connection can be set up; empty if one can."""
     target = made.target
     if target.is_single:
@@ -52,8 +55,11 @@ def _why_not(made: Connector, timeout: float) -> str:
     try:
         sock.connect(made.where)
     except OSError as error:
+        sock.close()
         return "" if is_abort(error) else reason(error, timeout)
-    finally:
+    if keep:
+        made.keep(sock)
+    else:
         sock.close()
     return ""
 

@@ -48,6 +48,7 @@ class Running:
         self.session = session
         self.began = time.monotonic()
         self.outcome: Outcome | None = None
+        self._answers = connector.answers
         alone = session.sequential or len(session.conversations) == 1
         self._exchanges = [
             Exchange(conversation, connector, limits, self.began, alone)
@@ -156,6 +157,9 @@ class Running:
             wait=waiting.longest,
             waited_for=waiting.waited_for,
         )
+        for exchange, answered in zip(exchanges, self.outcome.answered, strict=True):
+            if answered is not None and exchange.verdict is not None:
+                self._answers.note(exchange.connection, answered)
         self.drop()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from echoproto.probe.script.conversation import Session
+from echoproto.probe.script.conversation import Reset, Session
 
 __all__ = ["Action", "Event", "Fault", "Outcome", "Verdict"]
 
@@ -157,6 +157,29 @@ class Outcome:
     def ok(self) -> bool:
         """Whether every conversation passed."""
         return self.kind is Fault.NONE
+
+    @property
+    def answered(self) -> tuple[bool | None, ...]:
+        """Whether anything came back, bytes or EOF, in each conversation.
+
+        None for one that resets: before that, nothing may have had the time to.
+        """
+        return tuple(
+            True if verdict.received else None if verdict.ok and Reset() in c.steps else verdict.ok
+            for c, verdict in zip(self.session.conversations, self.verdicts, strict=True)
+        )
+
+    @property
+    def alone(self) -> Outcome:
+        """The same with only the conversation at :attr:`index`."""
+        at = self.index
+        return replace(
+            self,
+            session=Session((self.session.conversations[at],)),
+            verdicts=(self.verdicts[at],),
+            timelines=(self.timelines[at],),
+            captured=self.captured[at : at + 1],
+        )
 
 
 # One fault shows as several: cross-talk causes a stall on the other side. Wrong bytes show more

@@ -88,6 +88,40 @@ def test_the_culprit_of_a_dead_path_is_named_with_its_connection(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "effect"), [(f"reset-from={LAST}", "resets"), (f"mute-from={LAST}", "sends nothing")]
+)
+def test_a_path_that_is_used_up_says_after_how_many_connections(
+    fault: str, effect: str, saved: SavedFailures
+) -> None:
+    with Path(named(fault)) as path:
+        result, _ = campaign(path, saved)
+    (failure,) = result.failures
+    assert failure.explanation is not None
+    assert failure.explanation.after_connections == LAST - 1
+    assert failure.explanation.text.startswith(effect)
+    assert len(failure.session.conversations) == 1
+
+
+@pytest.mark.slow
+def test_a_path_that_crashes_is_not_said_to_be_used_up(saved: SavedFailures) -> None:
+    with Path(named(f"dies-at={LAST}")) as path:
+        result, _ = campaign(path, saved)
+    assert [failure.explanation for failure in result.failures] == [None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["reset-from=2", "mute-from=2"])
+def test_a_path_that_serves_one_client_is_a_failure(fault: str, saved: SavedFailures) -> None:
+    with Path(named(fault)) as path:
+        result, _ = campaign(path, saved)
+    (failure,) = result.failures
+    assert failure.explanation is not None
+    assert failure.explanation.text.endswith("every connection after the first one")
+    assert result.exit_code == 1
+
+
+@pytest.mark.slow
 def test_a_path_that_refuses_after_a_reset_names_what_went_before(saved: SavedFailures) -> None:
     class Once(Relay):
         def client_reset(self) -> None:

@@ -6,9 +6,15 @@ import time
 
 import pytest
 
-from echoproto.probe.search.preflight import NotAnEchoError, Preflight, preflight
+from echoproto.probe.search.preflight import (
+    NotAnEchoError,
+    Preflight,
+    StoppedError,
+    preflight,
+)
 from echoproto.probe.wire.limits import PATIENCE
 from echoproto.probe.wire.target import Target
+from echoproto.probe.wire.verdict import Fault
 from tests.probe.conftest import Certificates, Handler, echo, serving
 from tests.probe.faulty_paths import FAULTS, NOT_AN_ECHO, Path, Relay
 from tests.probe.faulty_paths.faults import MakeRelay, named
@@ -133,6 +139,30 @@ def test_a_target_that_is_not_an_echo_is_reported_in_bounded_time(name: str) -> 
         preflight(Target.parse(f"127.0.0.1:{path.port}"), patience=2)
     # 2 s for the first answer, and a second for another kind of connection.
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "count", "kind"),
+    [
+        ("reset-from=2", 1, Fault.RESET),
+        ("mute-from=2", 1, Fault.STALLED),
+        ("reset-from=6", 5, Fault.RESET),
+    ],
+)
+def test_an_echo_on_the_first_connections_only(fault: str, count: int, kind: Fault) -> None:
+    with Path(named(fault)) as path, pytest.raises(StoppedError, match="an echo on the") as caught:
+        preflight(Target.parse(f"127.0.0.1:{path.port}"), patience=2)
+    assert caught.value.count == count
+    assert caught.value.outcome.kind is kind
+    assert caught.value.runs >= 3
+
+
+@pytest.mark.parametrize("fault", ["nth-reset=9", "one-at-a-time", "at-most=1"])
+def test_a_path_that_answers_some_later_ones_goes_on(fault: str) -> None:
+    with Path(named(fault)) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"), patience=1)
+    assert known.round_trips
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ class Explanation:
         hold_ms: the shortest time without reading that triggers it, in milliseconds.
         connections: the smallest number of connections at once that triggers it.
         every: it happens on every Nth connection.
+        after_connections: it happens on every connection after so many, counted from the first.
         rate: how often it failed, in how many runs.
         delay_ms: how late the bytes came, in milliseconds.
         suspects: what it is typical of.
@@ -134,6 +135,7 @@ class Explanation:
     hold_ms: int | None = None
     connections: int | None = None
     every: int | None = None
+    after_connections: int | None = None
     rate: tuple[int, int] | None = None
     delay_ms: int | None = None
     suspects: tuple[Suspect, ...] = ()
