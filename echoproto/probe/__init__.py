@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from echoproto.probe.relay.broken_path import BrokenPaths as BrokenPaths
     from echoproto.probe.script.catalogue import Case as Case
     from echoproto.probe.script.catalogue import catalogue as catalogue
+    from echoproto.probe.script.conversation import Absent as Absent
     from echoproto.probe.script.conversation import Await as Await
     from echoproto.probe.script.conversation import Conversation as Conversation
     from echoproto.probe.script.conversation import ConversationError as ConversationError
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from echoproto.probe.wire.verdict import Verdict as Verdict
 
 _HOMES = {
+    "Absent": "script.conversation",
     "Action": "wire.verdict",
     "Await": "script.conversation",
     "BrokenPath": "relay.broken_path",

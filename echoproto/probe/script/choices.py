@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from echoproto.probe.script.conversation import (
+    Absent,
     Await,
     Conversation,
     HalfClose,
@@ -268,6 +269,8 @@ def _encode_step(step: Step) -> Iterator[int]:
             yield from (_HOLD, step.ms)
         case SlowRead():
             yield from (_SLOW, RATES.index(step.rate))
+        case Absent():
+            raise ValueError("no session with a time without a connection is drawn")
 
 
 def decode_session(draw: Draw, max_size: int, half_close: bool, parallel: int) -> Session:

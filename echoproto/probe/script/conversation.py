@@ -12,10 +12,11 @@ The text form::
 ``send`` takes bytes in hexadecimal: ``0d ff`` or ``0dff``, a run ``00*4097``, a range ``00..ff``
 (both ends included), a repeated group ``(0d 0a)*100``, or text: ``"abc\\r\\n"``. ``await`` waits
 until everything sent so far is back, ``pause 20`` waits 20 ms, ``hold 200`` reads nothing for
-200 ms while the steps go on, ``slow 65536`` reads at most so many bytes per second from there on,
-``fin`` closes the sending side, ``reset`` aborts with RST. ``nothing`` is the conversation without
-a step. ``urgent 61`` sends one byte as urgent data. ``|`` separates simultaneous conversations,
-``then`` those in sequence.
+200 ms while the steps go on, ``absent 2200`` as the first step connects only after 2200 ms in
+which this session has no connection, ``slow 65536`` reads at most so many bytes per second from
+there on, ``fin`` closes the sending side, ``reset`` aborts with RST. ``nothing`` is the
+conversation without a step. ``urgent 61`` sends one byte as urgent data. ``|`` separates
+simultaneous conversations, ``then`` those in sequence.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from echoproto.probe.script.payload import (
 from echoproto.probe.script.words import shorten
 
 __all__ = [
+    "Absent",
     "Await",
     "Conversation",
     "ConversationError",
@@ -134,6 +136,20 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """Connect only after ``ms`` milliseconds without any connection of this session."""
+
+    ms: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ms <= MAX_PAUSE:
+            raise ConversationError(f"absent: {self.ms}; allowed are 0 to {MAX_PAUSE} milliseconds")
+
+    def __str__(self) -> str:
+        return f"absent {self.ms}"
+
+
+@dataclass(frozen=True)
 class SlowRead:
     """From here on, read at most ``rate`` bytes per second."""
 
@@ -177,7 +193,7 @@ class Reset:
         return "reset"
 
 
-Step = Send | Await | Pause | SlowRead | Hold | HalfClose | Reset
+Step = Send | Await | Pause | SlowRead | Hold | Absent | HalfClose | Reset
 
 
 @dataclass(frozen=True, repr=False)
@@ -194,6 +210,8 @@ class Conversation:
     def __post_init__(self) -> None:
         closed = False
         for index, step in enumerate(self.steps):
+            if isinstance(step, Absent) and index:
+                raise ConversationError("'absent' can only be the first step")
             if isinstance(step, Reset) and index != len(self.steps) - 1:
                 raise ConversationError("nothing can follow 'reset'")
             if closed and isinstance(step, Send | HalfClose):
@@ -229,9 +247,15 @@ class Conversation:
         return frozenset(found)
 
     @property
+    def absent_ms(self) -> int:
+        """For how many milliseconds there is no connection before it."""
+        return sum(step.ms for step in self.steps[:1] if isinstance(step, Absent))
+
+    @property
     def own_seconds(self) -> float:
         """The seconds that its pauses, holds and slow reading take on any path."""
-        pauses = sum(step.ms / 1000 for step in self.steps if isinstance(step, Pause | Hold))
+        waits = (step for step in self.steps if isinstance(step, Pause | Hold | Absent))
+        pauses = sum(step.ms / 1000 for step in waits)
         rates = [step.rate for step in self.steps if isinstance(step, SlowRead)]
         return pauses + sum(len(self.payload) / rate for rate in rates)
 
@@ -268,6 +292,18 @@ class Session:
         if len(self.conversations) == 1 and self.sequential:
             # One form for one meaning: equality and the text form must agree.
             object.__setattr__(self, "sequential", False)
+        if self.is_simultaneous and self.has_absence:
+            raise ConversationError("'absent' needs 'then': with '|' there is a connection")
+
+    @property
+    def is_simultaneous(self) -> bool:
+        """Whether it has several connections at the same time."""
+        return len(self.conversations) > 1 and not self.sequential
+
+    @property
+    def has_absence(self) -> bool:
+        """Whether it has a time without any connection."""
+        return any(conversation.absent_ms for conversation in self.conversations)
 
     @classmethod
     def of(cls, script: Conversation | Session) -> Session:
@@ -304,9 +340,11 @@ class Session:
         printer.text(repr(self))
 
 
-_STEP_HELP = "allowed are send HEX, await, pause MS, hold MS, slow RATE, fin, reset, urgent HEX"
-_COUNTED: dict[str, type[Pause | Hold | SlowRead]] = {
-    "pause": Pause, "hold": Hold, "slow": SlowRead
+_STEP_HELP = (
+    "allowed are send HEX, await, pause MS, hold MS, slow RATE, fin, reset, urgent HEX, absent MS"
+)
+_COUNTED: dict[str, type[Pause | Hold | SlowRead | Absent]] = {
+    "pause": Pause, "hold": Hold, "slow": SlowRead, "absent": Absent
 }  # fmt: skip
 
 

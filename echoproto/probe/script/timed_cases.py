@@ -24,5 +24,7 @@ TIMED: tuple[tuple[str, str, str], ...] = (
      "A TCP stack in user space stalls once a counter or a window is used up, at 16 MB often."),
     (CROWD, " | ".join(["send 61; await"] * 64),
      "A forwarder with a fixed number of slots lets the next connection wait for ever."),
+    ("a time without any connection", "send 61; await then absent 2200; send 61; await",
+     "A proxy hands a client one of its connections to the server, which has closed it by then."),
 )  # fmt: skip
 """The name of each, its session, and why."""

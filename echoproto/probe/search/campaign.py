@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from echoproto.probe.script.catalogue import Case, catalogue, sized
 from echoproto.probe.script.words import plural
@@ -38,6 +38,8 @@ _SAVED_TRIES = 20
 # What takes longer than this is announced.
 _LONG_SECONDS = 30.0
 _SAMPLE = 32
+# What is drawn while there is no connection, and kept.
+_DRAWN_BYTES = 32_000_000
 
 # With fewer connections allowed, what waits takes its place in the window.
 _SPARE = 32
@@ -75,6 +77,7 @@ class Campaign:
         self._holding: Holding
         self._idle: list[Planned] = []
         self._aside: list[Planned] = []  # to be held apart, and these
+        self._absent: Sequence[Planned] = []  # to be held while there is no connection
         self._begun = False
 
     def run(self) -> CampaignResult:
@@ -138,8 +141,7 @@ class Campaign:
         elif self._holding.goes_on:
             self._begin_background()
         self._end_background()
-        self._holding.wait_for_late()
-        self._shrink_pending()
+        self._end_late()
 
     # Phases.
 
@@ -194,8 +196,10 @@ class Campaign:
         fin = self._known.half_close
         planned = [Planned(Phase.CATALOGUE, c.number, c.name, c.session, fin) for c in cases]
         fitting = [one for one in planned if one.size <= most]
-        waiting = [one for one in fitting if one.waits]
-        self._progress.enter(Phase.CATALOGUE, len(fitting) - len(waiting))
+        self._absent = [one for one in fitting if one.absent]
+        waiting = [one for one in fitting if one.waits and not one.absent]
+        at_once = [one for one in fitting if not one.waits]
+        self._progress.enter(Phase.CATALOGUE, len(at_once))
         self._announce(fitting, len(fitting))
         if too_large := [one.name for one in planned if one.size > most]:
             self._progress.note(
@@ -203,7 +207,7 @@ class Campaign:
                 "too long on this path"
             )
             self._progress.ask(Phase.CATALOGUE, len(fitting))
-        self._hold_catalogue([one for one in fitting if not one.waits])
+        self._hold_catalogue(at_once)
         if self._holding.bears_more and self._settings.parallel >= _SPARE:
             self._shrink_pending()
             self._aside = [*waiting, *self._idle]
@@ -254,7 +258,12 @@ class Campaign:
     def _fuzz(self, count: int) -> None:
         self._progress.enter(Phase.FUZZ, count)
         drawn = itertools.islice(self._drawn(), count)
-        sample = list(itertools.islice(drawn, _SAMPLE))
+        sample: list[Planned] = []
+        self._hold_absent(lambda: _take(drawn, sample))
+        if self._findings.pending:
+            self._shrink_pending()
+            self._progress.enter(Phase.FUZZ, count)
+        sample += itertools.islice(drawn, max(0, _SAMPLE - len(sample)))
         self._announce(sample, count)
         self._begin_background()
         planned = self._avoiding(itertools.chain(sample, drawn))
@@ -311,6 +320,17 @@ class Campaign:
             self._findings.shrink()
             self._holding.begin_apart(again)
 
+    def _end_late(self) -> None:
+        """Wait for what is late; then there is no connection any more."""
+        self._holding.wait_for_late()
+        self._hold_absent()
+        self._shrink_pending()
+
+    def _hold_absent(self, meanwhile: Callable[[], bool] = lambda: False) -> None:
+        """Hold the cases that need a time without any connection, if there is none now."""
+        if not self._out_of_time():
+            self._absent = self._holding.hold_absent(self._absent, meanwhile)
+
     def _announce(self, sample: list[Planned], count: int) -> None:
         """Say how long a phase takes, if that is long."""
         seconds = Plan(self._known).seconds(sample, count)
@@ -322,3 +342,12 @@ class Campaign:
 
     def _out_of_time(self) -> bool:
         return time.monotonic() >= self._deadline
+
+
+def _take(drawn: Iterator[Planned], sample: list[Planned]) -> bool:
+    """Draw one more session, to be held later; return whether to draw another."""
+    one = next(drawn, None)
+    if one is None:
+        return False
+    sample.append(one)
+    return sum(planned.size for planned in sample) < _DRAWN_BYTES

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.script.words import plural
+from echoproto.probe.search.absence import shortest_absence
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.contains import contains
 from echoproto.probe.search.edits import joined
@@ -256,7 +257,7 @@ class Findings:
         start = left.candidate
         whole = start == pending.candidate
         shrinking = self._settings.shrink and not pending.saved
-        if pending.silence and self._settings.shrink and self._is_silence(pending, began):
+        if self._settings.shrink and self._needs_time(pending, began):
             return False
         found = reproduce(
             left.outcome or pending.outcome,
@@ -286,12 +287,18 @@ class Findings:
         self._explain(pending, found, seconds, trigger=trigger, fin=start.fin)
         return shrinking
 
-    def _is_silence(self, pending: Pending, began: float) -> bool:
+    def _needs_time(self, pending: Pending, began: float) -> bool:
         """Return whether a failure is that of a silence, or none, and explain it."""
-        passes = self._result.longest_silence
-        silence = shortest_silence(
-            pending.outcome, self._runner.run_together, passes, self._deadline
-        )
+        outcome, deadline = pending.outcome, self._deadline
+        trigger = None
+        if outcome.session.has_absence:
+            hold, explain_ = self._runner.run_candidate, self._settings.explain
+            silence = shortest_absence(outcome, lambda s: hold(s, False), deadline, explain_)
+        elif pending.silence:
+            passes = self._result.longest_silence
+            silence = shortest_silence(outcome, self._runner.run_together, passes, deadline)
+        else:
+            return False
         if silence is None:
             return False
         if isinstance(silence, NotAgain):
@@ -300,7 +307,8 @@ class Findings:
         seconds = time.monotonic() - began
         self._shrink_until += seconds
         found = silence.found
-        trigger = silence_trigger(Candidate(found.session), found.outcome.kind)
+        if pending.silence:
+            trigger = silence_trigger(Candidate(found.session), found.outcome.kind)
         self._explain(pending, found, seconds, explanation=silence.explanation, trigger=trigger)
         return True
 
@@ -317,7 +325,7 @@ class Findings:
         """Explain and add a failure, and save it; return its index."""
         interrupt = None
         try:
-            if not remark and not pending.silence:
+            if not remark and explanation is None and not pending.silence:
                 explanation = self._explanation(found, fin)
         except KeyboardInterrupt as error:
             interrupt = error  # what is known of the failure by now is not lost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.candidate import Candidate
@@ -102,6 +102,27 @@ class Holding:
         """Begin sessions that wait by themselves, beside whatever else is held."""
         for one in planned:
             self._runner.hold(one, apart=True)
+
+    def hold_absent(
+        self, planned: Sequence[Planned], meanwhile: Callable[[], bool] = lambda: False
+    ) -> Sequence[Planned]:
+        """Hold sessions with a time without any connection, one after the other.
+
+        Args:
+            planned: which.
+            meanwhile: called while they wait; does a little, and returns whether there is more.
+
+        Returns:
+            those that were not held, because there is a connection.
+        """
+        left, busy = list(planned), True
+        while left and self.goes_on and self._pool.is_empty:
+            self._runner.hold(left.pop(0), apart=True)
+            while not self._pool.is_empty:
+                busy = busy and meanwhile()
+                for held in self._runner.ended(wait=not busy):
+                    self._ended(held)
+        return left
 
     def wait_apart(self, phase: Phase, until: float = math.inf) -> list[Planned]:
         """Wait for the sessions of a phase that are apart; return those not held in the time.
@@ -303,7 +324,8 @@ class Holding:
         """
         count = self._runner.answers.stopped_after
         verdicts = [v for held in self._failed for v in held.outcome.verdicts if not v.ok]
-        kinds = {Fault.STALLED if v.kind in TIMED else v.kind for v in verdicts}
+        seen = [self._runner.seen_dead, *(verdict.kind for verdict in verdicts)]
+        kinds = {Fault.STALLED if kind in TIMED else kind for kind in seen}
         if count is None or len(kinds) > 1 or any(verdict.received for verdict in verdicts):
             return None
         return explain_stop(kinds.pop(), count, len(self._failed))

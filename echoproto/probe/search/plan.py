@@ -54,6 +54,11 @@ class Planned:
         return (sum(each) if self.session.sequential else max(each)) >= _WAITS
 
     @property
+    def absent(self) -> bool:
+        """Whether it needs a time without any connection."""
+        return self.session.has_absence
+
+    @property
     def size(self) -> int:
         """How many bytes it sends."""
         return sum(len(conversation.payload) for conversation in self.session.conversations)

@@ -160,10 +160,19 @@ class Pool:
         self._loop.add(running)
         self._end([running])
 
-    def turn(self) -> list[Held]:
-        """Wait until something happens; return the sessions that have ended since."""
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is under way at all, so that there is no connection."""
+        return not self._held
+
+    def turn(self, wait: bool = True) -> list[Held]:
+        """Return the sessions that have ended since.
+
+        Args:
+            wait: whether to wait until something happens, for a while at most.
+        """
         if not self._ended and self._held:
-            self._turn(time.monotonic() + _TICK)
+            self._turn(time.monotonic() + _TICK * wait)
         ended, self._ended = self._ended, []
         return ended
 
@@ -207,5 +216,6 @@ class Pool:
         for running in done:
             if running.outcome is not None and (held := self._held.pop(running, None)) is not None:
                 held.ended = time.monotonic()
-                self._history.append(held.session)
+                if not held.apart:
+                    self._history.append(held.session)
                 self._ended.append(held)

@@ -42,6 +42,13 @@ class Runner:
         known: what the preflight found.
         settings: of the campaign.
         progress: where the sessions are counted.
+
+    Attributes:
+        clock: how long to wait.
+        window: how many sessions are held at the same time.
+        pool: those under way.
+        answers: which connections were answered.
+        seen_dead: how a conversation that worked failed when the path did not work.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class Runner:
         room = Room(settings.parallel, Plan(known).bytes_at_once)
         self.pool = Pool(connector, self._patient, self.window, room)
         self.answers = connector.answers
+        self.seen_dead = Fault.NONE
 
     def failed(self, outcome: Outcome) -> bool:
         """Return whether any verdict of the session counts as a failure."""
@@ -77,9 +85,13 @@ class Runner:
         self.pool.hold(planned, first, apart)
         self._progress.result.saw_window(len(self.pool.in_time))
 
-    def ended(self) -> list[Held]:
-        """Wait for something to happen; return the sessions that have ended."""
-        ended = self.pool.turn()
+    def ended(self, wait: bool = True) -> list[Held]:
+        """Return the sessions that have ended.
+
+        Args:
+            wait: whether to wait until something happens, for a while at most.
+        """
+        ended = self.pool.turn(wait)
         for held in ended:
             if self.failed(held.outcome):
                 self._check_machine()
@@ -134,10 +146,12 @@ class Runner:
         """Return whether a conversation that worked in the preflight works now."""
         session = Session((self._known.check,))
         limits = self._limits(self.clock.late)
-        return any(self._answers(self.pool.run_alone(session, limits)) for _ in range(_CHECKS))
-
-    def _answers(self, outcome: Outcome) -> bool:
-        return outcome.ok or outcome.verdict.received > 0
+        for _ in range(_CHECKS):
+            outcome = self.pool.run_alone(session, limits)
+            if any(outcome.answered):
+                return True
+            self.seen_dead = outcome.kind
+        return False
 
     def _learn(self, held: Held) -> None:
         trips = [seconds for size, seconds in held.outcome.round_trips if size <= _SMALL]

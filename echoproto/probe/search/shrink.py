@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from echoproto.probe.script.conversation import (
+    Absent,
     Await,
     Conversation,
     ConversationError,
@@ -36,7 +37,7 @@ from echoproto.probe.search.shrink_payload import PayloadShrinker
 __all__ = ["length", "shrink"]
 
 _RANK: dict[type[Step], int] = {
-    Send: 0, Await: 1, HalfClose: 1, Urgent: 1, Reset: 2, Pause: 3, SlowRead: 4, Hold: 4
+    Send: 0, Await: 1, HalfClose: 1, Urgent: 1, Reset: 2, Pause: 3, SlowRead: 4, Hold: 4, Absent: 5
 }  # fmt: skip
 
 _T = TypeVar("_T")

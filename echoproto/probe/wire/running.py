@@ -55,6 +55,7 @@ class Running:
             for conversation in session.conversations
         ]
         self._started = 0
+        self._absent_until = 0.0  # when the next one may connect; 0 if that is not known yet
         self._captures = limits.capture > 0
         # Where all are equal, their order says nothing, and so many round trips take long.
         self._crowd = len(self._exchanges) > _CROWD and len(set(session.conversations)) == 1
@@ -76,7 +77,7 @@ class Running:
 
     def wake(self) -> float:
         """Return when to call :meth:`advance` if there is no event before."""
-        return min((exchange.wake() for exchange in self.active), default=0.0)
+        return min((exchange.wake() for exchange in self.active), default=self._absent_until)
 
     def is_late(self, now: float) -> bool:
         """Return whether it waits for the path, for longer than ``Limits.late``."""
@@ -121,6 +122,8 @@ class Running:
         while self._started < len(exchanges) and self._may_start(sequential):
             if sequential and self._hangs():
                 return self._conclude()  # each of the others would take a timeout
+            if self._is_absent(self.session.conversations[self._started].absent_ms, now):
+                return None
             self._started += 1
             exchanges[self._started - 1].start(now)
         active = self.active
@@ -138,6 +141,15 @@ class Running:
             return True
         before = self._exchanges[self._started - 1]
         return before.done if sequential else before.under_way or self._crowd
+
+    def _is_absent(self, ms: int, now: float) -> bool:
+        """Return whether the next exchange waits, while there is no connection."""
+        if ms and not self._absent_until:
+            self._absent_until = now + ms / 1000
+        if now < self._absent_until:
+            return True
+        self._absent_until = 0.0
+        return False
 
     def _hangs(self) -> bool:
         """Return whether the exchange that was started last has timed out."""

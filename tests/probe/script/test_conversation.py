@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from echoproto.probe.script.conversation import (
+    Absent,
     Await,
     Conversation,
     ConversationError,
@@ -32,6 +33,7 @@ from echoproto.probe.script.strategies import sessions
          (Send(b"\r\xff"), Await(), Send(bytes(4097)), HalfClose())),
         ("pause 20; slow 65536; reset", (Pause(20), SlowRead(65536), Reset())),
         ("send 61; fin; hold 700", (Send(b"a"), HalfClose(), Hold(700))),
+        ("absent 2200; send 61", (Absent(2200), Send(b"a"))),
         ("send (0d 0a)*100 0d", (Send(b"\r\n" * 100 + b"\r"),)),
         ("send 00..ff", (Send(bytes(range(256))),)),
         ("send 61; urgent 62; await", (Send(b"a"), Urgent(b"b"), Await())),
@@ -135,6 +137,8 @@ def test_a_long_payload_is_written_short() -> None:
         ("pause 3600001", "pause: 3600001; allowed are 0 to 3600000 milliseconds"),
         ("hold 3600001", "hold: 3600001; allowed are 0 to 3600000 milliseconds"),
         ("hold -1", "hold: '-1' is not a whole number"),
+        ("send 61; absent 5", "'absent' can only be the first step"),
+        ("nothing | absent 5", "'absent' needs 'then': with '|' there is a connection"),
         ("slow 0", "slow: 0; allowed are 1 to"),
         ("reset; send 00", "nothing can follow 'reset'"),
         ("fin; send 00", "'send' cannot follow 'fin'"),

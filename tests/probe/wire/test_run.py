@@ -43,6 +43,7 @@ RIGHT = [
     "hold 10; slow 10000000; send 00*20000; pause 5; reset",
     "send 00 | send 01; reset | nothing | fin",
     "send 00*100000 then reset then send 01",
+    "absent 5; send 00; fin then absent 5; send 01 then absent 5",
 ]
 
 
@@ -83,6 +84,14 @@ def test_a_reader_that_holds_reads_nothing_and_sends_all(right_connector: Connec
     assert at[Action.RECEIVED] - at[Action.HELD] >= 0.06
     # It is not the path that took so long.
     assert outcome.wait < 0.06
+
+
+def test_it_connects_after_a_time_without_a_connection(right_connector: Connector) -> None:
+    outcome = run(Session.parse("send 41 then absent 60; send 42"), right_connector, LIMITS)
+    closed, connected = outcome.timelines[0][-1], outcome.timelines[1][0]
+    assert closed.action is Action.CLOSED
+    assert connected.action is Action.CONNECTED
+    assert 0.05 < connected.at - closed.at < 1
 
 
 def test_a_reader_that_holds_is_not_late(right_connector: Connector) -> None:

@@ -63,6 +63,7 @@ class Need(str, enum.Enum):
     HOLD = "hold"
     SEVERAL_WRITES = "several-writes"
     SEVERAL_CONNECTIONS = "several-connections"
+    NO_CONNECTION = "no-connection"
 
     def __str__(self) -> str:
         return self.value
@@ -112,7 +113,8 @@ class Explanation:
         size: which sizes trigger it.
         position: where in the stream: a word, or an offset in bytes.
         needs: what else a conversation must have.
-        pause_ms: the shortest pause that triggers it, in milliseconds.
+        pause_ms: the shortest pause that triggers it, or time without a connection, in
+            milliseconds.
         hold_ms: the shortest time without reading that triggers it, in milliseconds.
         connections: the smallest number of connections at once that triggers it.
         every: it happens on every Nth connection.

@@ -159,6 +159,10 @@ TABLE: tuple[Row, ...] = (
     Row(Suspect("a limit on simultaneous connections", "raise the limit"),
         (Effect.RESET, Effect.REFUSED, Effect.WITHHELD), needs=(Need.SEVERAL_CONNECTIONS,),
         without=(Need.RESET, Need.FIN)),
+    Row(Suspect("a proxy that keeps connections to the server for the next client (a pool)",
+                "let the proxy close them before the server does",
+                "nginx, keepalive_timeout of an upstream; Envoy, idle_timeout"),
+        (*_DEAD, Effect.REFUSED), needs=(Need.NO_CONNECTION,)),
     Row(Suspect("one buffer shared by all connections", ""), (Effect.MIXED,)),
     Row(Suspect("a balancer with one server that fails", "check its servers"), every=True),
 )  # fmt: skip
