@@ -14,7 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from echoproto.probe.script.catalogue import Case, catalogue, sized
 from echoproto.probe.script.words import plural
-from echoproto.probe.search.background import idle_lengths, idle_sessions, not_held
+from echoproto.probe.search.background import (
+    held_sessions,
+    idle_lengths,
+    idle_sessions,
+    not_held,
+)
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.failures import SavedFailure, SavedFailures, SavedFailuresError
 from echoproto.probe.search.findings import Findings
@@ -132,7 +137,7 @@ class Campaign:
             self._shrink_pending()
         cases, draws = self._chosen_cases(), 0 if settings.cases else settings.examples
         if not settings.cases:
-            self._idle = idle_sessions(self._known, settings.idle)
+            self._idle = self._waiting()
         progress.ask(Phase.CATALOGUE, len(cases))
         progress.ask(Phase.FUZZ, draws)
         self._run_catalogue(cases)
@@ -330,6 +335,12 @@ class Campaign:
         """Hold the cases that need a time without any connection, if there is none now."""
         if not self._out_of_time():
             self._absent = self._holding.hold_absent(self._absent, meanwhile)
+
+    def _waiting(self) -> list[Planned]:
+        """Return the sessions in which nothing happens for a while."""
+        known, most = self._known, self._settings.idle
+        held = held_sessions(known, most, Plan(known).bytes_at_once)
+        return [*idle_sessions(known, most), *held]
 
     def _announce(self, sample: list[Planned], count: int) -> None:
         """Say how long a phase takes, if that is long."""

@@ -10,6 +10,7 @@ from echoproto.probe.script.conversation import (
     Await,
     Conversation,
     HalfClose,
+    Hold,
     Pause,
     Reset,
     Send,
@@ -187,7 +188,9 @@ def first_bytes(candidate: Candidate, most: int) -> Candidate:
 
 
 def shorter_pauses(candidate: Candidate, most: int) -> Candidate:
-    """Return it with no pause longer than ``most`` milliseconds."""
+    """Return it with no pause, and no reader that holds, longer than ``most`` milliseconds."""
     return candidate.changed(
-        lambda steps: [Pause(min(s.ms, most)) if isinstance(s, Pause) else s for s in steps]
+        lambda steps: [
+            replace(s, ms=min(s.ms, most)) if isinstance(s, Pause | Hold) else s for s in steps
+        ]
     )

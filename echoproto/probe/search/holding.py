@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from echoproto.probe.script.conversation import Pause
 from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.explain.explanation import Explanation
@@ -204,7 +205,9 @@ class Holding:
             self._too_many(held.first)
         self._record(held)
         if held.planned.phase is Phase.IDLE:
-            self._result.passed_silence(round(1000 * held.session.conversations[0].own_seconds))
+            # Of a reader that holds, this is 0.
+            steps = held.session.conversations[0].steps
+            self._result.passed_silence(sum(s.ms for s in steps if isinstance(s, Pause)))
         # One that was under way already does not show that the path works still, nor one that sees
         # nothing come back.
         if any(held.outcome.answered):

@@ -1,14 +1,26 @@
-"""From a connection that failed after a silence to the shortest silence that fails."""
+"""From a connection that failed after a silence to the shortest silence that fails.
+
+The same for a connection from which nothing was read for a while.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from echoproto.probe.script.conversation import Conversation, Pause, Send, Session
+from echoproto.probe.script.conversation import (
+    Await,
+    Conversation,
+    HalfClose,
+    Hold,
+    Pause,
+    Send,
+    Session,
+    Step,
+)
 from echoproto.probe.search.background import silent
-from echoproto.probe.search.explain.explanation import Effect, Explanation, Need
+from echoproto.probe.search.explain.explanation import Effect, Explanation, Need, Size, Unit
 from echoproto.probe.search.explain.needs import roundest
 from echoproto.probe.search.explain.suspects import suspects_of
 from echoproto.probe.search.reproduce import NotAgain, Reproduced
@@ -19,8 +31,9 @@ __all__ = ["Silence", "Together", "shortest_silence"]
 Together = Callable[[Sequence[Session]], list[Outcome]]
 """Runs sessions at the same time, or in turn if the path bears few, and returns their outcomes."""
 
-_ROUNDS = 2
-_LENGTHS = 8
+# So many rounds of so many lengths; what a reader leaves takes memory of this machine and the path.
+_ROUNDS, _LENGTHS = 2, 8
+_HELD_ROUNDS, _HELD_LENGTHS = 3, 4
 # A silence is found to this part of it; a path that closes shows it at once.
 _CLOSE = 0.02
 _EFFECTS = {
@@ -33,7 +46,7 @@ _EFFECTS = {
 
 @dataclass(frozen=True)
 class Silence:
-    """What is known of a failure that needs a silence: how it recurs, and what it is."""
+    """What is known of a failure that needs a time in which nothing happens."""
 
     found: Reproduced
     explanation: Explanation | None
@@ -47,7 +60,7 @@ def shortest_silence(
     Several lengths are tried at the same time, so that each round takes as long as one.
 
     Args:
-        first: the failing session: a send, a pause, a send.
+        first: the failing session: a send, a pause, a send; or a reader that holds.
         together: runs sessions.
         passes_ms: a silence that is known to pass, in milliseconds.
         deadline: when to begin no more, in ``time.monotonic`` seconds.
@@ -55,73 +68,60 @@ def shortest_silence(
     Returns:
         None if it fails without the silence too, so that it is another failure.
     """
+    if any(isinstance(step, Hold) for step in first.session.conversations[0].steps):
+        return _HeldSearch(first, together, 0, deadline).run()
     return _Search(first, together, passes_ms, deadline).run()
 
 
 class _Search:
+    step: type[Pause | Hold] = Pause
+    rounds, lengths = _ROUNDS, _LENGTHS
+
     def __init__(self, first: Outcome, together: Together, passes_ms: int, deadline: float) -> None:
         (conversation,) = first.session.conversations
-        self._send = next(step for step in conversation.steps if isinstance(step, Send))
+        self.steps = conversation.steps
+        self.send = next(step for step in self.steps if isinstance(step, Send))
         self._first = first
         self._together = together
-        self._high = _pause(first.session)
-        self._low = passes_ms if passes_ms < self._high else 0
+        self.high = self._ms(first.session)
+        self.low = passes_ms if passes_ms < self.high else 0
         self._deadline = deadline
-        self._runs = self._failed = self._ran = 0
+        self.runs = self.failed = self.ran = 0
 
     def run(self) -> Silence | NotAgain | None:
-        if time.monotonic() + self._high / 1000 > self._deadline:
+        if time.monotonic() + self.high / 1000 > self._deadline:
             return Silence(Reproduced(self._first.session, self._first, 1, 1, 0), None)
-        shortest = [Session((Conversation((Pause(self._high),)),))]
-        shortest.append(Session((Conversation((Pause(self._high), Send(b"\0"))),)))
-        without = silent(self._send, 0)
-        *others, control = self._round([*shortest, self._first.session, without])
+        *others, control = self._round([*self.shorter(), self._first.session, self.control()])
         if not control.ok:
             return None
         failing = [outcome for outcome in others if not outcome.ok]
         if not failing:
-            return NotAgain(self._ran)
+            return NotAgain(self.ran)
         best = failing[0]
-        measured = _closed_after(best)
-        for _ in range(_ROUNDS):
-            if measured or self._high - self._low <= _CLOSE * self._high:
+        measured = self._closed_after(best)
+        for _ in range(self.rounds):
+            if measured or self.high - self.low <= _CLOSE * self.high:
                 break
-            if time.monotonic() + self._high / 1000 > self._deadline:
+            if time.monotonic() + self.high / 1000 > self._deadline:
                 break
             best = self._narrow(best)
-        found = Reproduced(best.session, best, self._failed, self._runs, self._ran)
+        found = Reproduced(best.session, best, self.failed, self.runs, self.ran)
         return Silence(found, self._explanation(best, measured))
 
-    def _round(self, sessions: list[Session]) -> list[Outcome]:
-        outcomes = self._together(sessions)
-        self._ran += len(outcomes)
-        fails = [not o.ok for o in outcomes if _pause(o.session) == self._high]
-        # What the path does not do to a connection without a byte is no contradiction.
-        self._failed, self._runs = self._failed + sum(fails), self._runs + sum(fails)
-        return outcomes
+    # What differs for a reader that holds.
 
-    def _narrow(self, best: Outcome) -> Outcome:
-        """Try lengths between one that passes and one that fails; return the shortest failing."""
-        part = (self._high - self._low) / _LENGTHS
-        lengths = [round(self._low + number * part) for number in range(1, _LENGTHS + 1)]
-        sessions = [_with_pause(best.session, ms) for ms in lengths]
-        outcomes = self._together(sessions)
-        self._ran += len(outcomes)
-        failing = None
-        for ms, outcome in reversed(list(zip(lengths, outcomes, strict=True))):
-            if outcome.ok:
-                self._low = ms
-                break
-            failing = outcome
-            self._high = ms
-            self._failed, self._runs = self._failed + 1, self._runs + 1
-        return failing or best
+    def shorter(self) -> list[Session]:
+        """Return shorter sessions of the same time, that may fail as well: the shortest first."""
+        pause = Pause(self.high)
+        return [_session(pause), _session(pause, Send(b"\0"))]
 
-    def _explanation(self, best: Outcome, measured: int | None) -> Explanation | None:
-        effect = _EFFECTS.get(best.kind)
-        if effect is None:
-            return None
-        low, high = (measured - measured // 50, measured) if measured else (self._low, self._high)
+    def control(self) -> Session:
+        """Return the same without the time."""
+        return silent(self.send, 0)
+
+    def explained(self, best: Outcome, effect: Effect, measured: int | None) -> Explanation:
+        """Return what is known, without the figures."""
+        low, high = (measured - measured // 50, measured) if measured else (self.low, self.high)
         pause = roundest(low, high)
         if measured:
             what = "closes" if effect is Effect.TRUNCATED else "resets"
@@ -131,38 +131,106 @@ class _Search:
             does_ = does.get(effect, "sends nothing back")
             text = (
                 f"forgets a silent connection: {does_} when the client sends after "
-                f"{_time(pause)} ({_time(self._low)} pass)"
+                f"{_time(pause)} ({_time(self.low)} pass)"
             )
-        explanation = Explanation(
-            text=text,
-            effect=effect,
-            needs=(Need.PAUSE,),
-            pause_ms=pause,
-            rate=(self._failed, self._runs),
-            conversations=self._ran,
+        return Explanation(text=text, effect=effect, needs=(Need.PAUSE,), pause_ms=pause)
+
+    # Runs.
+
+    def _round(self, sessions: list[Session]) -> list[Outcome]:
+        outcomes = self._together(sessions)
+        self.ran += len(outcomes)
+        fails = [not o.ok for o in outcomes if self._ms(o.session) == self.high]
+        # What the path does not do to a connection without a byte is no contradiction.
+        self.failed, self.runs = self.failed + sum(fails), self.runs + sum(fails)
+        return outcomes
+
+    def _narrow(self, best: Outcome) -> Outcome:
+        """Try lengths between one that passes and one that fails; return the shortest failing."""
+        part = (self.high - self.low) / self.lengths
+        lengths = [round(self.low + number * part) for number in range(1, self.lengths + 1)]
+        outcomes = self._together([self._with(best.session, ms) for ms in lengths])
+        self.ran += len(outcomes)
+        failing = None
+        for ms, outcome in reversed(list(zip(lengths, outcomes, strict=True))):
+            if outcome.ok:
+                self.low = ms
+                break
+            failing = outcome
+            self.high = ms
+            self.failed, self.runs = self.failed + 1, self.runs + 1
+        return failing or best
+
+    def _explanation(self, best: Outcome, measured: int | None) -> Explanation | None:
+        effect = _EFFECTS.get(best.kind)
+        if effect is None:
+            return None
+        explanation = replace(
+            self.explained(best, effect, measured),
+            rate=(self.failed, self.runs),
+            conversations=self.ran,
         )
         return replace(explanation, suspects=suspects_of(explanation))
 
+    def _ms(self, session: Session) -> int:
+        return sum(s.ms for s in session.conversations[0].steps if isinstance(s, self.step))
 
-def _pause(session: Session) -> int:
-    steps = session.conversations[0].steps
-    return sum(step.ms for step in steps if isinstance(step, Pause))
+    def _with(self, session: Session, ms: int) -> Session:
+        steps = session.conversations[0].steps
+        return _session(*(self.step(ms) if isinstance(s, self.step) else s for s in steps))
+
+    def _closed_after(self, outcome: Outcome) -> int | None:
+        """Return after how many milliseconds of the time the path itself closed, if it did."""
+        begins = Action.PAUSED if self.step is Pause else Action.HELD
+        events = outcome.timelines[0]
+        began = next((e.at for e in events if e.action is begins), None)
+        ends = [e.at for e in events if e.action in (Action.GOT_EOF, Action.GOT_RESET)]
+        if began is None or not ends or ends[0] - began >= self._ms(outcome.session) / 1000:
+            return None
+        return round(1000 * (ends[0] - began))
 
 
-def _with_pause(session: Session, ms: int) -> Session:
-    steps = session.conversations[0].steps
-    changed = tuple(Pause(ms) if isinstance(step, Pause) else step for step in steps)
-    return Session((Conversation(changed),))
+class _HeldSearch(_Search):
+    step = Hold
+    rounds, lengths = _HELD_ROUNDS, _HELD_LENGTHS
+
+    def shorter(self) -> list[Session]:
+        """Return the same with less to read; first without a FIN, if there is one."""
+        without = (*(s for s in self.steps if not isinstance(s, HalfClose)), Await())
+        made = [list(self._sizes(without))]
+        if HalfClose() in self.steps:
+            made.append(list(self._sizes(self.steps))[:-1])
+        return [session for sessions in made for session in sessions]
+
+    def control(self) -> Session:
+        return _session(*(step for step in self.steps if not isinstance(step, Hold)))
+
+    def explained(self, best: Outcome, effect: Effect, measured: int | None) -> Explanation:
+        # The path begins to count once its buffers are full, which is later than this side.
+        high = measured or self.high
+        hold = roundest(round(0.95 * (measured or self.low)), high)
+        (conversation,) = best.session.conversations
+        fin = HalfClose() in conversation.steps
+        size = len(conversation.payload)
+        does = {Effect.RESET: "resets the connection", Effect.TRUNCATED: "cuts the rest off"}
+        return Explanation(
+            text=f"{does.get(effect, 'sends nothing back')}, with {size} bytes or more in flight, "
+            f"when the client {'sends FIN and ' if fin else ''}does not read for {_time(hold)}",
+            effect=effect,
+            size=Size(Unit.IN_FLIGHT, size),
+            needs=(Need.FIN, Need.HOLD) if fin else (Need.HOLD,),
+            hold_ms=hold,
+        )
+
+    def _sizes(self, steps: Sequence[Step]) -> Iterator[Session]:
+        whole = self.send.payload
+        for size in (len(whole) // 4, len(whole) // 2, len(whole)):
+            less = Send(whole[:size])
+            yield _session(*(less if isinstance(step, Send) else step for step in steps))
 
 
-def _closed_after(outcome: Outcome) -> int | None:
-    """Return after how many milliseconds without a byte the path itself closed, if it did."""
-    events = outcome.timelines[0]
-    paused = next((e.at for e in events if e.action is Action.PAUSED), None)
-    ends = [e.at for e in events if e.action in (Action.GOT_EOF, Action.GOT_RESET)]
-    if paused is None or not ends or ends[0] - paused >= _pause(outcome.session) / 1000:
-        return None
-    return round(1000 * (ends[0] - paused))
+def _session(*steps: Step) -> Session:
+    return Session((Conversation(steps),))
 
 
 def _time(ms: int) -> str:

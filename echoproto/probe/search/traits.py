@@ -14,6 +14,7 @@ from typing import Protocol
 from echoproto.probe.script.conversation import (
     Await,
     HalfClose,
+    Hold,
     Pause,
     Reset,
     Send,
@@ -37,6 +38,7 @@ __all__ = [
     "Bytes",
     "Data",
     "Fin",
+    "Held",
     "InTurn",
     "Length",
     "Silence",
@@ -125,19 +127,36 @@ class StepOf:
 
 @dataclass(frozen=True)
 class Silence:
-    """A pause of at least so many milliseconds."""
+    """A pause of at least so many milliseconds; a reader that holds is silent, too."""
 
     ms: int
     loses = False
 
     def is_in(self, candidate: Candidate) -> bool:
-        pauses = [s.ms for c in candidate.conversations for s in c.steps if isinstance(s, Pause)]
+        pauses = [
+            s.ms for c in candidate.conversations for s in c.steps if isinstance(s, Pause | Hold)
+        ]
         return max(pauses, default=-1) >= self.ms
 
     def taken_out(self, candidate: Candidate) -> list[Candidate]:
         # Each by itself is too short, and together they are too.
-        count = sum(isinstance(s, Pause) for c in candidate.conversations for s in c.steps)
+        count = sum(isinstance(s, Pause | Hold) for c in candidate.conversations for s in c.steps)
         return [shorter_pauses(candidate, self.ms // (2 * max(count, 1)))]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A reader that holds for at least so many milliseconds."""
+
+    ms: int
+    loses = False
+
+    def is_in(self, candidate: Candidate) -> bool:
+        holds = [s.ms for c in candidate.conversations for s in c.steps if isinstance(s, Hold)]
+        return max(holds, default=-1) >= self.ms
+
+    def taken_out(self, candidate: Candidate) -> list[Candidate]:
+        return [shorter_pauses(candidate, self.ms // 2)]
 
 
 @dataclass(frozen=True)

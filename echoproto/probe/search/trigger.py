@@ -26,6 +26,7 @@ from echoproto.probe.search.traits import (
     Bytes,
     Data,
     Fin,
+    Held,
     InTurn,
     Length,
     Silence,
@@ -154,13 +155,15 @@ def refined(trigger: Trigger, explanation: Explanation | None) -> Trigger:
 
 
 def silence_trigger(candidate: Candidate, kind: Fault) -> Trigger:
-    """Return what a failure needs of which only the silence matters.
+    """Return what a failure needs of which only the silence matters, or that nothing is read.
 
     Args:
         candidate: the shrunk failure.
         kind: of the failure.
     """
     steps = [step for conversation in candidate.conversations for step in conversation.steps]
+    if hold := max((step.ms for step in steps if isinstance(step, Hold)), default=0):
+        return Trigger(kind, candidate, (Held(int(hold * _PART)),))
     pause = max((step.ms for step in steps if isinstance(step, Pause)), default=0)
     return Trigger(kind, candidate, (Silence(int(pause * _PART)),))
 

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Send
-from echoproto.probe.search.background import idle_lengths, idle_sessions, not_held
+from echoproto.probe.search.background import (
+    held_sessions,
+    idle_lengths,
+    idle_sessions,
+    not_held,
+)
 from echoproto.probe.search.preflight import Preflight
 
 
@@ -36,4 +41,21 @@ def test_what_is_not_held_is_said() -> None:
     )
     assert not_held(left[1:], "--idle 5 waits for them") == (
         "not tried: connections without a byte for 2 s (--idle 5 waits for them)"
+    )
+
+
+def test_readers_that_hold_are_few_and_no_more_than_the_path_carries() -> None:
+    path = known(Send(b"e"), Await())
+    held = [(one.name, one.title, one.size) for one in held_sessions(path, None, 1e9)]
+    assert held == [
+        ("5 s", "without reading after FIN", 301_200),
+        ("5 s", "without reading", 4_643_500),
+    ]
+    assert [one.name for one in held_sessions(path, 60, 1e6)] == ["5 s", "60 s"]
+    assert [one.name for one in held_sessions(path, 1, 1e6)] == ["1 s"]
+    assert held_sessions(known(Send(b"e"), HalfClose()), None, 1e9) == []
+    left = [*idle_sessions(path, 5)[2:], *held_sessions(path, 5, 1e9)]
+    assert not_held(left, "the time is up") == (
+        "not tried: connections without a byte for 2 s or more, without reading after FIN for 5 s, "
+        "without reading for 5 s (the time is up)"
     )

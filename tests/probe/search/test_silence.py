@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from echoproto.probe.script.conversation import Pause, Send, Session
+from echoproto.probe.script.conversation import Hold, Pause, Send, Session
 from echoproto.probe.search.background import silent
 from echoproto.probe.search.reproduce import NotAgain
 from echoproto.probe.search.silence import Silence, shortest_silence
@@ -84,3 +84,49 @@ def test_out_of_time_it_is_told_as_it_was_seen() -> None:
     assert isinstance(silence, Silence)
     assert silence.found.session == FIRST
     assert silence.explanation is None
+
+
+def held(session: Session) -> int:
+    steps = session.conversations[0].steps
+    return sum(step.ms for step in steps if isinstance(step, Hold))
+
+
+def searched_held(text: str, fails: Callable[[Session], bool]) -> Silence | NotAgain | None:
+    """Search on a path that resets at the end, which says nothing of when."""
+
+    def together(sessions: Sequence[Session]) -> list[Outcome]:
+        return [outcome(s, Fault.RESET if fails(s) else Fault.NONE) for s in sessions]
+
+    first = outcome(Session.parse(text), Fault.RESET)
+    return shortest_silence(first, together, 2000, math.inf)
+
+
+def test_a_reader_that_holds_is_shrunk_with_its_bytes() -> None:
+    silence = searched_held(
+        "hold 6000; send 61*400000",
+        lambda s: held(s) >= 3000 and len(s.conversations[0].payload) >= 150_000,
+    )
+    assert isinstance(silence, Silence)
+    assert silence.explanation is not None
+    assert silence.explanation.hold_ms == 3000
+    assert silence.explanation.text == (
+        "resets the connection, with 200000 bytes or more in flight, when the client does not read "
+        "for 3 s"
+    )
+    assert str(silence.found.session) == "hold 3000; send 61*200000; await"
+
+
+def test_a_fin_that_a_held_reader_needs_stays() -> None:
+    text = "send 61*400; fin; hold 6000"
+    silence = searched_held(text, lambda s: held(s) >= 900 and "fin" in str(s))
+    assert isinstance(silence, Silence)
+    assert silence.explanation is not None
+    assert [str(need) for need in silence.explanation.needs] == ["fin", "hold"]
+    assert str(silence.found.session).startswith("send 61*100; fin; hold 9")
+    without = searched_held(text, lambda s: held(s) >= 900)
+    assert isinstance(without, Silence)
+    assert "fin" not in str(without.found.session)
+
+
+def test_what_a_quick_reader_sees_too_is_another_failure() -> None:
+    assert searched_held("hold 6000; send 61*400", lambda _: True) is None

@@ -16,6 +16,8 @@ __all__ = ["TIMING_FAULTS"]
 _KEPT = HIGH_WATER
 #: What may wait for a slow reader, in bytes, before it is reset.
 _PATIENCE = 131072
+#: How often it is looked, in the time of a timeout, whether a client takes anything.
+_LOOKS = 20
 #: A policer's measure of time, in seconds.
 _POLICED = 0.02
 
@@ -155,6 +157,8 @@ class WriteTimeout(Stage):
         super().__init__(place)
         self.ms = ms
         self.watched = False
+        self.taken = 0
+        self.since = 0.0
 
     def opened(self) -> None:
         self.client.keep_little()
@@ -162,23 +166,22 @@ class WriteTimeout(Stage):
     def server_sent(self, data: bytes) -> None:
         self.to_client(data)
         if self.client.pending and not self.watched:
-            self.watch()
+            self.watched = True
+            self.taken, self.since = self.client.bytes_out, time.monotonic()
+            self.look()
 
-    def watch(self) -> None:
-        """Look again after the time whether anything was taken."""
-        self.watched = True
-        taken = self.client.bytes_out
-        self.later(self.ms, lambda: self.look(taken))
-
-    def look(self, taken: int) -> None:
-        """Reset if nothing was taken since."""
-        self.watched = False
-        if not self.client.pending:
+    def look(self) -> None:
+        """Reset if nothing was taken for so long."""
+        self.watched = bool(self.client.pending)
+        if not self.watched:
             return
-        if self.client.bytes_out == taken:
+        now = time.monotonic()
+        if self.client.bytes_out != self.taken:
+            self.taken, self.since = self.client.bytes_out, now
+        if 1000 * (now - self.since) >= self.ms:
             self.reset(f"reset a client that took nothing for {self.ms:g} ms")
         else:
-            self.watch()
+            self.later(self.ms / _LOOKS, self.look)
 
 
 class SilentStart(Stage):
