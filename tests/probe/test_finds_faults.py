@@ -23,9 +23,7 @@ from echoproto.probe.search.failures import SavedFailures
 from echoproto.probe.search.observer import Observer
 from echoproto.probe.search.result import Failure
 from echoproto.probe.wire.target import Target
-from echoproto.probe.wire.verdict import Fault
 from tests.probe.faulty_paths import DYING, FAULTS, NOT_AN_ECHO, FaultyPath, Path
-from tests.probe.faulty_paths.faults import named
 from tests.probe.search.explain.expected import wrong_fields
 from tests.probe.shortest import PATIENT, shows
 
@@ -107,24 +105,6 @@ def test_a_path_that_dies_ends_the_campaign(name: str, tmp_path: File) -> None:
     assert abs(int(words[1]) - 61) <= result.window
     assert result.exit_code == 1
     assert result.held < len(catalogue())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fault", "case"), [("stall-at=16M", "E-156"), ("serves-at-most=50", "E-157")]
-)
-def test_a_fault_of_large_numbers_is_found(fault: str, case: str, tmp_path: File) -> None:
-    """Shrinking these takes most of its time, so that the sweep leaves them out."""
-    with Path(named(fault)) as path:
-        result = Campaign(
-            Target.parse(f"127.0.0.1:{path.port}"),
-            replace(PATIENT, cases=(case,), shrink=False, explain=False),
-            saved=SavedFailures(tmp_path),
-        ).run()
-    (failure,) = result.failures
-    assert failure.kind is Fault.STALLED
-    assert failure.found_by == case
-    assert failure.reproduced == failure.runs > 0
 
 
 @pytest.fixture(scope="module")

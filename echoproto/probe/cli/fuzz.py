@@ -70,8 +70,8 @@ __all__ = ["fuzz"]
     "--idle",
     callback=number,
     metavar="S",
-    help="Leave connections without a byte for up to S seconds, and wait for them (default: up to "
-    "5 s, as long as the run lasts).",
+    help="Leave connections without a byte, or without reading, for up to S seconds, and wait for "
+    "them (default: up to 5 s, as long as the run lasts).",
 )
 @click.option(
     "--crowd",

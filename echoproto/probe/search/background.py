@@ -35,7 +35,7 @@ _LONGER = 1.1
 # And it begins to count once its buffers are full.
 _HELD_LONGER = 1.2
 
-_SILENT, _HELD, _AFTER_FIN = "without a byte", "without reading", "without reading after FIN"
+_SILENT, _HELD, _AFTER = "without a byte", "without reading", " after FIN"
 
 # What a relay cannot hand over to the kernels, and what it still has to when the FIN comes.
 _MORE_THAN_BUFFERS = Send(bytes(range(251)) * 18_500)
@@ -93,7 +93,7 @@ def held_sessions(known: Preflight, most: float | None, bytes_at_once: float) ->
         hold = Hold(round(1000 * _HELD_LONGER * length))
         plain = Conversation((hold, _MORE_THAN_BUFFERS))
         after_fin = Conversation((_MORE_THAN_ONE_BUFFER, HalfClose(), hold))
-        for conversation, title in ((after_fin, _AFTER_FIN), (plain, _HELD)):
+        for conversation, title in ((after_fin, _HELD + _AFTER), (plain, _HELD)):
             if len(conversation.payload) <= bytes_at_once and (
                 known.half_close or conversation is plain
             ):
@@ -114,8 +114,11 @@ def not_held(sessions: Sequence[Planned], why: str) -> str:
         sessions: at least one, those of each kind from the shortest on.
         why: in words.
     """
-    words = []
-    for title in dict.fromkeys(planned.title for planned in sessions):
-        names = [planned.name for planned in sessions if planned.title == title]
-        words.append(f"{title} for {names[0]}{' or more' if len(names) > 1 else ''}")
-    return f"not tried: connections {', '.join(words)} ({why})"
+    kinds: dict[str, dict[str, None]] = {}
+    for planned in sessions:
+        kinds.setdefault(planned.title.removesuffix(_AFTER), {})[planned.name] = None
+    words = [
+        f"{kind} for {next(iter(names))}{' or more' if len(names) > 1 else ''}"
+        for kind, names in kinds.items()
+    ]
+    return f"not tried: connections {' or '.join(words)} ({why})"

@@ -11,8 +11,14 @@ __all__ = ["joined", "map_sends", "merged", "payloads"]
 
 
 def joined(sessions: Sequence[Session], sequential: bool = False) -> Session:
-    """Return the conversations of all as one session: at once, or one after the other."""
-    return Session(tuple(c for session in sessions for c in session.conversations), sequential)
+    """Return the conversations of all as one session: at once, or one after the other.
+
+    At once, there is no time without a connection.
+    """
+    members = [c for session in sessions for c in session.conversations]
+    if not sequential:
+        members = [Conversation(c.steps[1:]) if c.absent_ms else c for c in members]
+    return Session(tuple(members), sequential)
 
 
 def payloads(session: Session) -> list[bytes]:

@@ -33,8 +33,8 @@ class Settings:
         patience: seconds after which silence is a fault; what comes before is late.
         max_delay: seconds after which what comes is a failure, too; None for no limit.
         known: ids of saved failures that are not reported, and whose causes are avoided.
-        idle: seconds that a connection is silent at most, in the background; the campaign waits for
-            it. None for 5, without waiting.
+        idle: seconds that a connection is silent at most, or its reader holds, in the background;
+            the campaign waits for it. None for 5, without waiting.
         crowd: how many connections one case opens at once; None for that of the catalogue.
         cases: numbers of the catalogue to run instead of everything, e.g. ``("E-017",)``.
     """

@@ -9,6 +9,7 @@ import pytest
 
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.search.absence import shortest_absence
+from echoproto.probe.search.edits import joined
 from echoproto.probe.search.reproduce import NotAgain
 from echoproto.probe.search.silence import Silence
 from echoproto.probe.wire.verdict import Fault, Outcome, Verdict
@@ -73,3 +74,9 @@ def test_what_there_is_no_time_for_is_told_as_it_was_seen(explaining: bool) -> N
     )
     assert isinstance(found, Silence)
     assert str(found.found.session) == "nothing then absent 2200"
+
+
+def test_beside_others_there_is_no_time_without_a_connection() -> None:
+    other = Session.parse("nothing")
+    assert str(joined([FIRST, other])) == "send 61; await | send 61; await | nothing"
+    assert str(joined([other, FIRST], sequential=True)) == f"nothing then {FIRST}"
