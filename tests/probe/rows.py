@@ -83,7 +83,7 @@ def _held(fault: str, ms: int, needs: list[str], idle: float | None = None) -> R
 
 ROWS = [
     # No byte for a while.
-    _silence("idle-reset", 300, None),
+    _silence("idle-reset", 500, None),
     _silence("idle-mute", 1000, 2),
     _silence("idle-close", 1000, 2),
     _silence("idle-cut", 2000, 2),

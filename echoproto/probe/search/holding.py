@@ -111,17 +111,21 @@ class Holding:
 
         Args:
             planned: which.
-            meanwhile: called while they wait; does a little, and returns whether there is more.
+            meanwhile: called while there is no connection; does a little, and returns whether there
+                is more.
 
         Returns:
             those that were not held, because there is a connection.
         """
-        left, busy = list(planned), True
+        left, more = list(planned), True
         while left and self.goes_on and self._pool.is_empty:
             self._runner.hold(left.pop(0), apart=True)
             while not self._pool.is_empty:
-                busy = busy and meanwhile()
-                for held in self._runner.ended(wait=not busy):
+                # An open connection would be silent while this process works.
+                working = more and not self._pool.has_connection
+                if working:
+                    more = meanwhile()
+                for held in self._runner.ended(wait=not working):
                     self._ended(held)
         return left
 

@@ -162,8 +162,13 @@ class Pool:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is under way at all, so that there is no connection."""
+        """Whether nothing is under way at all."""
         return not self._held
+
+    @property
+    def has_connection(self) -> bool:
+        """Whether anything under way has a connection; what is in between two has none."""
+        return any(held.running.active for held in self._held.values())
 
     def turn(self, wait: bool = True) -> list[Held]:
         """Return the sessions that have ended since.
