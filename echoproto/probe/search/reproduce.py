@@ -36,6 +36,7 @@ _MAX_FINAL_RUNS = 50
 _RATE_SECONDS = 5.0
 _SLOW_SECONDS = 0.5
 _SHRINK_SECONDS = 10.0
+_COUNT_SECONDS = 20.0
 _MOST_AT_ONCE = 64
 # A candidate of a flaky failure has to fail so often, in as many runs as would fail thrice as often
 # at the rate of the original: one with half of it is mostly kept, one with a tenth hardly ever.
@@ -201,6 +202,8 @@ class _Reproduction:
                 break
             if _is_slow_and_sure(failed, runs, began):
                 break
+            if runs >= _NEEDED_TO_BE_SURE and time.monotonic() - began > _COUNT_SECONDS:
+                break
             runs += 1
             failed += not self._run(session).ok
         return failed, runs
@@ -241,7 +244,10 @@ class _Reproduction:
         """Return whether a candidate fails, of a flaky failure at least half as often."""
         needed, tries, hopeless = self._needed_of(session)
         failed = 0
+        began = time.monotonic()
         for left in reversed(range(tries)):
+            if time.monotonic() - began > _SHRINK_SECONDS:
+                break  # seconds for each run, and dozens of them
             failed += not self._run(session).ok
             if failed == needed:
                 self._kept = session

@@ -51,6 +51,7 @@ _MOST_TRIES = 20
 # What failed in all runs is run so often again when something passes for the first time.
 _CONTROLS = 5
 _MANY = 1000
+_LARGE = 8_000_000
 # Streams that are cut shorter than this are not worth testing.
 _SHORT = 16
 
@@ -251,7 +252,9 @@ class _Study:
             return [Write(longest // 2, exact=False)]
         halved = cut_writes(self._candidate, longest - 1, _MANY)
         if self._fails(halved):
-            return [Length(size)] if size > _SHORT else [Data(size)]
+            # What is large is shrunk to a thousandth, or for as long as there is time.
+            least = size - size // 100 if size > _LARGE else size
+            return [Length(least)] if size > _SHORT else [Data(size)]
         if self._is_of_equal_bytes(longest):
             return [Bytes(tuple(bytes([byte]) * longest for byte in range(256)))]
         larger = map_sends(self._session, lambda _, b: b + b[-1:] if len(b) == longest else b)
