@@ -92,13 +92,14 @@ class Campaign:
             the result, also of a campaign that could not test or was interrupted.
         """
         try:
-            self._run_phases()
+            try:
+                self._run_phases()
+            except StoppedError as stopped:
+                self._progress.failure(stopped_failure(stopped, self._target))
         except KeyboardInterrupt as stop:
             self.result.interrupt(getattr(stop, "exit_code", 130))
             if self._runner is not None:
                 self._findings.tell_as_seen()
-        except StoppedError as stopped:
-            self._progress.failure(stopped_failure(stopped, self._target))
         except (TargetError, LocalError, SavedFailuresError) as error:
             self.result.fail(str(error))
         finally:
