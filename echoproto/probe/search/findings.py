@@ -20,6 +20,7 @@ from echoproto.probe.search.explain.lab import Budget, room_for
 from echoproto.probe.search.failures import SavedFailure, SavedFailures, SavedFailuresError
 from echoproto.probe.search.known import Known, Left
 from echoproto.probe.search.marks import told_by_marks
+from echoproto.probe.search.mask import find_mask
 from echoproto.probe.search.pending import Pending, passed, with_what_went_before
 from echoproto.probe.search.pool import Held
 from echoproto.probe.search.preflight import Preflight
@@ -229,6 +230,10 @@ class Findings:
     def _hold(self, candidate: Candidate) -> Outcome:
         return self._runner.run_candidate(candidate.session, False, fin=candidate.fin)
 
+    def _capture(self, candidate: Candidate) -> Outcome:
+        session = candidate.session
+        return self._runner.run_candidate(session, False, room_for(session), candidate.fin)
+
     def _hold_apart(self, start: Candidate, session: Session, patient: bool) -> Outcome:
         """Run a candidate; what a known failure explains, or may, passes."""
         candidate = Candidate(session, start.fin)
@@ -364,7 +369,12 @@ class Findings:
             # Each session beside others would fail for the same reason.
             self._runner.window.close()
         if trigger is not None:
-            self._faults.add(refined(trigger, explanation), found.reproduced / found.runs, index)
+            rate = found.reproduced / found.runs
+            mask = find_mask(trigger, rate, self._capture)
+            if mask is not None:
+                self._runner.look_past(mask)
+                self._progress.note(f"not compared from now on, to find other failures: {mask}")
+            self._faults.add(refined(trigger, explanation), rate, index, mask is not None)
 
     def _explanation(self, found: Reproduced, fin: bool) -> Explanation | None:
         """Find out what about a failure matters, unless it is not certain, or not asked for."""

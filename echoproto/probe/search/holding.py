@@ -287,7 +287,7 @@ class Holding:
         """Stop a phase in which nothing new is to be expected."""
         known, held = self._result.known, self._result.counts[Phase.FUZZ]
         if self._progress.phase is Phase.FUZZ:
-            if known >= _KNOWN_AGAIN and 2 * known > held:
+            if known >= _KNOWN_AGAIN and 2 * known > held and not self._enough:
                 self._enough = True
                 self._progress.note(
                     f"{known} conversations contained a failure already found; "

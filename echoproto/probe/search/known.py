@@ -56,6 +56,7 @@ class _One:
     trigger: Trigger
     rate: float
     index: int | None
+    masked: bool
 
     def looks_like(self, kind: Fault) -> bool:
         """Return whether it can have this kind of verdict, too."""
@@ -72,15 +73,16 @@ class Known:
     def __bool__(self) -> bool:
         return bool(self._all)
 
-    def add(self, trigger: Trigger, rate: float, index: int | None) -> None:
+    def add(self, trigger: Trigger, rate: float, index: int | None, masked: bool = False) -> None:
         """Add a failure.
 
         Args:
             trigger: what it needs.
             rate: how often it occurs then.
             index: of the failure in the result; None for one that is not to be reported.
+            masked: whether it does not show in what is run from now on.
         """
-        self._all.append(_One(trigger, rate, index))
+        self._all.append(_One(trigger, rate, index, masked))
 
     def avoided(self, candidate: Candidate) -> Candidate:
         """Return a candidate without what known failures need, as far as that can be taken out."""
@@ -102,9 +104,7 @@ class Known:
 
     def can_show(self, candidate: Candidate) -> bool:
         """Return whether a candidate has what a known failure needs, and need not have it."""
-        return any(
-            one.trigger.is_in(candidate) and not one.trigger.loses(candidate) for one in self._all
-        )
+        return any(not one.trigger.loses(candidate) for one in self._present(candidate))
 
     def is_in(self, candidate: Candidate) -> bool:
         """Return whether a candidate has what a known failure needs."""
@@ -120,7 +120,8 @@ class Known:
         """Return the index of the known failure that another one is, too, if any."""
         for one in self._all:
             if one.looks_like(trigger.kind) and (
-                one.trigger.traits == trigger.traits or _is_longer(trigger, one.trigger)
+                one.trigger.traits == trigger.traits
+                or (not one.masked and _is_longer(trigger, one.trigger))
             ):
                 return one.index
         return None
@@ -151,10 +152,18 @@ class Known:
             the index of the known failure (None for one that is not reported), or what fails
             without any.
         """
+        masked = [one for one in self._all if one.masked and one.trigger.is_in(candidate)]
+        outcome = None
+        if any(one.looks_like(kind) for one in masked):
+            # It may have been run when that was not known.
+            outcome = run(candidate)
+            if outcome.ok:
+                return masked[0].index
+            kind = outcome.kind
         present = self._present(candidate)
         alike = [one for one in present if one.looks_like(kind)]
         if not present or (not alike and all(one.trigger.loses(candidate) for one in present)):
-            return Left(candidate)
+            return Left(candidate, outcome)
         for variant in self._variants(candidate):
             outcome = run(variant)
             if not outcome.ok and not self._is_stuck(variant, outcome, run):
@@ -173,7 +182,7 @@ class Known:
         return failed / _RUNS <= max(2 * rate, _SELDOM)
 
     def _present(self, candidate: Candidate) -> list[_One]:
-        return [one for one in self._all if one.trigger.is_in(candidate)]
+        return [one for one in self._all if not one.masked and one.trigger.is_in(candidate)]
 
     def _ways(self, candidate: Candidate) -> list[list[Candidate]]:
         """Return the ways to take the first known failure out that can be."""

@@ -8,6 +8,7 @@ import resource
 from collections.abc import Sequence
 
 from echoproto.probe.script.conversation import Session
+from echoproto.probe.search.mask import Mask, layer_of
 from echoproto.probe.search.plan import Plan, Planned
 from echoproto.probe.search.pool import Held, Pool, Room
 from echoproto.probe.search.preflight import Preflight
@@ -54,6 +55,7 @@ class Runner:
     def __init__(
         self, connector: Connector, known: Preflight, settings: Settings, progress: Progress
     ) -> None:
+        self._connector = connector
         self._known = known
         self._settings = settings
         self._progress = progress
@@ -70,6 +72,10 @@ class Runner:
         """Return whether any verdict of the session counts as a failure."""
         excluded = self._settings.exclude
         return any(not v.ok and v.kind not in excluded for v in outcome.verdicts)
+
+    def look_past(self, mask: Mask) -> None:
+        """Compare no more the bytes at some offsets, on connections opened from now on."""
+        self._connector.layers.append(layer_of(mask))
 
     def hold(self, planned: Planned, first: Held | None = None, apart: bool = False) -> None:
         """Begin a session of a phase.

@@ -6,7 +6,7 @@ import errno
 import itertools
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.wire.answers import Answers
@@ -43,6 +43,9 @@ class Connector:
 
     Raises:
         TargetError: if a file that TLS needs cannot be used, or a proxy cannot be asked.
+
+    Attributes:
+        layers: put on top of each connection that is opened from then on, the last one uppermost.
     """
 
     def __init__(self, target: Target, address: Address, rate: float | None = None) -> None:
@@ -50,6 +53,7 @@ class Connector:
         self.family, self.where = address
         self.local = is_loopback(address)
         self.context = target.tls_context
+        self.layers: list[Callable[[Channel], Channel]] = []
         self._proxy_context = check_chain(target)
         self._banner = Banner()
         # What gives connections that are connected already.
@@ -181,6 +185,8 @@ class Connector:
             channel = WsChannel(channel, target.place)
         if target.skip_banner:
             channel = BannerLayer(channel, self._banner)
+        for layer in self.layers:
+            channel = layer(channel)
         channel.half_closes = target.half_closes
         return channel
 

@@ -281,7 +281,7 @@ def test_not_explained_if_not_asked_for(drops_ff: Path, saved: SavedFailures) ->
 
 def test_a_path_that_fails_everything_ends_soon(saved: SavedFailures) -> None:
     seen = Seen()
-    with Path(stream(lambda start, data: b"\x01" + data[1:] if not start else data)) as path:
+    with Path(stream(lambda start, data: data if start else b"\x01" + data)) as path:
         result = Campaign(at(path), Settings(seed=1), seen, saved).run()
     assert str(result.failures[0].session) == "send 00"
     assert any("cases in a row failed" in note for note in seen.notes)
