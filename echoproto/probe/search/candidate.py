@@ -23,6 +23,7 @@ __all__ = [
     "Candidate",
     "apart",
     "cut_writes",
+    "doubled_bytes",
     "first_bytes",
     "merge_sends",
     "replace_bytes",
@@ -166,6 +167,15 @@ def cut_writes(candidate: Candidate, most: int, pieces: int) -> Candidate:
         return made
 
     return candidate.changed(cut)
+
+
+def doubled_bytes(candidate: Candidate) -> Candidate:
+    """Return it with two bytes in each write of one."""
+    return candidate.changed(
+        lambda steps: [
+            Send(s.payload * 2) if type(s) is Send and len(s.payload) == 1 else s for s in steps
+        ]
+    )
 
 
 def first_bytes(candidate: Candidate, most: int) -> Candidate:

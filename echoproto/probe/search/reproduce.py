@@ -21,10 +21,12 @@ from echoproto.probe.search.edits import joined
 from echoproto.probe.search.shrink import shrink
 from echoproto.probe.wire.verdict import Fault, Outcome
 
-__all__ = ["TIMED", "NotAgain", "Reproduced", "Run", "reproduce"]
+__all__ = ["TIMED", "NotAgain", "Reproduced", "Run", "reproduce", "without_fin"]
 
 TIMED = frozenset({Fault.STALLED, Fault.NEVER_CLOSED})
 """Kinds judged by a timeout, which a busy machine can exceed too."""
+
+_CUT_OFF = frozenset({Fault.TRUNCATED, Fault.RESET, Fault.STALLED})
 
 Run = Callable[[Session, bool], Outcome]
 """Runs a session, patiently or not, and returns its outcome; ``NONE`` for an excluded kind."""
@@ -37,6 +39,9 @@ _RATE_SECONDS = 5.0
 _SLOW_SECONDS = 0.5
 _SHRINK_SECONDS = 10.0
 _COUNT_SECONDS = 20.0
+# Timeouts do not count as time for shrinking until they add up to this, in seconds: on a slow path
+# two of them would be all.
+_MOST_WAITED = 30.0
 _MOST_AT_ONCE = 64
 # A candidate of a flaky failure has to fail so often, in as many runs as would fail thrice as often
 # at the rate of the original: one with half of it is mostly kept, one with a tenth hardly ever.
@@ -104,6 +109,11 @@ def reproduce(
     return _Reproduction(run, retries, deadline, half_close).reproduce(outcome, others, shrinking)
 
 
+def without_fin(kind: Fault) -> frozenset[Fault]:
+    """Return what a fault of this kind can look like in the same session without its FIN."""
+    return _CUT_OFF if kind in _CUT_OFF - TIMED else frozenset(Fault) - {Fault.NONE}
+
+
 class _Reproduction:
     def __init__(self, run: Run, retries: int, deadline: float, half_close: bool) -> None:
         self._run_once = run
@@ -112,6 +122,7 @@ class _Reproduction:
         self._half_close = half_close
         self._patient = False
         self._runs = 0
+        self._waited = 0.0  # for what did not come, in seconds
         # Twice in a row: the path may still be in the state that one run left it in.
         self._needed = 2
         self._rate_of_one: float | None = None  # of one conversation, while a flaky one is shrunk
@@ -211,6 +222,8 @@ class _Reproduction:
     def _run(self, session: Session) -> Outcome:
         self._runs += 1
         outcome = self._run_once(session, self._patient)
+        if outcome.kind in TIMED:
+            self._waited += outcome.seconds
         if not outcome.ok:
             hasty = outcome.kind in TIMED and not self._patient
             # What came back wrong says more than a short timeout, which this machine's load can
@@ -237,8 +250,14 @@ class _Reproduction:
         # Of several conversations, each may be the one that fails.
         self._rate_of_one = 1 - (1 - rate) ** (1 / len(session.conversations)) if rate < 1 else None
         self._kept = session
-        until = min(self._deadline, time.monotonic() + _SHRINK_SECONDS)
-        return shrink(session, self._fails, lambda: time.monotonic() < until)
+        until, waited = time.monotonic() + _SHRINK_SECONDS, self._waited
+
+        def more() -> bool:
+            now = time.monotonic()
+            extra = min(self._waited - waited, _MOST_WAITED)
+            return now < min(self._deadline, until + extra)
+
+        return shrink(session, self._fails, more)
 
     def _fails(self, session: Session) -> bool:
         """Return whether a candidate fails, of a flaky failure at least half as often."""
@@ -273,8 +292,13 @@ class _Reproduction:
 
     def _again(self, session: Session) -> bool:
         """Return whether a session fails again, in as many runs as that may take."""
+        return self._kind_again(session) is not Fault.NONE
+
+    def _kind_again(self, session: Session) -> Fault:
+        """Return how it fails again; ``NONE`` if it does not."""
         tries = 1 if self._rate_of_one is None else self._needed_of(session)[2]
-        return any(not self._run(session).ok for _ in range(min(tries, self._retries)))
+        kinds = (self._run(session).kind for _ in range(min(tries, self._retries)))
+        return next((kind for kind in kinds if kind is not Fault.NONE), Fault.NONE)
 
     def _fails_patiently(self, session: Session) -> bool:
         self._patient = True
@@ -296,7 +320,7 @@ class _Reproduction:
         def ending(step: Await | HalfClose) -> Session:
             return Session((*others, Conversation((*last.steps, step))), session.sequential)
 
-        if self._again(ending(Await())):
+        if self._kind_again(ending(Await())) in without_fin(self._failed[session].kind):
             return session
         with_fin = ending(HalfClose())
         return with_fin if self._again(with_fin) else session

@@ -26,6 +26,7 @@ from echoproto.probe.search.candidate import (
     Candidate,
     apart,
     cut_writes,
+    doubled_bytes,
     first_bytes,
     merge_sends,
     replace_bytes,
@@ -181,7 +182,8 @@ class Write:
 
     Attributes:
         size: in bytes.
-        exact: whether a larger one does not show the failure, unless it is a multiple.
+        exact: whether a larger one does not show the failure, unless it is a multiple of more than
+            one byte.
     """
 
     size: int
@@ -192,9 +194,13 @@ class Write:
         return any(map(self._shows, self._joined(candidate)))
 
     def taken_out(self, candidate: Candidate) -> list[Candidate]:
+        if self.size == 1:
+            return [doubled_bytes(candidate)]
         return [cut_writes(candidate, self.size - 1, _PIECES)]
 
     def _shows(self, size: int) -> bool:
+        if self.exact and self.size == 1:
+            return size == 1
         return size % self.size == 0 if self.exact else size >= self.size
 
     def _joined(self, candidate: Candidate) -> Sequence[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from echoproto.probe.script.conversation import (
@@ -18,9 +18,10 @@ from echoproto.probe.script.conversation import (
 )
 from echoproto.probe.search.candidate import Candidate, cut_writes
 from echoproto.probe.search.edits import map_sends, payloads
+from echoproto.probe.search.explain.align import kind_of_change
 from echoproto.probe.search.explain.explanation import Effect, Explanation
 from echoproto.probe.search.explain.frame import POOLS, text
-from echoproto.probe.search.reproduce import TIMED
+from echoproto.probe.search.reproduce import TIMED, without_fin
 from echoproto.probe.search.traits import (
     AtOnce,
     Bytes,
@@ -41,6 +42,8 @@ __all__ = ["Trigger", "find_trigger", "refined", "silence_trigger"]
 
 Run = Callable[[Candidate], Outcome]
 """Runs a candidate."""
+
+_ANY_KIND = frozenset(Fault) - {Fault.NONE}
 
 _PART = 0.75  # a pause of less than this part of the shrunk one does not show the failure
 # Bytes that most devices take for text, one of each parity, and not those of the shrunk session.
@@ -134,7 +137,7 @@ def find_trigger(
 
 
 def refined(trigger: Trigger, explanation: Explanation | None) -> Trigger:
-    """Return a trigger with what an explanation has found: all the bytes, and what happens.
+    """Return a trigger with what an explanation has found: all bytes that fare as its own do.
 
     What does not close because nothing comes back at all looks like a stall in other sessions.
     """
@@ -144,15 +147,23 @@ def refined(trigger: Trigger, explanation: Explanation | None) -> Trigger:
         trigger = replace(trigger, kind=Fault.STALLED)
     if not explanation.bytes_:
         return trigger
-    return replace(
-        trigger,
-        traits=tuple(
-            Bytes(tuple(dict.fromkeys((*trait.sequences, *explanation.bytes_))))
-            if isinstance(trait, Bytes)
-            else trait
-            for trait in trigger.traits
-        ),
-    )
+    becomes = dict(explanation.becomes)
+
+    def with_others(trait: Trait) -> Trait:
+        if not isinstance(trait, Bytes):
+            return trait
+        own = {_is_lost(one, becomes) for one in trait.sequences}
+        others = [one for one in explanation.bytes_ if _is_lost(one, becomes) in own]
+        return Bytes(tuple(dict.fromkeys((*trait.sequences, *others))))
+
+    return replace(trigger, traits=tuple(map(with_others, trigger.traits)))
+
+
+def _is_lost(sequence: bytes, becomes: Mapping[bytes, bytes]) -> bool | None:
+    """Return whether bytes are lost, or become others; None if that is not known."""
+    if (got := becomes.get(sequence)) is None:
+        return None
+    return kind_of_change(sequence, got) is Effect.DELETED
 
 
 def silence_trigger(candidate: Candidate, kind: Fault) -> Trigger:
@@ -203,6 +214,8 @@ class _Study:
         runs = [len(run) for payload in sent for run in re.findall(rb"\0+", payload)]
         if (any_zero and max(runs) > 1) or (not traits and longest > 1):
             traits += self._size(longest)
+        elif not traits and longest == len(sent) == 1 and not self._fails(self._larger(longest)):
+            traits.append(Write(1, exact=True))
         if sent and not any(isinstance(trait, Bytes) for trait in traits):
             traits.append(Data(1))
         if self._session.sequential:
@@ -238,11 +251,11 @@ class _Study:
         return traits
 
     def _needs_fin(self) -> bool:
-        """Return whether it passes without a FIN."""
+        """Return whether it passes without a FIN, or shows another fault."""
         candidate = self._candidate
         if not candidate.ends_with_fin or self._kind in (Fault.REFUSED, Fault.CROSS_TALK):
             return False
-        return not self._fails(Fin().taken_out(candidate)[0])
+        return not self._fails(Fin().taken_out(candidate)[0], without_fin(self._kind))
 
     def _size(self, longest: int) -> list[Trait]:
         """Return what size matters: of a write, or of all that a connection sends."""
@@ -257,9 +270,12 @@ class _Study:
             return [Length(least)] if size > _SHORT else [Data(size)]
         if self._is_of_equal_bytes(longest):
             return [Bytes(tuple(bytes([byte]) * longest for byte in range(256)))]
-        larger = map_sends(self._session, lambda _, b: b + b[-1:] if len(b) == longest else b)
-        exact = not self._fails(Candidate(larger, self._candidate.fin))
-        return [Write(longest, exact)]
+        return [Write(longest, exact=not self._fails(self._larger(longest)))]
+
+    def _larger(self, size: int) -> Candidate:
+        """Return it with one byte more in each write of a size."""
+        larger = map_sends(self._session, lambda _, b: b + b[-1:] if len(b) == size else b)
+        return Candidate(larger, self._candidate.fin)
 
     def _is_of_equal_bytes(self, longest: int) -> bool:
         """Return whether a run of equal bytes matters, not their number."""
@@ -274,8 +290,8 @@ class _Study:
     def _fails_with_any(self, change: Callable[[int, bytes], bytes]) -> bool:
         return all(self._fails(self._filled(functools.partial(change, other))) for other in _ANY)
 
-    def _fails(self, candidate: Candidate) -> bool:
-        if self._fails_in(candidate, self._tries):
+    def _fails(self, candidate: Candidate, kinds: frozenset[Fault] = _ANY_KIND) -> bool:
+        if self._fails_in(candidate, self._tries, kinds):
             return True
         if not self._sharp or self._controlled:
             return False
@@ -285,14 +301,16 @@ class _Study:
         if self._sharp:
             return False
         self._tries = _MOST_TRIES
-        return self._fails_in(candidate, self._tries)
+        return self._fails_in(candidate, self._tries, kinds)
 
-    def _fails_in(self, candidate: Candidate, tries: int) -> bool:
+    def _fails_in(
+        self, candidate: Candidate, tries: int, kinds: frozenset[Fault] = _ANY_KIND
+    ) -> bool:
         for _ in range(tries):
             outcome = self._run(candidate)
             if outcome.kind in TIMED:
                 outcome = self._run(candidate)  # a busy machine can look like this once
-            if not outcome.ok:
+            if outcome.kind in kinds:
                 return True
         return False
 

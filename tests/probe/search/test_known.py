@@ -56,6 +56,10 @@ def mixes(candidate: Candidate) -> Fault:
     return Fault.CROSS_TALK if candidate.at_once > 1 else Fault.NONE
 
 
+def loses_single_bytes(candidate: Candidate) -> Fault:
+    return Fault.TRUNCATED if 1 in writes(candidate) else Fault.NONE
+
+
 class On:
     """Paths with these faults; the first one that shows is seen."""
 
@@ -96,6 +100,7 @@ NUL = (drops_nul, "send 00")
 WRITE = (cuts_writes, "send 00*8193")
 OFFSET = (flips_at_100, "send 00*101")
 TWO = (needs_two_writes, "send 00; send 00")
+SINGLE = (loses_single_bytes, "send 00")
 MIXED = (mixes, "nothing | nothing")
 
 
@@ -109,6 +114,7 @@ MIXED = (mixes, "nothing | nothing")
         (TWO, "send 61 62; await", "send 61; await; send 62; await"),
         (WRITE, "send 61*8192; await; send 61*808", "send 61*9000"),
         (OFFSET, "send 61*100", "send 61*9000"),
+        (SINGLE, "send 61 61; await; send 62 63", "send 61; await; send 62 63"),
     ],
 )
 def test_what_is_known_is_taken_out(
@@ -190,6 +196,35 @@ def test_all_bytes_of_an_explanation_are_avoided() -> None:
     whole = refined(trigger(lambda c: drops_ff(c), "send ff"), explanation)
     known.add(whole, 1.0, 0)
     assert str(known.avoided(candidate("send 11 13 ff 62")).session) == "send 61 61 61 62"
+
+
+def test_bytes_that_become_something_else_are_another_fault() -> None:
+    lost = trigger(*NUL)
+    explanation = Explanation(
+        "", Effect.DELETED, bytes_=(b"\0", b"\1", b"\x80"), becomes=((b"\x80", b"\0"),)
+    )
+    assert refined(lost, explanation).traits[0] == Bytes((b"\0", b"\1"))
+
+
+def test_a_fault_that_is_another_one_without_fin_needs_the_fin() -> None:
+    found = find_trigger(candidate("send 00; fin"), Fault.TRUNCATED, On(closes_at_fin, flips_first))
+    assert found.needs_fin
+    found = find_trigger(candidate("send ff; fin"), Fault.TRUNCATED, On(closes_at_fin, drops_ff))
+    assert not found.needs_fin
+
+
+def test_a_masked_failure_hides_nothing() -> None:
+    known = Known()
+    known.add(trigger(flips_first, "send 00"), 1.0, 0, masked=True)
+    session = candidate("send 61*101")
+    assert not known.can_show(session)
+    # It was run before that was known: what still fails is another one, of the same kind even.
+    assert known.why(session, Fault.CORRUPT, On()) == 0
+    left = known.why(session, Fault.CORRUPT, On(flips_at_100))
+    assert isinstance(left, Left)
+    assert left.outcome is not None
+    assert left.outcome.kind is Fault.CORRUPT
+    assert known.same(trigger(*OFFSET)) is None
 
 
 def test_conversations_of_a_known_mixture_are_held_apart() -> None:
