@@ -32,7 +32,7 @@ from echoproto.probe.search.settings import Settings
 from echoproto.probe.search.silence import shortest_silence
 from echoproto.probe.search.trigger import Trigger, find_trigger, refined, silence_trigger
 from echoproto.probe.wire.target import Target
-from echoproto.probe.wire.verdict import Outcome
+from echoproto.probe.wire.verdict import Fault, Outcome
 
 __all__ = ["Findings"]
 
@@ -85,7 +85,7 @@ class Findings:
         outcome = self._runner.run_candidate(saved.session, True)
         found = reproduce(
             outcome,
-            functools.partial(self._hold_apart, start),
+            functools.partial(self._hold_apart, start, outcome.kind),
             shrinking=False,
             retries=self._settings.retries,
             deadline=self._deadline,
@@ -234,17 +234,19 @@ class Findings:
         session = candidate.session
         return self._runner.run_candidate(session, False, room_for(session), candidate.fin)
 
-    def _hold_apart(self, start: Candidate, session: Session, patient: bool) -> Outcome:
+    def _hold_apart(
+        self, start: Candidate, kind: Fault, session: Session, patient: bool
+    ) -> Outcome:
         """Run a candidate; what a known failure explains, or may, passes."""
         candidate = Candidate(session, start.fin)
-        if candidate != start and self._faults.can_show(candidate):
+        if candidate != start and self._faults.can_show(candidate, kind):
             return passed(session)
         began = time.monotonic()
         outcome = self._runner.run_candidate(session, patient, fin=start.fin)
         if patient:
             # To be sure of a stall takes the whole patience, which is no reason to stop.
             self._shrink_until += time.monotonic() - began
-        if not outcome.ok and self._faults.explains(candidate, outcome.kind):
+        if not outcome.ok and self._faults.explains(candidate, outcome.kind, candidate != start):
             return passed(session)
         return outcome
 
@@ -264,9 +266,10 @@ class Findings:
         shrinking = self._settings.shrink and not pending.saved
         if self._settings.shrink and self._needs_time(pending, began):
             return False
+        first = left.outcome or pending.outcome
         found = reproduce(
-            left.outcome or pending.outcome,
-            functools.partial(self._hold_apart, start),
+            first,
+            functools.partial(self._hold_apart, start, first.kind),
             beside=pending.beside if whole else (),
             history=pending.history if whole else (),
             shrinking=shrinking,

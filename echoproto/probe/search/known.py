@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.contains import contains
+from echoproto.probe.search.traits import Fin
 from echoproto.probe.search.trigger import Trigger
 from echoproto.probe.wire.verdict import Fault, Outcome
 
@@ -102,9 +103,18 @@ class Known:
             return Candidate(candidate.session, fin=False)
         return candidate
 
-    def can_show(self, candidate: Candidate) -> bool:
-        """Return whether a candidate has what a known failure needs, and need not have it."""
-        return any(not one.trigger.loses(candidate) for one in self._present(candidate))
+    def can_show(self, candidate: Candidate, kind: Fault | None = None) -> bool:
+        """Return whether a candidate has what a known failure needs, and need not have it.
+
+        Args:
+            candidate: to be run, or that was run.
+            kind: that the failure would be mistaken for; None for any.
+        """
+        return any(
+            not one.trigger.loses(candidate)
+            for one in self._present(candidate)
+            if kind is None or one.looks_like(kind)
+        )
 
     def is_in(self, candidate: Candidate) -> bool:
         """Return whether a candidate has what a known failure needs."""
@@ -132,12 +142,18 @@ class Known:
             one.looks_like(kind) and one.trigger.needs_several for one in self._present(together)
         )
 
-    def explains(self, candidate: Candidate, kind: Fault) -> bool:
-        """Return whether a known failure that cannot be taken out may be why a candidate fails."""
+    def explains(self, candidate: Candidate, kind: Fault, any_known: bool = False) -> bool:
+        """Return whether a known failure may be why a candidate fails.
+
+        Args:
+            candidate: that failed.
+            kind: of the failure.
+            any_known: whether to count those that could be taken out, too.
+        """
         return any(
             one.looks_like(kind) and one.rate >= _SELDOM
             for one in self._present(candidate)
-            if one.trigger.loses(candidate)
+            if any_known or one.trigger.loses(candidate)
         )
 
     def why(self, candidate: Candidate, kind: Fault, run: Run) -> int | Left | None:
@@ -160,6 +176,12 @@ class Known:
             if outcome.ok:
                 return masked[0].index
             kind = outcome.kind
+        if candidate.ends_with_fin and any(one.trigger.needs_fin for one in self._all):
+            # Whatever fails without FIN as well is judged without.
+            without = Fin().taken_out(candidate)[0]
+            ended = run(without)
+            if not ended.ok and not self._is_stuck(without, ended, run):
+                return Left(without, ended)
         present = self._present(candidate)
         alike = [one for one in present if one.looks_like(kind)]
         if not present or (not alike and all(one.trigger.loses(candidate) for one in present)):

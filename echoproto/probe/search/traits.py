@@ -38,6 +38,7 @@ __all__ = [
     "AtOnce",
     "Bytes",
     "Data",
+    "Empty",
     "Fin",
     "Held",
     "InTurn",
@@ -48,6 +49,9 @@ __all__ = [
     "Write",
     "Writes",
 ]
+
+ANY = Send(b"aceg")
+"""A write that does no harm to most paths, and of which something is left on all but few."""
 
 # So many writes are left of a session whose writes are cut.
 _PIECES = 32
@@ -243,6 +247,23 @@ class Data:
 
     def taken_out(self, candidate: Candidate) -> list[Candidate]:
         return []
+
+
+@dataclass(frozen=True)
+class Empty:
+    """A conversation that sends nothing."""
+
+    loses = False
+
+    def is_in(self, candidate: Candidate) -> bool:
+        return not all(c.payload for c in candidate.conversations)
+
+    def taken_out(self, candidate: Candidate) -> list[Candidate]:
+        return [
+            candidate.changed(
+                lambda steps: steps if any(isinstance(s, Send) for s in steps) else (ANY, *steps)
+            )
+        ]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from echoproto.probe.search.traits import (
     AtOnce,
     Bytes,
     Data,
+    Empty,
     Fin,
     Held,
     InTurn,
@@ -97,7 +98,10 @@ class Trigger:
     @property
     def exact(self) -> bool:
         """Whether a longer session may not show it."""
-        return any(isinstance(trait, Write) and trait.exact for trait in self.traits)
+        return any(
+            isinstance(trait, Empty) or (isinstance(trait, Write) and trait.exact)
+            for trait in self.traits
+        )
 
     @property
     def needs_fin(self) -> bool:
@@ -218,6 +222,8 @@ class _Study:
             traits.append(Write(1, exact=True))
         if sent and not any(isinstance(trait, Bytes) for trait in traits):
             traits.append(Data(1))
+        if self._needs_no_data():
+            traits.append(Empty())
         if self._session.sequential:
             traits.append(InTurn())
         elif len(self._session.conversations) > 1:
@@ -256,6 +262,12 @@ class _Study:
         if not candidate.ends_with_fin or self._kind in (Fault.REFUSED, Fault.CROSS_TALK):
             return False
         return not self._fails(Fin().taken_out(candidate)[0], without_fin(self._kind))
+
+    def _needs_no_data(self) -> bool:
+        """Return whether one conversation without a byte passes with one."""
+        if self._session.conversations[1:] or payloads(self._session):
+            return False
+        return not self._fails(Empty().taken_out(self._candidate)[0], frozenset({self._kind}))
 
     def _size(self, longest: int) -> list[Trait]:
         """Return what size matters: of a write, or of all that a connection sends."""
