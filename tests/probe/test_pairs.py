@@ -6,7 +6,14 @@ from pathlib import Path as File
 
 import pytest
 
-from tests.probe.pairs import Pair, missing, pairs, run_pair
+from echoproto.probe.script.conversation import Session
+from echoproto.probe.wire.connector import Connector
+from echoproto.probe.wire.limits import Limits
+from echoproto.probe.wire.run import run
+from echoproto.probe.wire.target import Target
+from echoproto.probe.wire.verdict import Verdict
+from tests.probe.faulty_paths import FaultyPath, Path
+from tests.probe.pairs import CHANGED, Pair, missing, pairs, run_pair
 
 #: One of each kind of fault in front of each way to close that takes a few seconds.
 SOME = (
@@ -17,6 +24,9 @@ SOME = (
     "crlf-to-lf+trailer",
     "high-bit-stripped+empty-resets",
     "every-1000th-flipped+end-resets",
+    "first-byte-flipped+bulk-cut-at-end",
+    "first-byte-flipped+end-closes-both",
+    "flipped-at-4095+closes-unread",
 )
 
 
@@ -27,3 +37,25 @@ def test_both_faults_are_found_each_as_short_as_when_alone(pair: Pair, tmp_path:
     result = run_pair(pair, tmp_path)
     found = [(str(failure.session), str(failure.kind)) for failure in result.failures]
     assert missing(pair, result.failures) == [], found
+
+
+def verdict(session: str, *faults: FaultyPath) -> Verdict:
+    with Path(*(fault.relay for fault in faults)) as path:
+        target = Target.parse(f"127.0.0.1:{path.port}")
+        connector = Connector(target, target.addresses()[0])
+        return run(Session.parse(session), connector, Limits(stall=0.5, half_close=True)).verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_shows_a_fault_alone_does_not_show_it_beside_this_one(name: str) -> None:
+    fault, _, verdicts, _ = CHANGED[name]
+    (pair,) = (pair for pair in pairs() if str(pair) == name)
+    if fault == pair.first.name:
+        seen = verdict(pair.first.shortest, pair.first, pair.second)
+        assert str(seen.kind) in set(verdicts.split()) - pair.first.verdicts
+    else:
+        # It is the same without it.
+        both = verdict(pair.second.shortest, pair.first, pair.second)
+        one = verdict(pair.second.shortest, pair.first)
+        assert (both.kind, both.received) == (one.kind, one.received)
