@@ -252,9 +252,7 @@ class Findings:
 
     def _hold_avoiding(self, fin: bool, session: Session) -> Outcome:
         """Run an experiment, without what known failures need."""
-        avoided = self._faults.avoided(Candidate(session, fin))
-        room = room_for(avoided.session)
-        return self._runner.run_candidate(avoided.session, False, room, avoided.fin)
+        return self._capture(self._faults.avoided(Candidate(session, fin)))
 
     # Failures.
 
@@ -284,6 +282,8 @@ class Findings:
         seconds = time.monotonic() - began
         found = told_by_marks(found, lambda one: self._hold(Candidate(one, start.fin)))
         candidate = Candidate(found.session, start.fin)
+        if shrinking and (ended := self._faults.without_fin(candidate, self._hold)) is not None:
+            return self._reproduce(pending, ended)
         rate = found.reproduced / found.runs
         trigger = find_trigger(candidate, found.outcome.kind, self._hold, rate)
         same = self._index(found.session)

@@ -176,12 +176,8 @@ class Known:
             if outcome.ok:
                 return masked[0].index
             kind = outcome.kind
-        if candidate.ends_with_fin and any(one.trigger.needs_fin for one in self._all):
-            # Whatever fails without FIN as well is judged without.
-            without = Fin().taken_out(candidate)[0]
-            ended = run(without)
-            if not ended.ok and not self._is_stuck(without, ended, run):
-                return Left(without, ended)
+        if (left := self.without_fin(candidate, run)) is not None:
+            return left
         present = self._present(candidate)
         alike = [one for one in present if one.looks_like(kind)]
         if not present or (not alike and all(one.trigger.loses(candidate) for one in present)):
@@ -191,6 +187,19 @@ class Known:
             if not outcome.ok and not self._is_stuck(variant, outcome, run):
                 return Left(variant, outcome)
         return self.index(candidate, kind)
+
+    def without_fin(self, candidate: Candidate, run: Run) -> Left | None:
+        """Return a candidate without its FIN, if a FIN shows a failure and this one fails without.
+
+        Whatever fails without FIN as well is judged without.
+        """
+        if not candidate.ends_with_fin or not any(one.trigger.needs_fin for one in self._all):
+            return None
+        (without,) = Fin().taken_out(candidate)
+        outcome = run(without)
+        if outcome.ok or self._is_stuck(without, outcome, run):
+            return None
+        return Left(without, outcome)
 
     def _is_stuck(self, variant: Candidate, outcome: Outcome, run: Run) -> bool:
         """Return whether a known failure that cannot be taken out explains an outcome."""

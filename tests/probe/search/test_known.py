@@ -213,6 +213,20 @@ def test_a_fault_that_is_another_one_without_fin_needs_the_fin() -> None:
     assert not found.needs_fin
 
 
+def test_once_a_fin_shows_a_failure_others_are_judged_without() -> None:
+    def resets_empty(candidate: Candidate) -> Fault:
+        left = candidate.conversations[0].payload.replace(b"\xff", b"")
+        return Fault.NONE if left or not candidate.ends_with_fin else Fault.RESET
+
+    known = knowing((resets_empty, "fin"))
+    path = On(resets_empty, drops_ff)
+    left = known.why(candidate("send ff"), Fault.RESET, path)
+    assert left == Left(candidate("send ff", fin=False), path(candidate("send ff", fin=False)))
+    # It is about empty connections: others keep their FIN.
+    assert known.avoided(candidate("send 61")) == candidate("send 61")
+    assert str(known.avoided(candidate("fin")).session) == "nothing"
+
+
 def test_a_masked_failure_hides_nothing() -> None:
     known = Known()
     known.add(trigger(flips_first, "send 00"), 1.0, 0, masked=True)
