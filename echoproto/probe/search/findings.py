@@ -37,10 +37,13 @@ from echoproto.probe.wire.verdict import Fault, Outcome
 __all__ = ["Findings"]
 
 _MAX_FAILURES = 10
-_SHRINK_SECONDS = 30.0
+# How long to shrink, and how much longer until there is any failure.
+_SHRINK_SECONDS, _MORE_SECONDS = 30.0, 60.0
 
 # How often a session that failed beside others has to pass alone.
 _ALONE = 3
+# One that passes so often is analysed after the others: they are not to pay for its many runs.
+_SELDOM = 2
 
 
 class Findings:
@@ -127,21 +130,37 @@ class Findings:
         self.pending.sort(key=lambda pending: pending.order)
         self._shrink_until = time.monotonic() + _SHRINK_SECONDS
         left_out: list[Pending] = []
+        seldom: list[Pending] = []
         while self.pending:
             # It stays in the list until it is explained, in case the user interrupts.
             pending = self.pending[0]
             left = self._what_is_left(pending)
             if left is None:
                 pass
-            elif (
-                len(self._result.failures) >= _MAX_FAILURES or time.monotonic() > self._shrink_until
-            ):
+            elif self._is_enough():
                 left_out.append(pending)
+            elif pending not in seldom and self._passes_now(pending, left):
+                seldom.append(pending)
+                self.pending.append(pending)
             elif self._reproduce(pending, left):
                 # It may have more than this one.
                 continue
             del self.pending[0]
         self._list(left_out)
+
+    def _is_enough(self) -> bool:
+        """Return whether no more is analysed; it takes longer before there is no failure."""
+        failures, over = len(self._result.failures), time.monotonic() - self._shrink_until
+        return failures >= _MAX_FAILURES or over > (0 if failures else _MORE_SECONDS)
+
+    def _passes_now(self, pending: Pending, left: Left) -> bool:
+        """Return whether others are to be analysed first, as this one does not fail again."""
+        if pending.saved or pending.silence or len(self.pending) == 1:
+            return False
+        return all(
+            self._hold_apart(left.candidate, left.candidate.session, False).ok
+            for _ in range(_SELDOM)
+        )
 
     def _list(self, left_out: Sequence[Pending]) -> None:
         """Report the failures that there was no time for."""
@@ -286,9 +305,9 @@ class Findings:
             return self._reproduce(pending, ended)
         rate = found.reproduced / found.runs
         trigger = find_trigger(candidate, found.outcome.kind, self._hold, rate)
-        same = self._index(found.session)
-        if same is None:
-            same = self._faults.same(trigger)
+        sessions = [failure.session for failure in self._result.failures]
+        exact = found.session in sessions
+        same = sessions.index(found.session) if exact else self._faults.same(trigger)
         if same is not None:
             self._note_known(pending, same)
             return False
@@ -406,8 +425,3 @@ class Findings:
         except SavedFailuresError as error:
             self._progress.note(f"not saved: {error}")
             return None
-
-    def _index(self, session: Session) -> int | None:
-        """Return the index of the failure with exactly this session, if any."""
-        sessions = [failure.session for failure in self._result.failures]
-        return sessions.index(session) if session in sessions else None

@@ -33,6 +33,9 @@ _SUSPECT = 3
 # A path that has borne so many at the same time bears a few more.
 _WIDE = 16
 
+# How often a session that failed beside others has to pass alone, before it is their number.
+_ALONE = 3
+
 _REVIVAL_SECONDS = 5.0
 _REVIVAL_STEP = 0.2
 
@@ -206,8 +209,13 @@ class Holding:
             self._ended_failing(held)
             return
         if held.first is not None and held.first not in self._in_outage:
-            self._too_many(held.first)
-        self._record(held)
+            held.first.passed_alone += 1
+            if held.first.passed_alone == _ALONE:
+                self._too_many(held.first)
+            else:
+                self._again.append(held.first)
+        if held.first not in self._again:
+            self._record(held)
         if held.planned.phase is Phase.IDLE:
             # Of a reader that holds, this is 0.
             steps = held.session.conversations[0].steps
@@ -260,8 +268,8 @@ class Holding:
         window = self._runner.window
         if window.bears is None:
             self._progress.note(
-                f"this path refused one of {plural(held.under_way, 'connection')} at the same "
-                "time; holding fewer"
+                f"one of {plural(held.under_way, 'connection')} at the same time failed "
+                f"({held.outcome.kind}), and passes alone; holding fewer"
             )
         window.refused(held.under_way)
 

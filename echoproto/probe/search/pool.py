@@ -37,6 +37,7 @@ class Held:
         under_way: how many connections there were at once, its own included.
         beside: sessions that were under way at the same time, the last ones.
         first: what it repeats by itself, having failed beside others; else None.
+        passed_alone: how often it was repeated so, and passed.
         late: whether it waits longer than expected.
         apart: whether it takes no place in the window, because it waits by itself.
         ended: when, in ``time.monotonic`` seconds.
@@ -48,6 +49,7 @@ class Held:
     under_way: int
     beside: deque[Held] = field(default_factory=lambda: deque(maxlen=_BESIDE))
     first: Held | None = None
+    passed_alone: int = 0
     late: bool = False
     apart: bool = False
     ended: float = 0.0

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path as File
+from typing import ClassVar
 
 import pytest
 
@@ -167,7 +168,7 @@ def test_a_known_failure_that_passes_is_a_note(echo_port: int, saved: SavedFailu
 def test_what_there_is_no_time_to_shrink_is_listed(
     drops_ff: Path, saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("echoproto.probe.search.findings._SHRINK_SECONDS", -1.0)
+    monkeypatch.setattr("echoproto.probe.search.findings._MAX_FAILURES", 0)
     result = Campaign(at(drops_ff), replace(FEW, examples=0), None, saved).run()
     failing = [i for i, record in enumerate(result.records) if record.kind is not Fault.NONE]
     assert sorted(result.left_out) == failing != []
@@ -176,6 +177,29 @@ def test_what_there_is_no_time_to_shrink_is_listed(
     assert kinds == sorted(kinds, key=[Fault.CORRUPT, Fault.TRUNCATED, Fault.STALLED].index)
     text = "\n".join(line for line, _ in summary_lines(result))
     assert all(result.records[index].name in text for index in failing)
+
+
+def test_one_that_never_comes_again_leaves_time_for_the_others(
+    saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DropsFf(Relay):
+        """Returns one wrong byte as well, once: that is the most telling kind."""
+
+        wrong: ClassVar[list[int]] = []
+
+        def client_sent(self, data: bytes) -> None:
+            if data == b"\n" and not self.wrong:
+                self.wrong.append(self.connection.number)
+                data = b"?"
+            self.to_echo(data.replace(b"\xff", b""))
+
+    # What fails each time is analysed, even without time, and not what no run shows again.
+    monkeypatch.setattr("echoproto.probe.search.findings._SHRINK_SECONDS", 0)
+    with Path(DropsFf) as path:
+        settings = replace(FEW, cases=("E-011", "E-018"), explain=False)
+        result = Campaign(at(path), settings, None, saved).run()
+    assert [str(failure.session) for failure in result.failures] == ["send ff"]
+    assert [result.records[index].name for index in result.left_out] == ["E-018"]
 
 
 def test_only_some_cases(drops_ff: Path, saved: SavedFailures) -> None:

@@ -157,7 +157,7 @@ def test_a_path_that_comes_back_is_tested_on(saved: SavedFailures) -> None:
         result, notes = campaign(path, saved)
     assert result.failures == []
     assert result.held == result.wanted
-    assert not any("refused one of" in note for note in notes)
+    assert not any("passes alone" in note for note in notes)
     assert any("the path was gone for" in note and ", since E-" in note for note in notes)
 
 
@@ -172,8 +172,18 @@ def test_a_path_that_bears_few_connections_gets_a_line_and_a_smaller_window(
         result, notes = campaign(path, saved, Settings(examples=0, seed=3))
     assert result.failures == []
     assert result.exit_code == 0
-    lines = [note for note in notes if "this path refused one of" in note]
+    lines = [note for note in notes if "passes alone; holding fewer" in note]
     assert len(lines) <= 1
+
+
+def test_a_path_that_fails_now_and_then_bears_as_many_connections_as_any(
+    saved: SavedFailures,
+) -> None:
+    settings = Settings(cases=("E-003", "E-005", "E-011", "E-018"), explain=False)
+    with Path(named("nth-reset=2")) as path:
+        result, notes = campaign(path, saved, settings)
+    assert [str(failure.session) for failure in result.failures] == ["nothing"]
+    assert not any("passes alone" in note for note in notes)
 
 
 def test_a_fault_between_independent_sessions_is_shrunk_to_the_fewest(
