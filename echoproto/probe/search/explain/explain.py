@@ -98,6 +98,7 @@ class _Study:
         if base is None:
             return
         lab.cost, lab.stalls = base.seconds, base.kind is Fault.STALLED
+        found.part = base.verdicts[base.index].received > 0
         base = self._every(base)
         frame = Frame(base.session, base.index)
         # In case that the budget ends before more is known.

@@ -20,6 +20,7 @@ class Findings:
         each_write: whether ``position`` counts in each write instead of in the connection.
         answer: what the path sends of its own accord, as far as it was kept.
         passes: sizes beside the failing ones that pass.
+        part: whether some of the bytes came back.
         dead: whether nothing comes back any more, whatever is sent after it.
         takes_next: whether a trigger acts only with another byte after it.
         second: whether the second of two writes shows it, whatever is in the first.
@@ -46,6 +47,7 @@ class Findings:
     each_write: bool = False
     answer: bytes = b""
     passes: list[int] = field(default_factory=list)
+    part: bool = False
     dead: bool = False
     takes_next: bool = False
     second: bool = False

@@ -44,7 +44,10 @@ def find_needs(lab: Lab, frame: Frame, found: Findings) -> None:
     found.in_turn = session.sequential
     _slow_reader(lab, frame, found)
     if Need.SLOW_READER in found.needs:
-        return  # each further run would take as long as the reader
+        # Each further run takes as long as the reader.
+        if lab.can_afford(lab.tries, 2 * lab.tries * lab.cost):
+            _fin(lab, frame, found)
+        return
     _hold(lab, frame, found)
     if Need.HOLD in found.needs:
         _fin(lab, frame, found)

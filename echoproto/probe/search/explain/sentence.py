@@ -121,7 +121,9 @@ def _without(explanation: Explanation, found: Findings) -> str:
     if effect is Effect.WITHHELD:
         if where is Where.END:
             return "keeps back the last byte until more is sent"
-        return "sends nothing back" if not _is_offset(where) else f"sends nothing back from {where}"
+        if _is_offset(where):
+            return f"sends nothing back from {where}"
+        return "stops before all bytes are back" if found.part else "sends nothing back"
     if effect is Effect.TRUNCATED:
         if Need.FIN in explanation.needs:
             lost = "the last byte is" if where is Where.END else "all bytes are"
@@ -215,13 +217,13 @@ def _conditions(explanation: Explanation, found: Findings) -> list[str]:
         words.append("when the client waits for the answer")
     if Need.PAUSE in needs:
         words.append(f"after a pause of {explanation.pause_ms} ms")
+    acts = ["sends FIN"] if Need.FIN in needs else []
     if Need.SLOW_READER in needs:
-        words.append("when the client reads slowly")
+        acts.append("reads slowly")
     if Need.HOLD in needs:
-        fin = "sends FIN and " if Need.FIN in needs else ""
-        words.append(f"when the client {fin}does not read for {explanation.hold_ms} ms")
-    elif Need.FIN in needs:
-        words.append("when the client sends FIN")
+        acts.append(f"does not read for {explanation.hold_ms} ms")
+    if acts:
+        words.append(f"when the client {_and(acts)}")
     if explanation.connections is not None:
         count = explanation.connections
         words.append(f"with {count} connections at once ({count - 1} pass)")

@@ -22,6 +22,7 @@ __all__ = ["TABLE", "Row", "suspects_of"]
 
 _LOST = (Effect.DELETED, Effect.TRUNCATED, Effect.WITHHELD)
 _CUT = (Effect.TRUNCATED, Effect.RESET)
+_MORE_THAN_FIN = (Need.SEVERAL_CONNECTIONS, Need.HOLD, Need.SLOW_READER)
 _DEAD = (Effect.TRUNCATED, Effect.WITHHELD, Effect.RESET)
 _HIGH = tuple(bytes((value,)) for value in range(0x80, 0x100))
 _UTF_8 = "RFC 3629"
@@ -111,17 +112,18 @@ TABLE: tuple[Row, ...] = (
     Row(Suspect("PPP or HDLC framing", "", "RFC 1662"), bytes_=(b"\x7e", b"\x7d"), only=True),
     Row(Suspect("nginx stream without proxy_half_close", "proxy_half_close on",
                 "nginx, ngx_stream_proxy_module"), _CUT, needs=(Need.FIN,),
-        without=(Need.SEVERAL_CONNECTIONS, Need.HOLD)),
+        without=_MORE_THAN_FIN),
     Row(Suspect("a relay with a timeout after FIN (socat -t, HAProxy timeout client-fin)",
                 "a longer timeout", "socat(1); haproxy, timeout client-fin"), _CUT,
         needs=(Need.FIN, Need.HOLD)),
     Row(Suspect("a proxy with a timeout for what its client does not take (HAProxy timeout client)",
                 "a longer timeout", "haproxy, timeout client"), _CUT, needs=(Need.HOLD,),
         without=(Need.FIN,)),
-    Row(Suspect("ncat -e or another relay that ends at the first EOF", "socat, with -t"),
-        _CUT, needs=(Need.FIN,), without=(Need.SEVERAL_CONNECTIONS, Need.HOLD)),
+    Row(Suspect("a relay that ends at the first EOF (ncat -e, redir, rinetd, sslh, 6tunnel)",
+                "socat, with -t", "Findings, in the manual"),
+        _CUT, needs=(Need.FIN,), without=_MORE_THAN_FIN),
     Row(Suspect("docker's userland proxy", '"userland-proxy": false', "dockerd(8)"),
-        _CUT, needs=(Need.FIN,), without=(Need.SEVERAL_CONNECTIONS, Need.HOLD)),
+        _CUT, needs=(Need.FIN,), without=_MORE_THAN_FIN),
     Row(Suspect("a proxy or a NAT that does not pass FIN on", ""), (Effect.NOT_CLOSED,),
         needs=(Need.FIN,), without=(Need.SEVERAL_CONNECTIONS,)),
     Row(Suspect("a listener that reads PROXY headers", "trust only the balancer's address",
@@ -154,8 +156,11 @@ TABLE: tuple[Row, ...] = (
         unit=(Unit.WRITE,), least=(65536, 65536)),
     Row(Suspect("a length or a counter of 16 bits", ""), least=(65536, 65536)),
     Row(Suspect("a length or a counter of 8 bits", ""), least=(256, 256)),
+    Row(Suspect("a TLS server that drops what is pending when close_notify comes (stunnel)",
+                "read to the end before closing", "RFC 5246, 7.2.1"), _CUT,
+        needs=(Need.FIN, Need.SLOW_READER)),
     Row(Suspect("a relay that drops what its client does not take at once", ""),
-        needs=(Need.SLOW_READER,)),
+        needs=(Need.SLOW_READER,), without=(Need.FIN,)),
     Row(Suspect("a limit on simultaneous connections", "raise the limit"),
         (Effect.RESET, Effect.REFUSED, Effect.WITHHELD), needs=(Need.SEVERAL_CONNECTIONS,),
         without=(Need.RESET, Need.FIN)),

@@ -9,7 +9,10 @@ import pytest
 from echoproto.probe.report.explanation import to_json
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.search.explain.explain import explain
+from echoproto.probe.search.explain.explanation import Effect, Explanation
+from echoproto.probe.search.explain.findings import Findings
 from echoproto.probe.search.explain.lab import Budget
+from echoproto.probe.search.explain.sentence import sentence
 from tests.probe.faulty_paths import FAULTS
 from tests.probe.search.explain.expected import wrong_fields
 from tests.probe.search.explain.simulated import Path, simulated
@@ -116,6 +119,13 @@ def test_the_sentence_names_bytes_place_and_what_passes() -> None:
     assert explained("send 11", path)["text"] == "deletes 11 and 13, anywhere in the stream"
     text = explained("send 00*1460", each(lambda w: w[:-1] if len(w) == 1460 else w))["text"]
     assert text.endswith("in a write of exactly 1460 bytes (1459 and 1461 pass)")
+
+
+def test_what_stops_in_the_middle_has_sent_something_back() -> None:
+    stalled = Explanation("", Effect.WITHHELD, rate=(5, 14))
+    assert sentence(stalled, Findings()) == "sends nothing back, in 5 of 14 runs"
+    part = sentence(stalled, Findings(part=True))
+    assert part == "stops before all bytes are back, in 5 of 14 runs"
 
 
 def test_suspects_fit_the_experiments() -> None:

@@ -48,6 +48,11 @@ def slow(session: Session) -> Fault | None:
     return Fault.STALLED if any_step(session, lambda step: isinstance(step, SlowRead)) else None
 
 
+def slow_at_fin(session: Session) -> Fault | None:
+    """Loses at a FIN what the client has not read."""
+    return at_fin(session) if slow(session) else None
+
+
 def one_answer(session: Session) -> Fault | None:
     """Closes at the first bytes that come after an answer."""
     steps = session.conversations[-1].steps
@@ -76,6 +81,10 @@ def after_a_reset(session: Session) -> Fault | None:
          {"effect": "reset", "needs": ["pause"], "pause_ms": 50}),
         ("hold 170; send 00*1000", held, {"effect": "reset", "needs": ["hold"], "hold_ms": 150}),
         ("slow 1000; send 00*5000", slow, {"effect": "withheld", "needs": ["slow-reader"]}),
+        ("slow 1000; send 00*5000; fin", slow_at_fin,
+         {"effect": "truncated", "needs": ["fin", "slow-reader"],
+          "text": "closes before all bytes are back, with 5000 bytes or more in flight, "
+                  "when the client sends FIN and reads slowly"}),
         ("send 00; await; send 00", one_answer,
          {"effect": "truncated", "needs": ["await", "several-writes"]}),
         (" | ".join(["send 00"] * 6), five_at_once,
