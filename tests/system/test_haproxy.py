@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.echo_programs import free_port
 from tests.system.server import BIN, PATIENCE, Server, eventually, running
-from tests.system.test_probe_findings import free_port
 
 pytestmark = [
     pytest.mark.slow,

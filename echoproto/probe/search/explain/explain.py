@@ -103,6 +103,8 @@ class _Study:
         frame = Frame(base.session, base.index)
         # In case that the budget ends before more is known.
         found.effect = _first_guess(base)
+        if found.effect is Effect.DELAYED:
+            found.delay_ms = round(1000 * base.wait)
         find_needs(lab, frame, found)
         if Need.SLOW_READER in found.needs or Need.HOLD in found.needs:
             self._slow(frame, base)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from echoproto.probe.search.explain.explanation import Effect, Explanation
 from echoproto.probe.search.explain.findings import Findings
 from echoproto.probe.search.explain.lab import Budget
 from echoproto.probe.search.explain.sentence import sentence
+from echoproto.probe.wire.verdict import Fault
 from tests.probe.faulty_paths import FAULTS
 from tests.probe.search.explain.expected import wrong_fields
-from tests.probe.search.explain.simulated import Path, simulated
+from tests.probe.search.explain.simulated import Path, failing, simulated
 
 
 def each(change: Any) -> Path:
@@ -126,6 +128,18 @@ def test_what_stops_in_the_middle_has_sent_something_back() -> None:
     assert sentence(stalled, Findings()) == "sends nothing back, in 5 of 14 runs"
     part = sentence(stalled, Findings(part=True))
     assert part == "stops before all bytes are back, in 5 of 14 runs"
+
+
+def test_how_late_is_said_even_if_there_is_time_for_little_else() -> None:
+    late = failing(lambda session: Fault.DELAYED)
+    explanation = explain(
+        Session.parse("send 00; fin"),
+        lambda session: replace(late(session), wait=2.0),
+        (3, 3),
+        Budget(3),
+    )
+    assert explanation is not None
+    assert (explanation.text, explanation.delay_ms) == ("answers 2000 ms late", 2000)
 
 
 def test_suspects_fit_the_experiments() -> None:
