@@ -18,7 +18,7 @@ from echoproto.probe.search.explain.extent import Extent
 from echoproto.probe.search.explain.findings import Findings
 from echoproto.probe.search.explain.frame import POOLS, Frame, text
 from echoproto.probe.search.explain.lab import Budget, Lab, SpentError, Trial
-from echoproto.probe.search.explain.needs import find_needs
+from echoproto.probe.search.explain.needs import find_fin, find_needs
 from echoproto.probe.search.explain.pattern import every_nth
 from echoproto.probe.search.explain.sentence import sentence
 from echoproto.probe.search.explain.suspects import suspects_of
@@ -133,6 +133,8 @@ class _Study:
         sent = frame.conversation.payload
         self._found.size = Size(Unit.IN_FLIGHT, len(sent)) if sent else None
         find_effect(self._lab, frame, self._found, base, [])
+        if Need.SLOW_READER in self._found.needs:
+            find_fin(self._lab, frame, self._found)  # at the end, as it takes long too
 
     def _every(self, base: Outcome) -> Outcome:
         """Find out whether it is every Nth connection; return the outcome to go on with."""

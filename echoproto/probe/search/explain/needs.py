@@ -20,7 +20,7 @@ from echoproto.probe.search.explain.findings import Findings
 from echoproto.probe.search.explain.frame import Frame
 from echoproto.probe.search.explain.lab import Lab
 
-__all__ = ["find_needs", "roundest"]
+__all__ = ["find_fin", "find_needs", "roundest"]
 
 # Long enough for two writes to be read separately, in milliseconds.
 _APART_MS = 20
@@ -44,13 +44,10 @@ def find_needs(lab: Lab, frame: Frame, found: Findings) -> None:
     found.in_turn = session.sequential
     _slow_reader(lab, frame, found)
     if Need.SLOW_READER in found.needs:
-        # Each further run takes as long as the reader.
-        if lab.can_afford(lab.tries, 2 * lab.tries * lab.cost):
-            _fin(lab, frame, found)
-        return
+        return  # each further run would take as long as the reader
     _hold(lab, frame, found)
     if Need.HOLD in found.needs:
-        _fin(lab, frame, found)
+        find_fin(lab, frame, found)
         return
     if len(session.conversations) > 1 and not lab.fails(Session((frame.conversation,))):
         found.need(Need.SEVERAL_CONNECTIONS)
@@ -64,7 +61,7 @@ def find_needs(lab: Lab, frame: Frame, found: Findings) -> None:
         for at, step in enumerate(steps):
             if isinstance(step, Pause):
                 _pause(lab, frame, found, index, at)
-    _fin(lab, frame, found)
+    find_fin(lab, frame, found)
     _writes(lab, frame, found)
 
 
@@ -102,7 +99,8 @@ def _hold(lab: Lab, frame: Frame, found: Findings) -> None:
         )
 
 
-def _fin(lab: Lab, frame: Frame, found: Findings) -> None:
+def find_fin(lab: Lab, frame: Frame, found: Findings) -> None:
+    """Find out whether the fault needs a FIN."""
     steps = frame.conversation.steps
     if steps and isinstance(steps[-1], Reset):
         return
