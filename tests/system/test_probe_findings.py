@@ -107,7 +107,7 @@ def assert_cut_off_at_fin(failure: Failure) -> None:
 
 def test_ncat_closes_at_fin_and_locks_up_in_bulk(tmp_path: File) -> None:
     with ncat() as port:
-        result = campaign(port, tmp_path, examples=0, patience=3)
+        result = campaign(port, tmp_path, cases=("E-004", "E-080", "E-097"), patience=3)
     faults = found(result)
     assert faults["send 00; fin"] is Fault.TRUNCATED
     (closes,) = (f for f in result.failures if str(f.session) == "send 00; fin")
@@ -176,9 +176,9 @@ def test_sslh_waits_for_the_first_bytes(tmp_path: File) -> None:
 # Programs that are right.
 
 
-def assert_clean(result: CampaignResult, half_close: bool = True) -> None:
+def assert_clean(result: CampaignResult, half_close: bool = True, examples: int = 1000) -> None:
     assert found(result) == {}
-    assert result.counts[Phase.FUZZ] == 1000
+    assert result.counts[Phase.FUZZ] == examples
     assert result.preflight is not None
     assert result.preflight.half_close is half_close
 
@@ -196,5 +196,5 @@ def test_a_proxy_that_forwards_half_close_is_clean(name: str, tmp_path: File) ->
 
 def test_websockify_is_clean(tmp_path: File) -> None:
     with in_front("websockify", tmp_path) as port:
-        result = campaign(Target.parse(f"ws://127.0.0.1:{port}"), tmp_path)
-    assert_clean(result, half_close=False)
+        result = campaign(Target.parse(f"ws://127.0.0.1:{port}"), tmp_path, examples=200)
+    assert_clean(result, half_close=False, examples=200)
