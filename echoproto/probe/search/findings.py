@@ -13,7 +13,6 @@ from echoproto.probe.script.words import plural
 from echoproto.probe.search.absence import shortest_absence
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.contains import contains
-from echoproto.probe.search.edits import joined
 from echoproto.probe.search.explain.explain import explain
 from echoproto.probe.search.explain.explanation import Explanation
 from echoproto.probe.search.explain.lab import Budget, room_for
@@ -40,8 +39,6 @@ _MAX_FAILURES = 10
 # How long to shrink, and how much longer until there is any failure.
 _SHRINK_SECONDS, _MORE_SECONDS = 30.0, 60.0
 
-# How often a session that failed beside others has to pass alone.
-_ALONE = 3
 # One that passes so often is analysed after the others: they are not to pay for its many runs.
 _SELDOM = 2
 
@@ -157,10 +154,8 @@ class Findings:
         """Return whether others are to be analysed first, as this one does not fail again."""
         if pending.saved or pending.silence or len(self.pending) == 1:
             return False
-        return all(
-            self._hold_apart(left.candidate, left.candidate.session, False).ok
-            for _ in range(_SELDOM)
-        )
+        start, kind = left.candidate, (left.outcome or pending.outcome).kind
+        return all(self._hold_apart(start, kind, start.session, False).ok for _ in range(_SELDOM))
 
     def _list(self, left_out: Sequence[Pending]) -> None:
         """Report the failures that there was no time for."""
@@ -196,11 +191,8 @@ class Findings:
         since = {id(held.outcome) for held in failed}
         for pending in self.pending:
             if pending.outcome is failed[0].outcome:
-                seen = (
-                    with_what_went_before(failed[0])
-                    if explanation is None
-                    else pending.outcome.alone
-                )
+                alone, before = pending.outcome.alone, with_what_went_before(failed[0])
+                seen = before if explanation is None else alone
                 found = Reproduced(seen.session, seen, 1, 1, 0)
                 self._end = self._explain(pending, found, 0.0, remark, explanation=explanation)
         for pending in self.pending:
@@ -215,28 +207,12 @@ class Findings:
         candidate, kind = pending.candidate, pending.outcome.kind
         why = self._faults.why(candidate, kind, self._hold)
         if isinstance(why, Left) and why.candidate == candidate:
-            why = self._why_beside(pending)
+            together = [Candidate(session, pending.fin) for session in pending.together]
+            why = self._faults.why_beside(candidate, kind, together, self._hold)
         if isinstance(why, Left):
             return dataclasses.replace(why, candidate=self._faults.ending(why.candidate))
         self._note_known(pending, why)
         return None
-
-    def _why_beside(self, pending: Pending) -> int | Left | None:
-        """Find out whether it failed because of a known failure of several connections."""
-        kind = pending.outcome.kind
-        session = pending.outcome.session
-        for others in (
-            joined([session, *pending.beside]),
-            joined([*pending.history, session], sequential=True),
-        ):
-            together = Candidate(others, pending.fin)
-            if (
-                others != session
-                and self._faults.explains_several(together, kind)
-                and all(self._hold(pending.candidate).ok for _ in range(_ALONE))
-            ):
-                return self._faults.index(together, kind)
-        return Left(pending.candidate)
 
     def _note_known(self, pending: Pending, index: int | None) -> None:
         if index is not None:
@@ -317,15 +293,13 @@ class Findings:
     def _needs_time(self, pending: Pending, began: float) -> bool:
         """Return whether a failure is that of a silence, or none, and explain it."""
         outcome, deadline = pending.outcome, self._deadline
-        trigger = None
+        silence = trigger = None
         if outcome.session.has_absence:
             hold, explain_ = self._runner.run_candidate, self._settings.explain
             silence = shortest_absence(outcome, lambda s: hold(s, False), deadline, explain_)
         elif pending.silence:
             passes = self._result.longest_silence
             silence = shortest_silence(outcome, self._runner.run_together, passes, deadline)
-        else:
-            return False
         if silence is None:
             return False
         if isinstance(silence, NotAgain):
@@ -414,11 +388,10 @@ class Findings:
         return explanation
 
     def _save(self, pending: Pending, found: Reproduced) -> str | None:
-        verdict = found.outcome.verdict
+        verdict, runs = found.outcome.verdict, plural(found.runs, "run")
         comments = [
             f"{verdict.kind}: {verdict.message}",
-            f"found by {pending.found_by}, reproduced in {found.reproduced} of "
-            f"{plural(found.runs, 'run')}",
+            f"found by {pending.found_by}, reproduced in {found.reproduced} of {runs}",
         ]
         try:
             return self._saved.save(found.session, comments, shlex.join(self._target.words))

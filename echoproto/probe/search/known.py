@@ -6,7 +6,7 @@ that failure needs. And a session in which none of them can show finds what they
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from echoproto.probe.search.candidate import Candidate
@@ -19,6 +19,9 @@ __all__ = ["Known", "Left"]
 
 # A session that contains several known failures has so many others without them, at most.
 _MOST_VARIANTS = 8
+
+# How often a session that failed beside others has to pass alone.
+_ALONE = 3
 
 # A failure that needs nothing that can be taken out, and occurs more seldom than this, is told from
 # others by how often a session fails.
@@ -187,6 +190,29 @@ class Known:
             if not outcome.ok and not self._is_stuck(variant, outcome, run):
                 return Left(variant, outcome)
         return self.index(candidate, kind)
+
+    def why_beside(
+        self, candidate: Candidate, kind: Fault, together: Iterable[Candidate], run: Run
+    ) -> int | Left | None:
+        """Return whether a candidate failed because of a known failure of several connections.
+
+        Args:
+            candidate: what failed.
+            kind: of its failure.
+            together: it, with others that were held at the same time or before.
+            run: runs a candidate.
+
+        Returns:
+            As :meth:`why`.
+        """
+        for others in together:
+            if (
+                others != candidate
+                and self.explains_several(others, kind)
+                and all(run(candidate).ok for _ in range(_ALONE))
+            ):
+                return self.index(others, kind)
+        return Left(candidate)
 
     def without_fin(self, candidate: Candidate, run: Run) -> Left | None:
         """Return a candidate without its FIN, if a FIN shows a failure and this one fails without.

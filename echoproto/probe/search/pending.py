@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.search.candidate import Candidate
+from echoproto.probe.search.edits import joined
 from echoproto.probe.search.pool import Held
 from echoproto.probe.search.shrink import length
 from echoproto.probe.wire.verdict import Fault, Outcome, Verdict
@@ -60,6 +61,15 @@ class Pending:
     def candidate(self) -> Candidate:
         """The session, as it was run."""
         return Candidate(self.outcome.session, self.fin)
+
+    @property
+    def together(self) -> tuple[Session, ...]:
+        """The session with those beside it, and after those before it."""
+        session = self.outcome.session
+        return (
+            joined([session, *self.beside]),
+            joined([*self.history, session], sequential=True),
+        )
 
     @property
     def order(self) -> tuple[int, ...]:
