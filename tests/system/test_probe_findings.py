@@ -171,6 +171,10 @@ def test_sslh_waits_for_the_first_bytes(tmp_path: File) -> None:
     with in_front("sslh --ssh", tmp_path) as port:
         result = campaign(port, tmp_path, cases=("E-003",), max_delay=1)
     assert found(result) == {"send 00": Fault.DELAYED}
+    explanation = explained(result.failures[0])
+    assert explanation.delay_ms is not None
+    assert explanation.delay_ms >= 2000
+    assert explanation.text.startswith(f"answers {explanation.delay_ms} ms late")
 
 
 # Programs that are right.
