@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from echoproto.probe import EchoTarget, Session, Target, preflight, run, sessions
+from tests.marks import one_quick
 from tests.system.conftest import Serve, in_every_way
 from tests.system.server import PATIENCE, Server, receive_all, running, say, twistd_in
 
@@ -34,7 +35,7 @@ def _has_ipv6() -> bool:
 needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 loopback")
 
 
-@pytest.mark.parametrize("reactor", REACTORS)
+@pytest.mark.parametrize("reactor", one_quick(REACTORS))
 def test_all_that_came_before_fin_comes_back(serve: Serve, reactor: str) -> None:
     server = serve(reactor=reactor)
     for size, times in ((100, 50), (1, 10), (0, 10), (MIB, 3)):

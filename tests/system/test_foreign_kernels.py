@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import one_quick
 from tests.system.server import eventually, receive_all, running, twistd
 
 # Python imports it at the start of each process, workers included.
@@ -29,7 +30,7 @@ ANSWERS = {"zeros": "bytes(256)", "a state": r"b'\x0a' + bytes(256)", "short": "
 pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux has TCP_INFO")
 
 
-@pytest.fixture(params=ANSWERS)
+@pytest.fixture(params=one_quick(ANSWERS))
 def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Mapping[str, str]:
     """The environment of a server on such a kernel."""
     (tmp_path / "sitecustomize.py").write_text(_LYING.format(answer=ANSWERS[request.param]))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import one_quick
 from tests.system.conftest import Serve
 from tests.system.server import eventually, receive_all, running, say, twistd
 
@@ -213,7 +214,9 @@ BAD_INPUT = {
 }
 
 
-@pytest.mark.parametrize("arguments", BAD_INPUT, ids=lambda arguments: arguments[-1][:20])
+@pytest.mark.parametrize(
+    "arguments", one_quick(BAD_INPUT), ids=lambda arguments: arguments[-1][:20]
+)
 def test_bad_input_is_one_line_and_exit_code_1(arguments: tuple[str, ...], tmp_path: Path) -> None:
     refused(list(arguments), BAD_INPUT[arguments], tmp_path)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from echoproto.base.ending_signals import ending_signals
+from tests.marks import one_quick
 from tests.system.conftest import Serve
 from tests.system.server import (
     BIN,
@@ -163,7 +164,7 @@ def port_in(path: Path, workers: int = 1) -> int:
     return int(listening()[0])
 
 
-@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("log_format", one_quick(["text", "json"]))
 @pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGHUP])
 def test_a_log_that_was_moved_is_reopened(tmp_path: Path, log_format: str, signum: int) -> None:
     path, moved = tmp_path / "echo.log", tmp_path / "moved.log"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import one_quick
 from tests.system.server import PATIENCE, Server, running, twistd
 from tests.tls import VERSIONS, Issued
 
@@ -144,7 +145,7 @@ def test_client_certificates(pem: Path, place: str, tmp_path: Path) -> None:
         assert "Traceback" not in server.log
 
 
-@everywhere
+@pytest.mark.parametrize("place", one_quick(PLACES))
 def test_a_minimum_version(pem: Path, place: str) -> None:
     with serving(pem, place, "--tls-min-version", "1.3") as (_, found):
         for port in found:

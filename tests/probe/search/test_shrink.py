@@ -73,6 +73,7 @@ def test_it_never_grows(session: Session) -> None:
     assert length(after) <= length(session)
 
 
+@pytest.mark.slow
 def test_many_large_candidates_take_little_memory() -> None:
     size = 200_000
     session = Session((Conversation((Send(random.Random(1).randbytes(size)),)),))
