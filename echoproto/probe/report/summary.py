@@ -62,7 +62,9 @@ def verdicts_text(result: CampaignResult) -> str:
 def counts_text(result: CampaignResult) -> str:
     """Return how many conversations were run, in all and by phase."""
     phases = ", ".join(f"{phase} {count}" for phase, count in result.counts.items() if count)
-    return f"{plural(sum(result.counts.values()), 'conversation')} ({phases})"
+    total = plural(sum(result.counts.values()), "conversation")
+    # None, if the preflight has found the failure.
+    return f"{total} ({phases})" if phases else total
 
 
 def summary_lines(result: CampaignResult) -> list[tuple[str, str]]:

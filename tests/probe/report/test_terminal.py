@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import replace
 from typing import Literal
 
@@ -176,3 +177,8 @@ def test_the_last_line_says_how_it_ended(result: CampaignResult, line: str) -> N
     stream = io.StringIO()
     Terminal(Console(file=stream, color_system=None)).summary(result)
     assert stream.getvalue().splitlines()[-1] == line
+
+
+def test_a_failure_of_the_preflight_needs_no_conversation() -> None:
+    result = replace(sample_result(), counts=Counter())
+    assert "\n0 conversations\n" in printed(result)
