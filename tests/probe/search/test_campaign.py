@@ -269,7 +269,6 @@ def test_connection_refused(saved: SavedFailures) -> None:
     assert "connection refused" in str(result.error)
 
 
-@pytest.mark.slow
 def test_interrupted_with_what_was_found_so_far(drops_ff: Path, saved: SavedFailures) -> None:
     class Interrupting(Seen):
         def record(self, record: CaseRecord) -> None:
