@@ -78,9 +78,15 @@ def test_what_a_fin_cuts_off(name: str, race: bool, examples: int, tmp_path: Fil
     echo = wire_echo() if name.startswith("twisted") else in_front(name, tmp_path)
     with echo as port:
         result = campaign(port, tmp_path, examples=examples)
-    assert found(result) == {"send 00; fin": Fault.TRUNCATED}
-    (failure,) = result.failures
-    assert_cut_off_at_fin(failure)
+    if race:
+        # Each run is one, so that it may shrink to another byte or two, and be found again.
+        assert set(found(result).values()) == {Fault.TRUNCATED}
+        assert min(map(bytes_sent, result.failures)) <= 2
+        failure = max(result.failures, key=lambda one: one.reproduced / one.runs)
+    else:
+        assert found(result) == {"send 00; fin": Fault.TRUNCATED}
+        (failure,) = result.failures
+    assert_cut_off_at_fin(failure, race)
     # Everything that was asked for was held: it is the only fault.
     assert result.counts[Phase.FUZZ] == examples
     if not race:
@@ -90,12 +96,21 @@ def test_what_a_fin_cuts_off(name: str, race: bool, examples: int, tmp_path: Fil
         assert not result.preflight.half_close
 
 
-def assert_cut_off_at_fin(failure: Failure) -> None:
+def bytes_sent(failure: Failure) -> int:
+    return sum(len(conversation.payload) for conversation in failure.session.conversations)
+
+
+def assert_cut_off_at_fin(failure: Failure, race: bool = False) -> None:
     explanation = explained(failure)
-    said = "closes before all bytes are back, when the client sends FIN"
+    closes, at_fin = "closes before all bytes are back", ", when the client sends FIN"
     if failure.flaky:
-        said += f", in {failure.reproduced} of {failure.runs} runs"
-    assert explanation.text == said
+        at_fin += f", in {failure.reproduced} of {failure.runs} runs"
+    if race:
+        # What wins it half of the time can look like what passes.
+        assert explanation.text.startswith(closes)
+        assert explanation.text.endswith(at_fin)
+    else:
+        assert explanation.text == closes + at_fin
     assert explanation.effect is Effect.TRUNCATED
     assert explanation.needs == (Need.FIN,)
     remedies = {suspect.remedy for suspect in explanation.suspects}
