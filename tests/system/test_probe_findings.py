@@ -68,9 +68,9 @@ def sent(text: str) -> int:
         ("nginx", False, 1000),
         ("redir", False, 200),
         ("rinetd", False, 200),
-        ("6tunnel", False, 200),
+        ("6tunnel", True, 200),
         ("sslh", False, 200),
-        ("simpleproxy", False, 200),
+        ("simpleproxy", True, 200),
         ("pen", True, 200),
     ],
 )
@@ -79,10 +79,12 @@ def test_what_a_fin_cuts_off(name: str, race: bool, examples: int, tmp_path: Fil
     with echo as port:
         result = campaign(port, tmp_path, examples=examples)
     if race:
-        # Each run is one, so that it may shrink to another byte or two, and be found again.
-        assert set(found(result).values()) == {Fault.TRUNCATED}
-        assert min(map(bytes_sent, result.failures)) <= 2
-        failure = max(result.failures, key=lambda one: one.reproduced / one.runs)
+        # Each run is one, so that it may shrink to another byte or two, and be found again. A
+        # crowd may find the program's accept queue full, too.
+        assert set(found(result).values()) <= {Fault.TRUNCATED, Fault.STALLED}
+        cut_off = [one for one in result.failures if one.kind is Fault.TRUNCATED]
+        assert min(map(bytes_sent, cut_off)) <= 2
+        failure = max(cut_off, key=lambda one: one.reproduced / one.runs)
     else:
         assert found(result) == {"send 00; fin": Fault.TRUNCATED}
         (failure,) = result.failures
