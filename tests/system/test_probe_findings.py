@@ -69,7 +69,7 @@ def sent(text: str) -> int:
         ("redir", False, 200),
         ("rinetd", False, 200),
         ("6tunnel", True, 200),
-        ("sslh", False, 200),
+        ("sslh", True, 200),
         ("simpleproxy", True, 200),
         ("pen", True, 200),
     ],
