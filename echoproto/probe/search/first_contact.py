@@ -19,6 +19,7 @@ from echoproto.probe.wire.verdict import Action, Fault, Outcome
 __all__ = ["BULK", "Contact", "NotAnEchoError", "StoppedError", "first_contact"]
 
 _BANNER_WAIT = 20  # milliseconds
+_LATE_BANNER = 1000  # milliseconds
 _FLOOD = 8192
 _TLS_ALERT = b"\x15\x03"
 
@@ -127,6 +128,10 @@ def first_contact(connector: Connector, wait: float) -> Contact:
     """
     limits = Limits(stall=wait, half_close=False, connect=wait)
     outcomes = _at_once(connector, limits)
+    if _begin_alike(outcomes):
+        silent = run(Conversation((Pause(_LATE_BANNER),)), connector, limits)
+        if silent.kind is Fault.EXTRA:
+            raise NotAnEchoError(_why_not(connector, [silent]))
     together = any(map(_answered, outcomes))
     if not together and any(one and one.kind is not Fault.STALLED for one in outcomes):
         # Perhaps a path that mixes connections up, or bears one only.
@@ -225,6 +230,17 @@ def _answered(outcome: Outcome | None) -> bool:
         return True  # a part of it came back
     (conversation,) = outcome.session.conversations
     return outcome.kind is Fault.CORRUPT and _resembles(outcome, conversation.payload)
+
+
+def _begin_alike(outcomes: Sequence[Outcome | None]) -> bool:
+    """Return whether all answers begin with the same byte, and each is wrong.
+
+    So does a banner that comes together with the echo, since it was late.
+    """
+    begun = [one for one in outcomes if one is not None and one.verdict.received]
+    first = {_answer(one)[1][:1] for one in begun}
+    alike = len(begun) > 1 and len(first) == 1
+    return alike and all(one.kind in (Fault.CORRUPT, Fault.EXTRA) for one in begun)
 
 
 def _resembles(outcome: Outcome, payload: bytes) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import select
 import socket
 import time
 
@@ -57,6 +58,30 @@ def test_a_banner() -> None:
 
 def test_a_banner_that_is_not_text() -> None:
     assert "sent a banner, ff fb 01" in error_of(lambda sock: sock.sendall(b"\xff\xfb\x01"))
+
+
+def test_a_banner_that_comes_later_than_the_first_bytes_are_sent() -> None:
+    """It arrives with their echo, in one read."""
+
+    def handler(sock: socket.socket) -> None:
+        readable, _, _ = select.select([sock], [], [], 0.3)
+        data = sock.recv(65536) if readable else b""
+        sock.sendall(b"220 mail.example ESMTP\r\n" + data)
+        echo(sock)
+
+    assert error_of(handler) == "not an echo: it sent a banner, '220 mail.example ESMTP'"
+
+
+def test_an_echo_that_always_inserts_the_same_byte_is_one() -> None:
+    """Nothing comes before something was sent."""
+
+    def handler(sock: socket.socket) -> None:
+        sock.sendall(b"<" + sock.recv(65536))
+        echo(sock)
+
+    with serving(handler, socket.create_server(("127.0.0.1", 0))) as listener:
+        target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        assert preflight(target, patience=1)[1].address == str(target)
 
 
 def test_a_web_server() -> None:
