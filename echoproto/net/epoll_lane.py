@@ -57,8 +57,8 @@ from echoproto.net.unix_transports import UNIXTransport
 # and few enough that a batch of bulk reads takes milliseconds.
 _BATCH = 128
 
-# While a batch of this size was served, other connections have usually become ready.
-# Another epoll_wait costs less than a return through the reactor.
+# While a batch of this size was served, other connections have usually become ready, and so they
+# have while bulk was spliced. Another epoll_wait costs less than a return through the reactor.
 _WORTH_ANOTHER = 4
 
 # Seconds between two log lines about a lack of descriptors.
@@ -181,12 +181,14 @@ class EpollLane:
         :param wait: how long to wait for the first, in seconds; negative for no limit.
         """
         served = 0
+        pipe = self.pipe
         while served < _BATCH:
             events = self._epoll.poll(0 if served else wait, _BATCH)
             self._serve_batch(events)
             # The end of the last connection of a drain may have closed the lane.
-            if len(events) < _WORTH_ANOTHER or self._epoll.closed:
+            if self._epoll.closed or (len(events) < _WORTH_ANOTHER and not pipe.used):
                 return
+            pipe.used = False
             served += len(events)
         if self._turn is not None:
             # So many were ready that the reactor's own descriptors may have had no turn.

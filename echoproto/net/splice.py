@@ -32,11 +32,15 @@ _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
 class SplicePipe:
-    """Returns bytes to the socket that they came from, without copying them."""
+    """Returns bytes to the socket that they came from, without copying them.
+
+    :ivar used: whether bytes went through since this was last set to False.
+    """
 
     def __init__(self) -> None:
         """Open a pipe; without ``splice(2)``, or if no descriptor is left, nothing is taken."""
         self._out = self._into = -1
+        self.used = False
         if not hasattr(os, "splice"):
             return
         with contextlib.suppress(OSError):
@@ -57,11 +61,21 @@ class SplicePipe:
             connection is broken, which the kernel reports only once. And those of them that
             the kernel did not take back, which are still to be sent.
         """
-        if not self.is_open:
+        into = self._into
+        if into < 0:
             return 0, b""
         try:
-            taken = self._take(fd, size)
-            return taken, self._give_back(fd, taken) if taken > 0 else b""
+            try:
+                taken = os.splice(fd, into, size)
+            except OSError as failed:
+                return self._failed(failed), b""
+            try:
+                sent = os.splice(self._out, fd, taken) if taken else 0
+            except OSError:
+                # The buffer is full, or the connection is broken: the next write(2) tells which.
+                sent = 0
+            self.used = True
+            return taken, b"" if sent == taken else os.read(self._out, taken - sent)
         except BaseException:
             # What is left in it would go to another connection.
             self.close()
@@ -74,22 +88,10 @@ class SplicePipe:
             os.close(self._out)
             self._into = self._out = -1
 
-    def _take(self, fd: int, size: int) -> int:
-        try:
-            return os.splice(fd, self._into, size)
-        except BlockingIOError:
-            return 0
-        except OSError as failed:
-            if failed.errno not in _UNSUPPORTED:
-                return -1
+    def _failed(self, failed: OSError) -> int:
+        """Return whether ``read(2)`` has to be asked (0), or the connection is broken (-1)."""
+        if failed.errno in _UNSUPPORTED:
             self.close()
-            return 0
-
-    def _give_back(self, fd: int, length: int) -> bytes:
-        """Send what is in the pipe; return what the kernel does not take."""
-        try:
-            sent = os.splice(self._out, fd, length)
-        except OSError:
-            # The buffer is full, or the connection is broken: the next write(2) tells which.
-            sent = 0
-        return os.read(self._out, length - sent) if sent < length else b""
+        elif not isinstance(failed, BlockingIOError):
+            return -1
+        return 0

@@ -28,7 +28,8 @@ MIN_READ = 4 * 1024
 # The size of reads from which on a plain echo's bytes are spliced: it is reached after some
 # reads in a row that were full.
 SPLICE_FROM = MAX_READ
-# The fewest bytes for which splicing goes on: below, read(2) and write(2) cost less.
+# The fewest bytes for which splicing goes on: below, twice in a row, read(2) and write(2) cost
+# less.
 MIN_SPLICE = 16 * 1024
 
 
@@ -49,6 +50,9 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
     _socket: socket.socket | None = None
     _no_delay = False
     _tempDataLen = 0
+    # Whether the last splice took little: one such is the end of a message as a rule, and two
+    # in a row are the end of the bulk.
+    _spliced_little = False
 
     def __init__(
         self,
@@ -192,8 +196,15 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
             and echo.dataReceived is echo.plain_echo
             and echo.transport is self
         )
-        if plain and size >= SPLICE_FROM and (spliced := self._splice(echo)):
-            return None if spliced > 0 else main.CONNECTION_LOST
+        if plain and size >= SPLICE_FROM:
+            length, rest = self.reactor.pipe.echo(self._fd, size)
+            if length > 0:
+                echo.bytes_echoed += length
+                if rest or length < MIN_SPLICE or self._spliced_little:
+                    self._spliced(length, rest)
+                return None
+            if length:
+                return main.CONNECTION_LOST
         fd = self._fd
         try:
             data = os.read(fd, size)
@@ -214,22 +225,19 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
             self._queue(data[sent:])
         return None
 
-    def _splice(self, echo: Echo) -> int:
-        """Return bulk through the lane's pipe.
+    def _spliced(self, length: int, rest: bytes) -> None:
+        """Choose whether to go on splicing, and queue what the kernel did not take back.
 
-        :param echo: the protocol, in whose place it is returned.
-        :returns: how many bytes it was; 0 if ``read(2)`` has to be asked, and -1 if the
-            connection is broken.
+        :param length: how many bytes were spliced.
+        :param rest: those of them that are still to be sent.
         """
-        length, rest = self.reactor.pipe.echo(self._fd, self._read_size)
-        if length <= 0:
-            return length
-        echo.bytes_echoed += length
-        if length < MIN_SPLICE:
+        little = length < MIN_SPLICE
+        if little and self._spliced_little:
             self._read_size = MIN_READ
+            little = False
+        self._spliced_little = little
         if rest:
             self._queue(rest)
-        return length
 
     def _received(self, data: bytes) -> error.ConnectionDone | None:
         """Pass what was read to the protocol, and choose the size of the next read.

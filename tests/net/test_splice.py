@@ -113,16 +113,28 @@ def test_bulk_is_spliced_after_full_reads_in_a_row(ends: Ends, pipe: CountingPip
     assert ends.connection.bytes_echoed == len(sent)
 
 
-@pytest.mark.parametrize(("size", "goes_on"), [(MIN_SPLICE, True), (MIN_SPLICE - 1, False)])
-def test_it_goes_on_while_there_is_much_at_once(
-    ends: Ends, pipe: CountingPipe, size: int, goes_on: bool
+@pytest.mark.parametrize(
+    ("sizes", "goes_on"),
+    [
+        ([MIN_SPLICE, MIN_SPLICE], True),
+        # The end of a message.
+        ([MIN_SPLICE - 1], True),
+        ([1, MIN_SPLICE, 1, MIN_SPLICE, 1], True),
+        ([MIN_SPLICE - 1, MIN_SPLICE - 1], False),
+        ([MIN_SPLICE, 1, 1], False),
+    ],
+)
+def test_it_goes_on_until_there_is_little_twice_in_a_row(
+    ends: Ends, pipe: CountingPipe, sizes: list[int], goes_on: bool
 ) -> None:
     show_bulk(ends)
+    for size in sizes:
+        spliced = pipe.spliced
+        assert ends.exchange(b"x" * size) == b"x" * size
+        assert pipe.spliced == spliced + size
     spliced = pipe.spliced
-    assert ends.exchange(b"x" * size) == b"x" * size
-    assert pipe.spliced == spliced + size
     assert ends.exchange(b"y" * 100) == b"y" * 100
-    assert (pipe.spliced > spliced + size) is goes_on
+    assert (pipe.spliced > spliced) is goes_on
 
 
 def upper_of(plain: Callable[[bytes], None]) -> Callable[[bytes], None]:
