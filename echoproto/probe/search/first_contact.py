@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from echoproto.probe.script.conversation import Await, Conversation, HalfClose, Pause, Send, Session
@@ -22,6 +22,7 @@ _BANNER_WAIT = 20  # milliseconds
 _LATE_BANNER = 1000  # milliseconds
 _FLOOD = 8192
 _TLS_ALERT = b"\x15\x03"
+_HINT_SECONDS = 1.0
 
 # Once one attempt has succeeded, the others get so many times as long as that took, and at
 # least so many seconds; and as long again after each byte that moves, since a link may be slow.
@@ -131,14 +132,15 @@ def first_contact(connector: Connector, wait: float) -> Contact:
     if _begin_alike(outcomes):
         silent = run(Conversation((Pause(_LATE_BANNER),)), connector, limits)
         if silent.kind is Fault.EXTRA:
-            raise NotAnEchoError(_why_not(connector, [silent]))
+            raise NotAnEchoError(_why_not([silent], lambda: ""))
     together = any(map(_answered, outcomes))
-    if not together and any(one and one.kind is not Fault.STALLED for one in outcomes):
+    if not together:
         # Perhaps a path that mixes connections up, or bears one only.
-        again = _in_turn(connector, limits)
+        again = _in_turn(connector, limits, outcomes)
         outcomes = again if any(map(_answered, again)) else outcomes
     if not any(map(_answered, outcomes)):
-        raise NotAnEchoError(_why_not(connector, [one for one in outcomes if one is not None]))
+        made = [one for one in outcomes if one is not None]
+        raise NotAnEchoError(_why_not(made, lambda: _hint(connector)))
     contact = _contact(outcomes, together)
     if count := _only_first(outcomes):
         _goes_on(connector, contact.conversation, count, limits)
@@ -173,16 +175,22 @@ def _goes_on(connector: Connector, conversation: Conversation, count: int, limit
 
 
 def _at_once(connector: Connector, limits: Limits) -> list[Outcome | None]:
-    """Return the outcomes of the attempts; None for those that took much longer than others."""
+    """Return the outcomes of the attempts; None for those that took much longer than others.
+
+    Raises:
+        NotAnEchoError: if the target expects TLS.
+    """
     running = [Running(Session((a.conversation,)), connector, limits) for a in _ATTEMPTS]
     loop = Loop()
+    tls = _TlsAttempt(connector, loop, limits.connect)
     began = time.monotonic()
     answered, until, patience = began, math.inf, math.inf
     try:
         for one in running:
             loop.add(one)
         while loop and time.monotonic() < until:
-            done = loop.turn(until)
+            done = loop.turn(min(until, tls.due))
+            tls.turn([one.outcome for one in running if one.outcome is not None])
             if until == math.inf and any(_answered(one.outcome) for one in done):
                 answered = time.monotonic()
                 patience = max(_OTHERS * (answered - began), _OTHERS_SECONDS)
@@ -193,12 +201,71 @@ def _at_once(connector: Connector, limits: Limits) -> list[Outcome | None]:
     return [one.outcome for one in running]
 
 
-def _in_turn(connector: Connector, limits: Limits) -> list[Outcome | None]:
-    """Return the outcomes of the attempts; None for those after a right one."""
-    outcomes: list[Outcome | None] = []
-    while len(outcomes) < len(_ATTEMPTS) and not any(map(_answered, outcomes)):
-        outcomes.append(run(_ATTEMPTS[len(outcomes)].conversation, connector, limits))
-    return [*outcomes, *[None] * (len(_ATTEMPTS) - len(outcomes))]
+class _TlsAttempt:
+    """A handshake beside the attempts, once some have ended and none has been answered.
+
+    A TLS server ends a connection at 5 bytes, which are the header of a record, and waits for
+    the rest of fewer. An echo completes no handshake.
+
+    Attributes:
+        due: when to call :meth:`turn` at the latest.
+    """
+
+    def __init__(self, connector: Connector, loop: Loop, wait: float) -> None:
+        self.due = math.inf
+        self._connector, self._loop, self._wait = connector, loop, wait
+        self._began = time.monotonic()
+        self._running: Running | None = None
+
+    def turn(self, outcomes: Sequence[Outcome]) -> None:
+        """Do what is due.
+
+        Args:
+            outcomes: of the attempts that are done.
+
+        Raises:
+            NotAnEchoError: if the handshake is complete, and no attempt has been answered.
+        """
+        if not outcomes or self._connector.target.scheme != "tcp" or any(map(_answered, outcomes)):
+            self.due = math.inf
+        elif self._running is None:
+            # The others may be answered a little later.
+            took = min(outcome.seconds for outcome in outcomes)
+            self.due = self._began + took + max(_OTHERS * took, _OTHERS_SECONDS)
+            if time.monotonic() >= self.due:
+                self.due = math.inf
+                self._running = _tls_handshake(self._connector, self._wait)
+                self._loop.add(self._running)
+        elif self._running.outcome is not None and self._running.outcome.kind is not Fault.REFUSED:
+            raise NotAnEchoError(_why_not(outcomes, lambda: _try_tls(self._connector)))
+
+
+def _tls_handshake(connector: Connector, wait: float) -> Running:
+    """Return a session over TLS with a target without; it is refused if that does not speak it."""
+    where = (connector.family, connector.where)
+    secure = Connector(replace(connector.target, scheme="tls", insecure=True), where)
+    limits = Limits(stall=wait, half_close=False, connect=wait)
+    return Running(Session((Conversation(),)), secure, limits)
+
+
+def _in_turn(
+    connector: Connector, limits: Limits, outcomes: Sequence[Outcome | None]
+) -> list[Outcome | None]:
+    """Return the outcomes of the attempts when each is made alone; None for those not made.
+
+    Those are not made that come after a right one, and those that stalled before: what other
+    connections spoil is wrong or closed, and each silence takes the whole wait.
+
+    Args:
+        connector: where to connect.
+        limits: how long to wait.
+        outcomes: of the attempts at the same time.
+    """
+    alone: list[Outcome | None] = []
+    for attempt, before in zip(_ATTEMPTS, outcomes, strict=True):
+        skipped = before is None or before.kind is Fault.STALLED or any(map(_answered, alone))
+        alone.append(None if skipped else run(attempt.conversation, connector, limits))
+    return alone
 
 
 def _contact(outcomes: Sequence[Outcome | None], together: bool) -> Contact:
@@ -264,11 +331,13 @@ def _buffering(outcomes: Sequence[Outcome | None]) -> str:
     return f"passes {', '.join(passed)}; {kept}" if passed else f"{kept} until FIN"
 
 
-def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
+def _why_not(outcomes: Sequence[Outcome], hint: Callable[[], str]) -> str:
     for outcome in outcomes:
         if outcome.kind is Fault.REFUSED and "TLS" in outcome.verdict.message:
             return outcome.verdict.message
-    verdict = outcomes[0].verdict
+    # A wrong answer says more than none.
+    clearest = min(outcomes, key=lambda one: one.kind not in (Fault.CORRUPT, Fault.EXTRA))
+    verdict = clearest.verdict
     unasked = [outcome for outcome in outcomes if outcome.ok is False and not outcome.verdict.sent]
     if any(outcome.kind is Fault.EXTRA for outcome in unasked):
         size, data = _answer(unasked[0])
@@ -279,18 +348,18 @@ def _why_not(connector: Connector, outcomes: Sequence[Outcome]) -> str:
         case Fault.REFUSED:
             return verdict.message
         case Fault.CORRUPT | Fault.EXTRA:
-            data = _answer(outcomes[0])[1]
+            data = _answer(clearest)[1]
             if data.startswith(_TLS_ALERT):
-                return f"not an echo: it answered with a TLS alert{_hint(connector)}"
+                return f"not an echo: it answered with a TLS alert{hint()}"
             return f"not an echo: it answered {_text(data)}"
         case Fault.STALLED:
             return (
                 f"not an echo: it took {verdict.sent} bytes and sent nothing back in "
-                f"{outcomes[0].seconds:.3g} s (stalled){_hint(connector)}"
+                f"{clearest.seconds:.3g} s (stalled){hint()}"
             )
         case Fault.RESET:
-            return f"not an echo: it reset the connection at the first bytes{_hint(connector)}"
-    return f"not an echo: it closed the connection without an answer{_hint(connector)}"
+            return f"not an echo: it reset the connection at the first bytes{hint()}"
+    return f"not an echo: it closed the connection without an answer{hint()}"
 
 
 def _answer(outcome: Outcome) -> tuple[int, bytes]:
@@ -313,11 +382,15 @@ def _hint(connector: Connector) -> str:
     """
     if words := connector.last_words():
         return f" ({words})"
-    target = connector.target
-    if target.scheme != "tcp":
+    if connector.target.scheme != "tcp":
         return ""
-    secure = Connector(
-        replace(target, scheme="tls", insecure=True), (connector.family, connector.where)
-    )
-    outcome = run(Conversation(), secure, Limits(stall=1.0, half_close=False, connect=1.0))
-    return "" if outcome.kind is Fault.REFUSED else f" (it expects TLS: try tls:{target.place})"
+    loop = Loop()
+    loop.add(handshake := _tls_handshake(connector, _HINT_SECONDS))
+    while loop:
+        loop.turn()
+    refused = handshake.outcome is None or handshake.outcome.kind is Fault.REFUSED
+    return "" if refused else _try_tls(connector)
+
+
+def _try_tls(connector: Connector) -> str:
+    return f" (it expects TLS: try tls:{connector.target.place})"

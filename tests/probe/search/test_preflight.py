@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import math
 import select
 import socket
+import ssl
+import threading
 import time
 
 import pytest
@@ -36,6 +39,17 @@ def answering(answer: bytes) -> Handler:
         sock.sendall(answer)
 
     return handler
+
+
+def side_by_side(handler: Handler) -> Handler:
+    """Return a handler for which no connection waits for another one."""
+
+    def serve(sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            sock.settimeout(10)
+            handler(sock)
+
+    return lambda sock: threading.Thread(target=serve, args=(sock.dup(),), daemon=True).start()
 
 
 def test_a_correct_echo(right_target: Target) -> None:
@@ -125,6 +139,61 @@ def test_a_tls_server_as_a_tcp_target(tls_port: int) -> None:
     target = Target.parse(f"127.0.0.1:{tls_port}")
     with pytest.raises(NotAnEchoError, match=f"it expects TLS: try tls:127.0.0.1:{tls_port}"):
         preflight(target, patience=1)
+
+
+def test_a_tls_server_is_recognised_while_it_waits_for_the_rest_of_a_header(
+    certificates: Certificates,
+) -> None:
+    """Five bytes end a connection to it, and fewer do not."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.cert, certificates.key)
+
+    def handler(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as secure:
+            echo(secure)
+
+    began = time.monotonic()
+    with serving(side_by_side(handler), socket.create_server(("127.0.0.1", 0))) as listener:
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(NotAnEchoError, match=f"it expects TLS: try tls:{place}"):
+            preflight(Target.parse(place))
+    assert time.monotonic() - began < 5  # the first answer may take 10 s
+
+
+def test_an_echo_that_ends_some_connections_is_not_asked_for_tls() -> None:
+    """A right answer comes a little later."""
+    hellos = []
+
+    def handler(sock: socket.socket) -> None:
+        data = sock.recv(65536)
+        if data[:1] == b"\x16":
+            hellos.append(data)
+        if len(data) < 5:
+            time.sleep(0.2)
+            sock.sendall(data)
+            echo(sock)
+
+    with serving(side_by_side(handler), socket.create_server(("127.0.0.1", 0))) as listener:
+        preflight(Target.parse(f"127.0.0.1:{listener.getsockname()[1]}"), patience=2)
+    assert not hellos
+
+
+def test_what_answers_lines_only_is_not_waited_for_twice() -> None:
+    received = []
+
+    def handler(sock: socket.socket) -> None:
+        received.append(data := sock.recv(65536))
+        if b"\n" in data:
+            sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        elif data:
+            sock.recv(65536)
+
+    with serving(side_by_side(handler), socket.create_server(("127.0.0.1", 0))) as listener:
+        target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(NotAnEchoError, match="it answered 'HTTP"):
+            preflight(target, patience=0.3)
+    assert received.count(b"echo\n") == 4  # two attempts, at once and alone
+    assert received.count(b"echo") == 1
 
 
 def test_a_tcp_server_as_a_tls_target() -> None:
