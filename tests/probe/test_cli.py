@@ -438,6 +438,30 @@ def test_a_pipe_closed_by_its_reader(whole: str) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "command", ["catalogue", "relay --list", "ping {} -c 1", "replay {} fin", "fuzz {} -n 1"]
+)
+def test_a_standard_output_without_space(whole: str, command: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "echoproto", *command.format(whole).split()],
+            stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "echoproto: standard output: No space left on device\n"
+
+
+def test_files_without_space(capsys: pytest.CaptureFixture[str], whole: str) -> None:
+    """The others are written, and the terminal shows the result."""
+    args = "--case E-001 --html /dev/full --jsonl /dev/full --junit r.xml"
+    code, out, err = run(capsys, "fuzz", whole, *args.split())
+    assert code == 2
+    assert "no failures" in out
+    problem = "/dev/full: No space left on device"
+    assert err == f"echoproto: --html {problem}; --jsonl {problem}\n"
+    assert "<testsuite" in File("r.xml").read_text()
+
+
 def test_the_bare_command_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys)
     assert (code, out) == (2, "")

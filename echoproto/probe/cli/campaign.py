@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import click
 from rich.console import Console
 
+from echoproto.probe.cli.output import LineFile, open_file
 from echoproto.probe.report.json_lines import JsonLines
 from echoproto.probe.report.terminal import Terminal
 from echoproto.probe.script.words import plural
@@ -33,17 +33,16 @@ class Reports:
     junit: Path | None = None
     jsonl: Path | None = None
 
-    def write(self, result: CampaignResult) -> None:
-        """Write those that are written in the end.
-
-        Raises:
-            ClickException: if one cannot be written.
-        """
+    def write(self, result: CampaignResult) -> list[str]:
+        """Write those that are written in the end; return why some cannot be, in a line each."""
         from echoproto.probe.report.html.page import write_html
         from echoproto.probe.report.junit import write_junit
 
-        _write("--html", self.html, lambda path: write_html(result, path))
-        _write("--junit", self.junit, lambda path: write_junit(result, path))
+        errors = [
+            _write("--html", self.html, lambda path: write_html(result, path)),
+            _write("--junit", self.junit, lambda path: write_junit(result, path)),
+        ]
+        return [error for error in errors if error]
 
 
 def run_campaign(
@@ -73,13 +72,13 @@ def run_campaign(
     saved = SavedFailures(target=target, any_target=any_target)
     for option, path in (("--html", reports.html), ("--junit", reports.junit)):
         if path is not None:
-            _open(option, path).close()  # fails now rather than after the campaign
+            open_file(option, path).close()  # fails now rather than after the campaign
     with contextlib.ExitStack() as stack:
         terminal = stack.enter_context(Terminal(console))
         observers: list[Observer] = [terminal]
-        lines = None
+        lines = stream = None
         if reports.jsonl is not None:
-            stream = stack.enter_context(_open("--jsonl", reports.jsonl))
+            stream = stack.enter_context(contextlib.closing(LineFile("--jsonl", reports.jsonl)))
             observers.append(lines := JsonLines(stream))
         told = Observers(observers)
         command = command_line(target, settings, any_target)
@@ -95,27 +94,25 @@ def run_campaign(
         if lines is not None:
             lines.end(result)
     terminal.summary(result)
-    reports.write(result)
+    errors = reports.write(result)
+    if stream is not None and stream.error:
+        errors.append(stream.error)
     if prune:
         for id_ in saved.prune():
             console.print(f"deleted saved failure {id_}", soft_wrap=True)
+    if errors:
+        raise click.ClickException("; ".join(errors))
     return result.exit_code
 
 
-def _open(option: str, path: Path) -> TextIO:
+def _write(option: str, path: Path | None, write: Callable[[Path], None]) -> str:
+    """Write a file; return why it cannot be written."""
     try:
-        return path.open("w", encoding="utf-8")
+        if path is not None:
+            write(path)
     except OSError as error:
-        raise click.ClickException(f"{option} {path}: {error.strerror}") from None
-
-
-def _write(option: str, path: Path | None, write: Callable[[Path], None]) -> None:
-    if path is None:
-        return
-    try:
-        write(path)
-    except OSError as error:
-        raise click.ClickException(f"{option} {path}: {error.strerror}") from None
+        return f"{option} {path}: {error.strerror}"
+    return ""
 
 
 def command_line(target: Target, settings: Settings, any_target: bool = False) -> str:

@@ -5,7 +5,6 @@ Exit codes: 0 clean, 1 failure found (or loss), 2 could not test (all), 130 or 1
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,6 +13,7 @@ import click
 
 from echoproto.probe.cli.ending import exit_code, sigterm_interrupts
 from echoproto.probe.cli.exit_codes import CANNOT_TEST
+from echoproto.probe.cli.output import is_of_output, silence_stdout
 
 __all__ = ["COMMANDS", "cli", "load", "main"]
 
@@ -107,6 +107,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with sigterm_interrupts():
             code = cli.main(args=args, prog_name="echoproto", standalone_mode=False)
+            _flush()
     except click.Abort as aborted:  # from a KeyboardInterrupt
         return exit_code(aborted.__cause__)
     except click.NoSuchOption as error:
@@ -116,15 +117,28 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(error.format_message())
     except KeyboardInterrupt as stop:
         return exit_code(stop)
-    except BrokenPipeError:
-        # The reader has closed the pipe (``| head``); the interpreter must not flush to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
-        if not isinstance(error, _in_one_line()):
-            raise
-        return _fail(str(error))
+        return _report(error)
     return code if isinstance(code, int) else 0
+
+
+def _flush() -> None:
+    """Write what is still to be written, so that an error of it is reported as any other."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _report(error: Exception) -> int:
+    """Report an error that a user can understand, and return the exit code; raise any other."""
+    if isinstance(error, BrokenPipeError):  # the reader has closed the pipe (``| head``)
+        silence_stdout()
+        return 1
+    if is_of_output(error):
+        silence_stdout()
+        return _fail(f"standard output: {getattr(error, 'strerror', error)}")
+    if not isinstance(error, _in_one_line()):
+        raise error
+    return _fail(str(error))
 
 
 def _in_one_line() -> tuple[type[Exception], ...]:

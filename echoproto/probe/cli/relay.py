@@ -6,12 +6,13 @@ import contextlib
 import resource
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 import click
 from click.shell_completion import CompletionItem
 
+from echoproto.probe.cli.output import LineFile
 from echoproto.probe.relay.arguments import ArgumentError
 from echoproto.probe.relay.arguments import rate as parse_rate
 from echoproto.probe.relay.fault import ChosenFault, Fault, FaultError, choose
@@ -124,7 +125,8 @@ def relay(
     with contextlib.ExitStack() as stack:
         observers = [_print]
         if log_file is not None:
-            observers.append(_JsonLines(stack.enter_context(_opened(log_file))))
+            log = stack.enter_context(contextlib.closing(LineFile("--log", Path(log_file))))
+            observers.append(_JsonLines(log))
         _allow_many_connections()
         try:
             listener = listen_at(listen)
@@ -147,26 +149,21 @@ def _choose(faults: tuple[str, ...], usual: float) -> list[ChosenFault]:
         raise click.UsageError(f"--fault {error}") from None
 
 
-def _opened(path: str) -> TextIO:
-    try:
-        return open(path, "w", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise click.UsageError(f"--log {path}: {error.strerror}") from None
-
-
 def _print(event: Event) -> None:
     if event.kind in _PRINTED:
         print(event.as_text(), flush=True)
 
 
 class _JsonLines:
-    """Writes events to a file."""
+    """Writes events to a file, and ends the relay if that fails."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: LineFile) -> None:
         self._file = file
 
     def __call__(self, event: Event) -> None:
         self._file.write(f"{event.as_json()}\n")
+        if self._file.error:
+            raise click.ClickException(self._file.error)
 
 
 def _allow_many_connections() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from echoproto.probe.report.explanation import to_json
 from echoproto.probe.report.summary import made_by, started_text, verdict_line
@@ -18,6 +18,13 @@ from echoproto.probe.wire.verdict import Fault
 __all__ = ["JsonLines", "settings_json"]
 
 
+class Stream(Protocol):
+    """What takes the lines."""
+
+    def write(self, line: str, /) -> object:
+        """Take a line."""
+
+
 class JsonLines(Observer):
     """Writes each session and its verdict as it is run, one JSON object per line.
 
@@ -26,10 +33,10 @@ class JsonLines(Observer):
     the campaign was killed.
 
     Args:
-        stream: to write to; flushed after each line.
+        stream: to write to, a line at a time.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._failures = 0
 
@@ -116,7 +123,6 @@ class JsonLines(Observer):
 
     def _write(self, event: str, **values: Any) -> None:
         self._stream.write(json.dumps({"event": event, **values}) + "\n")
-        self._stream.flush()
 
 
 def settings_json(settings: Settings) -> dict[str, Any]:

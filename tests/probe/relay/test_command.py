@@ -169,6 +169,20 @@ def test_what_it_prints_and_logs(echo_port: int, tmp_path: File) -> None:
     )
 
 
+def test_a_log_without_space_ends_it() -> None:
+    """What was done would be missing in a log that seems complete."""
+    args = [sys.executable, "-m", "echoproto", "relay", "127.0.0.1:0", "--log", "/dev/full"]
+    with subprocess.Popen(
+        args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        place = process.stdout.readline().partition(";")[0]
+        socket.create_connection(("127.0.0.1", int(place.rpartition(":")[2]))).close()
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 2
+    assert err == "echoproto: --log /dev/full: No space left on device\n"
+
+
 def test_the_rate_of_all(tmp_path: File) -> None:
     log = tmp_path / "log.jsonl"
     faults = ["--fault", "cr-to-lf", "--fault", "iac-swallowed@100%", "--rate", "20%"]

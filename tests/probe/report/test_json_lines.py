@@ -48,7 +48,7 @@ def test_there_is_a_line_for_each_session_and_the_sums_are_last() -> None:
 
 def test_each_line_is_written_when_its_session_ends(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
-    with file.open("w") as stream:
+    with file.open("w", buffering=1) as stream:
         lines = JsonLines(stream)
         lines.record(sample_result().records[0])
         assert len(file.read_text().splitlines()) == 1
