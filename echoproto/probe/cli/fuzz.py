@@ -10,6 +10,7 @@ import click
 
 from echoproto.probe.cli.options import (
     KINDS,
+    WholeNumber,
     case_option,
     complete_saved,
     number,
@@ -33,18 +34,18 @@ __all__ = ["fuzz"]
 @click.option(
     "-n",
     "examples",
-    type=click.IntRange(0, 10**7),
+    type=WholeNumber(0, 10**7),
     default=1000,
     show_default=True,
     help="Number of conversations to draw.",
 )
 @click.option("--max-time", callback=number, metavar="S", help="Stop after S seconds.")
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Draw the same conversations.")
+@click.option("--seed", type=WholeNumber(0, 2**64 - 1), help="Draw the same conversations.")
 @click.option("--no-shrink", is_flag=True, help="Report failures as they were found.")
 @click.option("--no-explain", is_flag=True, help="Do not find out what about a failure matters.")
 @click.option(
     "--retries",
-    type=click.IntRange(1, 10**5),
+    type=WholeNumber(1, 10**5),
     default=100,
     show_default=True,
     metavar="K",
@@ -53,7 +54,7 @@ __all__ = ["fuzz"]
 @click.option("--rate", callback=number, metavar="PER_S", help="Maximum connections per second.")
 @click.option(
     "--parallel",
-    type=click.IntRange(1, 1024),
+    type=WholeNumber(1, 1024),
     default=64,
     show_default=True,
     metavar="N",
@@ -61,7 +62,7 @@ __all__ = ["fuzz"]
 )
 @click.option(
     "--window",
-    type=click.IntRange(1, 1024),
+    type=WholeNumber(1, 1024),
     metavar="N",
     help="Hold N independent conversations at the same time; 1 is one after the other (default: "
     "as many as the path bears).",
@@ -75,7 +76,7 @@ __all__ = ["fuzz"]
 )
 @click.option(
     "--crowd",
-    type=click.IntRange(2, 1024),
+    type=WholeNumber(2, 1024),
     metavar="N",
     help="Open N connections at once in one case of the catalogue (default: 64, or as many as "
     "--parallel allows).",
@@ -103,7 +104,7 @@ __all__ = ["fuzz"]
 )
 @click.option(
     "--size",
-    type=click.IntRange(1, 64 * 1024 * 1024),
+    type=WholeNumber(1, 64 * 1024 * 1024),
     multiple=True,
     help="A payload size to draw more often, in bytes.",
 )

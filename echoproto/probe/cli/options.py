@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "WholeNumber",
     "case_option",
     "complete_saved",
     "number",
@@ -48,6 +49,18 @@ def require(module: str) -> None:
     """
     if find_spec(module) is None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds; what is none is reported with these."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            int(value)
+        except ValueError:
+            bounds = f"at least {self.min}" if self.max is None else f"{self.min} to {self.max}"
+            self.fail(f"{value!r}; must be a whole number, {bounds}", param, ctx)
+        return int(super().convert(value, param, ctx))
 
 
 def number(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from echoproto.probe.cli.ending import TerminatedError, exit_code
-from echoproto.probe.cli.options import number, target_options
+from echoproto.probe.cli.options import WholeNumber, number, target_options
 from echoproto.probe.report.summary import made_by
 from echoproto.probe.script.words import plural
 from echoproto.probe.search.first_contact import first_contact
@@ -23,7 +23,7 @@ __all__ = ["ping"]
 
 @click.command()
 @click.argument("target")
-@click.option("-c", "count", type=click.IntRange(1), metavar="N", help="Stop after N.")
+@click.option("-c", "count", type=WholeNumber(1), metavar="N", help="Stop after N.")
 @click.option(
     "-i",
     "interval",
@@ -36,7 +36,7 @@ __all__ = ["ping"]
 @click.option(
     "-s",
     "size",
-    type=click.IntRange(1, 64 * 1024 * 1024),
+    type=WholeNumber(1, 64 * 1024 * 1024),
     default=56,
     show_default=True,
     metavar="SIZE",

@@ -12,6 +12,7 @@ from types import FrameType
 import click
 from click.shell_completion import CompletionItem
 
+from echoproto.probe.cli.options import WholeNumber
 from echoproto.probe.cli.output import LineFile
 from echoproto.probe.relay.arguments import ArgumentError
 from echoproto.probe.relay.arguments import rate as parse_rate
@@ -89,7 +90,7 @@ def _complete_fault(_: click.Context, __: click.Parameter, begun: str) -> list[C
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=WholeNumber(0),
     default=0,
     show_default=True,
     metavar="N",

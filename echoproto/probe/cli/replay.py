@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from echoproto.probe.cli.ending import exit_code
-from echoproto.probe.cli.options import complete_saved, target_options, timing_options
+from echoproto.probe.cli.options import WholeNumber, complete_saved, target_options, timing_options
 from echoproto.probe.report.describe import describe
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.script.words import plural, shorten
@@ -30,7 +30,7 @@ __all__ = ["replay"]
 @click.argument("conversation", required=False, shell_complete=complete_saved)
 @click.option(
     "--retries",
-    type=click.IntRange(1, 10**5),
+    type=WholeNumber(1, 10**5),
     default=10,
     show_default=True,
     metavar="K",
@@ -38,7 +38,7 @@ __all__ = ["replay"]
 )
 @click.option(
     "--times",
-    type=click.IntRange(1, 10**6),
+    type=WholeNumber(1, 10**6),
     metavar="N",
     help="Run it N times, and report how often it failed.",
 )
