@@ -45,6 +45,7 @@ _BY_BEGIN = {
     "the parent did not read": "log_lines_lost",
     "{name} answers again": "worker_answers",
     "{name} does not answer": "worker_hangs",
+    "{name} ended": "worker_ended",
     "{name} has not answered": "worker_killed",
     "{name} started": "worker_started",
     "{name} {what}": "worker_ended",

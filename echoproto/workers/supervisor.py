@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -190,14 +191,14 @@ class Supervisor:
         why = exit_reason(reason)
         if not process.ready:
             why = process.start_failure or why
-        self._log_end(process, why)
+        self._log_end(process, why, clean=reason.check(ProcessDone) is not None)
         if not (process.ready or self._stopping):
             self._failed.add(name)
             self._check_start(why)
         self._cover()
         self._check_ended()
 
-    def _log_end(self, process: WorkerProcess, why: str) -> None:
+    def _log_end(self, process: WorkerProcess, why: str, clean: bool) -> None:
         restart = self._monitor.restart.get(process.name)
         if restart is not None and restart.active():
             _log.warn(
@@ -207,6 +208,8 @@ class Supervisor:
                 why=why,
                 delay=max(0.0, restart.getTime() - self._reactor.seconds()),
             )
+        elif self._stopping and process.ready and not clean:
+            _log.warn("{name} ended ({why}) before it had drained", name=process.name, why=why)
 
     def _check_start(self, why: str) -> None:
         if not self._any_started and len(self._failed) == len(self._names):
@@ -251,11 +254,17 @@ class Supervisor:
                 "{name} does not answer (no report for {seconds:.0f} s); {then}",
                 name=process.name,
                 seconds=process.silent,
-                then=f"it is killed after {limit:g} s" if self._timeout else "it is left alone",
+                then=self._fate(limit),
             )
         elif not hangs and process in self._hung:
             self._hung.discard(process)
             _log.info("{name} answers again", name=process.name)
+
+    def _fate(self, limit: float) -> str:
+        """Say what becomes of a worker that hangs."""
+        if self._stopping:
+            return f"it is killed {self._kill_time:g} s after the order to stop"
+        return f"it is killed after {limit:g} s" if self._timeout else "it is left alone"
 
     def _cover(self) -> None:
         """Let the workers that serve accept for the others."""

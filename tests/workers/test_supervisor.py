@@ -248,6 +248,22 @@ def test_a_worker_that_hangs_in_a_drain_is_killed_and_not_replaced(reactor: Fake
     assert not reactor.getDelayedCalls()
 
 
+def test_a_worker_that_does_not_drain_is_said(reactor: FakeReactor) -> None:
+    service = start_ready(reactor, 2, worker_timeout=30, drain_timeout=1)
+    first, second = reactor.processes
+    over = service.stopService()
+    with logged() as log:
+        pass_time(reactor, 6, first)
+        assert second.signals == ["TERM", "KILL"]
+        second.end(ProcessTerminated(signal=9))
+        first.end(ProcessDone(0))
+    assert over.called
+    assert [line for line in log.lines if line.startswith("worker")] == [
+        "worker 2 does not answer (no report for 4 s); it is killed 6 s after the order to stop",
+        "worker 2 ended (killed by signal 9) before it had drained",
+    ]
+
+
 def test_one_that_has_just_ended_cannot_be_killed(
     reactor: FakeReactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
