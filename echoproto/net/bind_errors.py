@@ -72,6 +72,9 @@ def explain(error: BaseException | None, kind: str = "tcp", address: str = "") -
     if kind == "unix":
         reason = _UNIX_REASONS.get(code, text)
         allowed = _NOT_SERVED if code == errno.EWOULDBLOCK else _FREE_PATH
+        if not code:
+            # Python's, of a path that does not fit into an address (unix(7)).
+            allowed = "a path of 1 to 107 bytes"
         return BindError("path", reason, allowed)
     if kind == "systemd":
         return BindError("socket", _SYSTEMD_REASONS.get(code, text), _LISTENING_SOCKET)

@@ -28,7 +28,7 @@ def os_error(code: int) -> OSError:
         (os_error(errno.EPERM), "tcp", "port", "this user may not bind it (str", "a port of"),
         (os_error(errno.EACCES), "unix", "path", f"strerror {errno.EACCES}", "a path"),
         (os_error(errno.ENOENT), "unix", "path", "no such directory", "a path"),
-        (ValueError("no path"), "unix", "path", "no path", "a path"),
+        (ValueError("no path"), "unix", "path", "no path", "a path of 1 to 107"),
         (BlockingIOError(errno.EWOULDBLOCK, "served"), "unix", "path", "served", "another"),
         (os_error(errno.EBADF), "systemd", "socket", "no open socket", "a listening stream"),
         (ValueError("no"), "systemd", "socket", "no", "a listening stream"),
