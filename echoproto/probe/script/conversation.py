@@ -363,7 +363,7 @@ def _parse_step(text: str) -> Step:
     if word in ("send", "urgent"):
         return (Send if word == "send" else Urgent)(parse_payload(rest))
     if word in _COUNTED:
-        if not re.fullmatch(r"[0-9]{1,10}", rest):
+        if not re.fullmatch(r"[0-9]{1,40}", rest):
             raise ConversationError(f"{word}: {shorten(rest, 40)!r} is not a whole number")
         return _COUNTED[word](int(rest))
     plain: dict[str, Step] = {"await": Await(), "fin": HalfClose(), "reset": Reset()}

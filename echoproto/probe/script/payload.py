@@ -25,11 +25,11 @@ _MIN_RUN = 4
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _TOKEN = re.compile(
-    rf'\s*(?:\((?P<group>(?:[^()"]|{_QUOTED})*)\)\*(?P<times>[0-9]{{1,9}})'
+    rf'\s*(?:\((?P<group>(?:[^()"]|{_QUOTED})*)\)\*(?P<times>[0-9]{{1,40}})'
     r"|(?P<first>[0-9a-fA-F]{2})\.\.(?P<last>[0-9a-fA-F]{2})"
-    r"|(?P<byte>[0-9a-fA-F]{2})\*(?P<run>[0-9]{1,9})"
+    r"|(?P<byte>[0-9a-fA-F]{2})\*(?P<run>[0-9]{1,40})"
     r"|(?P<bytes>(?:[0-9a-fA-F]{2})+)"
-    rf"|(?P<text>{_QUOTED})(?:\*(?P<repeat>[0-9]{{1,9}}))?)(?=\s|$)"
+    rf"|(?P<text>{_QUOTED})(?:\*(?P<repeat>[0-9]{{1,40}}))?)(?=\s|$)"
 )
 _FORMS = (
     "allowed are bytes in hexadecimal such as 0d ff, 00*4097, 00..ff, (0d 0a)*3, "
