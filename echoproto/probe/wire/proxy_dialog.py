@@ -8,6 +8,7 @@ h11.
 from __future__ import annotations
 
 import base64
+import re
 import socket
 from collections.abc import Generator
 
@@ -155,7 +156,9 @@ def _connect(proxy: Proxy, host: str, port: int) -> Dialog:
                 connection.receive_data((yield data, _READ))
                 data = b""
         except h11.RemoteProtocolError as error:
-            raise HandshakeError(f"it does not speak HTTP: {error}") from None
+            # h11 quotes what it has received as a bytearray.
+            why = re.sub(r"bytearray\((b.*)\)", r"\1", str(error))
+            raise HandshakeError(f"it does not speak HTTP: {why}") from None
         if isinstance(event, h11.Response):
             if 200 <= event.status_code < 300:
                 return connection.trailing_data[0]

@@ -90,7 +90,7 @@ def test_what_is_sent(url: str, host: str, answers: bytes, sent: bytes) -> None:
          "it does not accept the user name and password (407 No)"),
         ("http://b:c@a:1", b"HTTP/1.0 401\r\n\r\n",
          "it does not accept the user name and password (401)"),
-        ("http://a:1", b"SSH-2.0-x\r\n\r\n", "it does not speak HTTP: "),
+        ("http://a:1", b"SSH-2.0-x\r\n\r\n", "illegal status line: b'SSH-2.0-x'"),
         ("http://a:1", b"A" * 70_000, "it does not speak HTTP: "),
     ],
 )  # fmt: skip
