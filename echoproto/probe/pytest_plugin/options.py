@@ -116,7 +116,10 @@ def _value(config: pytest.Config, name: str) -> Any:
     value = config.getoption(f"echo_target_{name}")
     if value is not None:
         return value
-    value = config.getini(f"echo_target_{name}")
+    try:
+        value = config.getini(f"echo_target_{name}")
+    except (ValueError, pytest.UsageError) as error:  # of a flag, in older and newer versions
+        raise pytest.UsageError(f"echo_target_{name}: {error}; must be true or false") from None
     if value and TARGET_OPTIONS[name].is_file and config.inipath is not None:
         # As pytest does with its own: relative to the file that says it.
         return str(Path(config.inipath).parent / value)

@@ -68,6 +68,12 @@ def test_files_of_the_ini_file_are_relative_to_it(pytester: pytest.Pytester) -> 
         target(pytester, str(folder))
 
 
+def test_a_flag_of_the_ini_file_that_is_none(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\necho_target = tls:a:1\necho_target_insecure = maybe\n")
+    with pytest.raises(pytest.UsageError, match=r"^echo_target_insecure: "):
+        target(pytester)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
