@@ -95,6 +95,7 @@ class EchoTarget:
             AssertionError: if other bytes come back; the message shows what was sent and
                 received.
             ConversationError: if the text is not a conversation.
+            TypeError: if ``script`` is none of these.
             RuntimeError: in an event loop, which it would block; see :meth:`acheck`.
             TargetError, NotAnEchoError, LocalError: as :meth:`connect`.
         """
@@ -198,9 +199,22 @@ def _magnitude(size: int) -> str:
 
 
 def _session(script: Script) -> Session:
+    """Return the session to run.
+
+    Raises:
+        ConversationError: if it is a text that is none.
+        TypeError: if it is anything else, such as the bytes to send.
+    """
     if isinstance(script, str):
         return Session.parse(script)
-    return script.session if isinstance(script, Case) else Session.of(script)
+    if isinstance(script, Case):
+        return script.session
+    if isinstance(script, Conversation | Session):
+        return Session.of(script)
+    raise TypeError(
+        "a conversation, a session, a case or a text such as 'send 00; fin' is needed, "
+        f"not {type(script).__name__}"
+    )
 
 
 def _kinds(names: Iterable[Fault | str]) -> frozenset[Fault]:

@@ -225,3 +225,9 @@ def test_a_pin_fits_the_argument(play: Play, echo: EchoTarget) -> None:
         with pytest.raises(AssertionError) as raised:
             echo.check(script)
         assert f"pin:     @example({name}.parse(" in str(raised.value)
+
+
+@pytest.mark.parametrize("script", [b"abc", 5, None, Send(b"abc")])
+def test_what_is_no_conversation(script: object) -> None:
+    with pytest.raises(TypeError, match=f"is needed, not {type(script).__name__}"):
+        EchoTarget(HERE).check(script)  # type: ignore[arg-type]
