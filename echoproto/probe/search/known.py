@@ -67,6 +67,11 @@ class _One:
         own = self.trigger.kind
         return kind is own or kind in _LOOKS_LIKE.get(own, ())
 
+    def rate_in(self, candidate: Candidate) -> float:
+        """Return how often it occurs in a candidate, where each connection may show it."""
+        own = len(self.trigger.candidate.conversations)
+        return min(1.0, self.rate * len(candidate.conversations) / own)
+
 
 class Known:
     """The known failures of a campaign."""
@@ -232,7 +237,7 @@ class Known:
         alike = [one for one in self._present(variant) if one.looks_like(outcome.kind)]
         if not alike:
             return False
-        rate = max(one.rate for one in alike)
+        rate = max(one.rate_in(variant) for one in alike)
         if rate >= _SELDOM:
             return True
         failed = 1 + sum(not run(variant).ok for _ in range(_RUNS - 1))

@@ -52,6 +52,10 @@ def needs_two_writes(candidate: Candidate) -> Fault:
     return Fault.RESET if len(writes(candidate)) > 1 else Fault.NONE
 
 
+def needs_any(candidate: Candidate) -> Fault:
+    return Fault.RESET
+
+
 def mixes(candidate: Candidate) -> Fault:
     return Fault.CROSS_TALK if candidate.at_once > 1 else Fault.NONE
 
@@ -225,6 +229,22 @@ def test_once_a_fin_shows_a_failure_others_are_judged_without() -> None:
     # It is about empty connections: others keep their FIN.
     assert known.avoided(candidate("send 61")) == candidate("send 61")
     assert str(known.avoided(candidate("fin")).session) == "nothing"
+
+
+@pytest.mark.parametrize("joined_by", [" then ", " | "])
+def test_a_fault_of_every_seventh_connection_is_in_any_session_of_seven(joined_by: str) -> None:
+    connections = itertools.count(1)
+
+    def every_seventh(candidate: Candidate) -> Fault:
+        numbers = [next(connections) for _ in candidate.conversations]
+        return Fault.RESET if any(number % 7 == 0 for number in numbers) else Fault.NONE
+
+    known = Known()
+    known.add(Trigger(Fault.RESET, candidate("nothing"), ()), 1 / 7, 0)
+    several = candidate(joined_by.join(["send 61"] * 7))
+    assert known.why(several, Fault.RESET, On(every_seventh)) == 0
+    # One connection fails more often than that: it is another fault.
+    assert isinstance(known.why(candidate("send 61"), Fault.RESET, On(needs_any)), Left)
 
 
 def test_a_masked_failure_hides_nothing() -> None:
