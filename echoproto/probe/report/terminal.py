@@ -58,6 +58,9 @@ class Terminal(Observer):
         self._phase: Phase | None = None
         self._done = 0
         self._found = 0
+        # A fuzz phase that a failure has interrupted, and its conversations. It goes on if that is
+        # a known one, which may be hundreds of times.
+        self._fuzz: tuple[TaskID, int] | None = None
 
     def __enter__(self) -> Terminal:
         self._progress.start()
@@ -74,10 +77,18 @@ class Terminal(Observer):
             self._progress.remove_task(self._task)
             self._phase = self._task = None
         self._end_phase()
+        self._end_fuzz()
         self._progress.stop()
 
     def phase(self, phase: Phase, total: int | None) -> None:
         self._end_phase()
+        if phase is Phase.FUZZ and self._fuzz is not None:
+            (self._task, self._done), self._fuzz = self._fuzz, None
+            self._progress.update(self._task, total=self._done + (total or 0))
+            self._phase = phase
+            return
+        if phase is not Phase.SHRINK:
+            self._end_fuzz()
         self._phase, self._done = phase, 0
         self._task = self._progress.add_task(str(phase), total=total, found="")
         self._next_line = self._clock() + _LINE_EVERY
@@ -95,6 +106,7 @@ class Terminal(Observer):
                 self._say_how_far(self._task)
 
     def failure(self, failure: Failure) -> None:
+        self._end_fuzz()
         self._found += 1
         self.line(f"found: {failure.kind}  {shorten(str(failure.session))}", style="red")
         if self._task is not None:
@@ -134,13 +146,29 @@ class Terminal(Observer):
         self.line(f"{text}, {left}" if left else text)
 
     def _end_phase(self) -> None:
-        if self._task is not None:
-            # A phase without a known total, or stopped early, is complete all the same.
-            self._progress.update(self._task, total=self._done, completed=self._done)
-            self._progress.stop_task(self._task)
-        if self._phase is not None and not self._console.is_terminal:
-            self.line(f"{self._phase}: {f'{self._done:,} done' if self._done else 'done'}")
-        self._phase = None
+        phase, task = self._phase, self._task
+        self._phase = self._task = None
+        if phase is None or task is None:
+            return
+        if phase is Phase.FUZZ:
+            self._fuzz = task, self._done
+        elif self._fuzz is not None:
+            self._progress.remove_task(task)
+        else:
+            self._finish(phase, task, self._done)
+
+    def _end_fuzz(self) -> None:
+        """End the fuzz phase that was interrupted."""
+        if self._fuzz is not None:
+            (task, done), self._fuzz = self._fuzz, None
+            self._finish(Phase.FUZZ, task, done)
+
+    def _finish(self, phase: Phase, task: TaskID, done: int) -> None:
+        # A phase without a known total, or stopped early, is complete all the same.
+        self._progress.update(task, total=done, completed=done)
+        self._progress.stop_task(task)
+        if not self._console.is_terminal:
+            self.line(f"{phase}: {f'{done:,} done' if done else 'done'}")
 
 
 def _conversations(count: int) -> str:

@@ -146,6 +146,31 @@ def test_a_terminal_shows_the_time_left_and_whole_notes() -> None:
 
 
 @pytest.mark.parametrize("tty", [False, True])
+def test_a_known_failure_does_not_end_the_fuzz_phase(tty: bool) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=tty, color_system=None)
+    with Terminal(console) as terminal:
+        for left in range(100, 90, -1):
+            terminal.phase(Phase.FUZZ, left)
+            terminal.record(PASSED)
+            terminal.phase(Phase.SHRINK, None)
+            terminal.record(replace(PASSED, phase=Phase.SHRINK))
+            if left == 94:
+                terminal.failure(CORRUPT)
+        tasks = [(task.description, task.completed) for task in terminal._progress.tasks]
+    assert tasks == [("fuzz", 7), ("shrink", 1), ("fuzz", 3), ("shrink", 1)]
+    if not tty:
+        assert stream.getvalue().splitlines() == [
+            "fuzz: running 100 conversations",
+            "fuzz: 7 done",
+            "found: corrupt  send 00*4097",
+            "shrink: 1 done",
+            "fuzz: running 93 conversations",
+            "fuzz: 3 done",
+        ]
+
+
+@pytest.mark.parametrize("tty", [False, True])
 def test_a_preflight_that_fails_is_not_done(tty: bool) -> None:
     stream = io.StringIO()
     with Terminal(Console(file=stream, force_terminal=tty, color_system=None)) as terminal:
