@@ -92,7 +92,8 @@ def summary_lines(result: CampaignResult) -> list[tuple[str, str]]:
         lines.append((f"delayed: {text}, by {result.longest_delay:.3g} s at most", ""))
     if result.passing:
         lines.append((f"{passing_words(result)}: {', '.join(result.passing)}", "green"))
-    rate = f"{result.rate:.0f} conversations/s, " if result.counts[Phase.FUZZ] else ""
+    fuzzed = result.counts[Phase.FUZZ] > 0
+    rate = f"{result.rate:.0f} conversations/s in the fuzz phase, " if fuzzed else ""
     lines.append(
         (
             f"{rate}{plural(result.bytes_sent, 'byte')} sent, "

@@ -103,7 +103,7 @@ def _numbers(result: CampaignResult) -> Iterable[tuple[str, str]]:
         (len(result.failures), "failure"),
     ):
         yield f"{count:,}", plural(count, noun).partition(" ")[2]
-    yield f"{result.rate:,.0f}", "conversations/s"
+    yield f"{result.rate:,.0f}", "conversations/s (fuzz)"
     yield size_text(result.bytes_sent), "sent"
     yield f"{result.seconds:.1f} s", "in all"
     if result.preflight is not None and result.preflight.round_trips:
