@@ -39,7 +39,7 @@ __all__ = ["fuzz"]
     show_default=True,
     help="Number of conversations to draw.",
 )
-@click.option("--max-time", callback=number, metavar="S", help="Stop after S seconds.")
+@click.option("--max-time", callback=number, metavar="S", help="Begin no more after S seconds.")
 @click.option("--seed", type=WholeNumber(0, 2**64 - 1), help="Draw the same conversations.")
 @click.option("--no-shrink", is_flag=True, help="Report failures as they were found.")
 @click.option("--no-explain", is_flag=True, help="Do not find out what about a failure matters.")
