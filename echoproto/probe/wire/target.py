@@ -113,8 +113,10 @@ class Target:
             raise TargetError("--key needs --cert")
         if self.send_proxy not in (None, "v1", "v2"):
             raise TargetError(f"--send-proxy {self.send_proxy!r}; must be v1 or v2")
-        if self.family is not None and (self.family not in _FAMILIES or self.scheme in _LOCAL):
-            raise TargetError(f"-{self.family} needs a host, not {text!r}; allowed are -4 and -6")
+        if self.family not in (None, *_FAMILIES):
+            raise TargetError(f"-{self.family} is no family; must be -4 or -6")
+        if self.family is not None and self.scheme in _LOCAL:
+            raise TargetError(f"-{self.family} needs a host, not {text!r}")
         if self.via and self.scheme in _LOCAL:
             raise TargetError(f"--via needs a host, not {text!r}")
 

@@ -83,8 +83,10 @@ def test_options_of_tls_need_tls() -> None:
         Target.parse("tls:a:7", key="x")
     with pytest.raises(TargetError, match="must be v1 or v2"):
         Target.parse("a:7", send_proxy="v3")
-    with pytest.raises(TargetError, match="-4 needs a host, not 'unix:/x'"):
+    with pytest.raises(TargetError, match=r"-4 needs a host, not 'unix:/x'$"):
         Target.parse("unix:/x", family="4")
+    with pytest.raises(TargetError, match="-5 is no family; must be -4 or -6"):
+        Target.parse("a:7", family="5")
 
 
 def test_the_words_are_the_command_line() -> None:
