@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from echoproto.probe.script.conversation import Await, HalfClose, Session
 from echoproto.probe.search.preflight import Preflight
@@ -58,9 +59,9 @@ class Planned:
         """Whether it needs a time without any connection."""
         return self.session.has_absence
 
-    @property
+    @cached_property
     def size(self) -> int:
-        """How many bytes it sends."""
+        """How many bytes it sends; a session under way is asked for each one that follows."""
         return sum(len(conversation.payload) for conversation in self.session.conversations)
 
 
