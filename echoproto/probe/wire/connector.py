@@ -108,7 +108,7 @@ class Connector:
                 sock = self._given()
         except OSError as error:
             what = "sockets" if self._given is None else "processes or sockets"
-            raise LocalError(f"no more {what}: {error.strerror}") from None
+            raise LocalError(f"this machine has no more {what}: {error.strerror}") from None
         self.opened += 1
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -131,6 +131,8 @@ class Connector:
 
     def connect(self, sock: socket.socket) -> int:
         """Begin to connect; return an errno: 0 for done, EINPROGRESS for in progress.
+
+        A socket with a timeout is waited for; EWOULDBLOCK stands for the timeout.
 
         Raises:
             LocalError: if this machine has no port left.
@@ -159,7 +161,9 @@ class Connector:
     def _next_source(self) -> None:
         self._source = next(self._sources, None) if self.local else None
         if self._source is None:
-            raise LocalError("no local port is free; lower --rate")
+            raise LocalError(
+                "on this machine no local port is free (TIME_WAIT keeps each for a minute)"
+            )
 
     def channel(self, sock: socket.socket) -> Channel:
         """Return the channel over a connected socket, with all that is on top of it.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+
 from echoproto.probe.wire.connector import Connector
 from echoproto.probe.wire.opening import open_now
 from echoproto.probe.wire.reasons import is_abort, reason
@@ -25,6 +29,7 @@ def connect(
 
     Raises:
         TargetError: if there is none; the message says why.
+        LocalError: if this machine is out of ports or descriptors.
     """
     reasons = []
     for address in target.addresses():
@@ -53,15 +58,26 @@ def _why_not(made: Connector, timeout: float, keep: bool) -> str:
     sock = made.new_socket()
     sock.settimeout(timeout)
     try:
-        sock.connect(made.where)
+        _connect(made, sock)
     except OSError as error:
         sock.close()
         return "" if is_abort(error) else reason(error, timeout)
+    except BaseException:
+        sock.close()
+        raise
     if keep:
         made.keep(sock)
     else:
         sock.close()
     return ""
+
+
+def _connect(made: Connector, sock: socket.socket) -> None:
+    error = made.connect(sock)
+    if error == errno.EWOULDBLOCK and made.family != socket.AF_UNIX:
+        raise TimeoutError
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 def place(connector: Connector) -> str:

@@ -3,10 +3,12 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from unittest.mock import Mock
 
 import pytest
 
 from echoproto.probe.script.conversation import Conversation
+from echoproto.probe.wire import connector
 from echoproto.probe.wire.connector import REMOTE_RATE, Connector, LocalError
 from echoproto.probe.wire.first_connection import connect, place
 from echoproto.probe.wire.limits import Limits
@@ -81,6 +83,16 @@ def test_no_port_left_for_another_machine(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("socket.socket.connect_ex", lambda *_: errno.EADDRNOTAVAIL)
     with made.new_socket() as sock, pytest.raises(LocalError, match="no local port is free"):
         made.connect(sock)
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:7", "192.0.2.1:7"])
+def test_no_port_left_for_the_first_connection(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.connect_ex", lambda *_: errno.EADDRNOTAVAIL)
+    monkeypatch.setattr(connector, "_loopback_sources", lambda: iter(["127.0.1.1"]))
+    used_up = OSError(errno.EADDRINUSE, "")
+    monkeypatch.setattr("socket.socket.bind", Mock(side_effect=used_up))
+    with pytest.raises(LocalError, match="on this machine no local port is free"):
+        connect(Target.parse(place))
 
 
 def test_no_descriptor_left(monkeypatch: pytest.MonkeyPatch) -> None:
