@@ -130,8 +130,9 @@ def first_contact(connector: Connector, wait: float) -> Contact:
     limits = Limits(stall=wait, half_close=False, connect=wait)
     outcomes = _at_once(connector, limits)
     if _begin_alike(outcomes):
-        silent = run(Conversation((Pause(_LATE_BANNER),)), connector, limits)
-        if silent.kind is Fault.EXTRA:
+        silence = Conversation((Pause(_LATE_BANNER),))
+        # The second one gets nothing that a path has left of the attempts, and copies to it.
+        if all((silent := run(silence, connector, limits)).kind is Fault.EXTRA for _ in range(2)):
             raise NotAnEchoError(_why_not([silent], lambda: ""))
     together = any(map(_answered, outcomes))
     if not together:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import select
 import socket
@@ -84,6 +85,24 @@ def test_a_banner_that_comes_later_than_the_first_bytes_are_sent() -> None:
         echo(sock)
 
     assert error_of(handler) == "not an echo: it sent a banner, '220 mail.example ESMTP'"
+
+
+def test_what_is_left_of_the_attempts_is_no_banner() -> None:
+    """A path that copies answers to all clients has one more, for the next client."""
+    count = itertools.count(1)
+
+    def handler(sock: socket.socket) -> None:
+        number = next(count)
+        if number < 10:
+            sock.recv(65536)
+        if number < 11:
+            sock.sendall(b"left")
+        echo(sock)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    with serving(side_by_side(handler), listener):
+        target = Target.parse(f"127.0.0.1:{listener.getsockname()[1]}")
+        assert preflight(target, patience=1)[1].half_close
 
 
 def test_an_echo_that_always_inserts_the_same_byte_is_one() -> None:
