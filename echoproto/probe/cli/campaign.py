@@ -33,6 +33,16 @@ class Reports:
     junit: Path | None = None
     jsonl: Path | None = None
 
+    def check(self) -> None:
+        """Open those that are written in the end, to fail now rather than then.
+
+        Raises:
+            ClickException: if one cannot be opened.
+        """
+        for option, path in (("--html", self.html), ("--junit", self.junit)):
+            if path is not None:
+                open_file(option, path).close()
+
     def write(self, result: CampaignResult) -> list[str]:
         """Write those that are written in the end; return why some cannot be, in a line each."""
         from echoproto.probe.report.html.page import write_html
@@ -70,9 +80,7 @@ def run_campaign(
     """
     console = Console(highlight=False)
     saved = SavedFailures(target=target, any_target=any_target)
-    for option, path in (("--html", reports.html), ("--junit", reports.junit)):
-        if path is not None:
-            open_file(option, path).close()  # fails now rather than after the campaign
+    reports.check()
     with contextlib.ExitStack() as stack:
         terminal = stack.enter_context(Terminal(console))
         observers: list[Observer] = [terminal]
