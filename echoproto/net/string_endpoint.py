@@ -108,6 +108,7 @@ class StringEndpoint:
             :attr:`material`.
         :raises ListenError: if the string is wrong, or a file that it names.
         """
+        self._given = description
         description = full_form(description)
         self.tls = tls
         self._description = description
@@ -188,7 +189,8 @@ class StringEndpoint:
     def _failed(self, failure: Failure) -> Failure:
         if failure.check(CancelledError):
             return failure
-        return Failure(_cannot_listen(self._description, failure.value))
+        kind = parse_endpoint(self._description).kind
+        return Failure(_cannot_listen(self._given, kind, failure.value))
 
 
 class _Sockets:
@@ -375,9 +377,8 @@ def _has_tls() -> bool:
     return True
 
 
-def _cannot_listen(description: str, error: BaseException | None) -> ListenError:
-    """Say why a string that is right cannot be listened on."""
-    kind = parse_endpoint(description).kind
+def _cannot_listen(description: str, kind: str, error: BaseException | None) -> ListenError:
+    """Say why a string that is right cannot be listened on, with the string as it was given."""
     found = explain(error, kind)
     if found is not None:
         reason = found.reason

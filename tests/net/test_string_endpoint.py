@@ -183,12 +183,13 @@ def test_why_it_cannot_listen(code: int, reason: str, allowed: str) -> None:
     assert error.allowed.startswith(allowed)
 
 
-@pytest.mark.parametrize("port", [-1, 65536, 10**6])
-def test_a_port_out_of_range(reactor: MemoryReactorClock, port: int) -> None:
+@pytest.mark.parametrize("description", ["tcp:-1", "tcp:65536", "1000000", "[::1]:99999"])
+def test_a_port_out_of_range(reactor: MemoryReactorClock, description: str) -> None:
     failures: list[Any] = []
-    endpoint = StringEndpoint(reactor, f"tcp:{port}")
+    endpoint = StringEndpoint(reactor, description)
     endpoint.listen(ServerFactory()).addErrback(failures.append)
     assert failures[0].value.reason == "port out of range"
+    assert failures[0].value.description == description  # also if it is a short form
 
 
 def test_an_interface_that_does_not_resolve(reactor: MemoryReactorClock) -> None:
