@@ -275,7 +275,8 @@ def test_interrupted_with_what_was_found_so_far(drops_ff: Path, saved: SavedFail
             if record.name == "E-020":
                 raise KeyboardInterrupt
 
-    result = Campaign(at(drops_ff), FEW, Interrupting(), saved).run()
+    # Of several under way, any may end first.
+    result = Campaign(at(drops_ff), replace(FEW, window=1), Interrupting(), saved).run()
     assert result.interrupted
     assert result.exit_code == 130
     assert len(result.failures) > 0
