@@ -6,7 +6,7 @@ The same for a connection from which nothing was read for a while.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from echoproto.probe.script.conversation import (
@@ -94,7 +94,7 @@ class _Search:
         *others, control = self._round([*self.shorter(), self._first.session, self.control()])
         if not control.ok:
             return None
-        failing = [outcome for outcome in others if not outcome.ok]
+        failing = self.failing(others)
         if not failing:
             return NotAgain(self.ran)
         best = failing[0]
@@ -118,6 +118,10 @@ class _Search:
     def control(self) -> Session:
         """Return the same without the time."""
         return silent(self.send, 0)
+
+    def failing(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Return those that show this failure: the shortest first."""
+        return [outcome for outcome in outcomes if not outcome.ok]
 
     def explained(self, best: Outcome, effect: Effect, measured: int | None) -> Explanation:
         """Return what is known, without the figures."""
@@ -195,12 +199,24 @@ class _HeldSearch(_Search):
     rounds, lengths = _HELD_ROUNDS, _HELD_LENGTHS
 
     def shorter(self) -> list[Session]:
-        """Return the same with less to read; first without a FIN, if there is one."""
-        without = (*(s for s in self.steps if not isinstance(s, HalfClose)), Await())
-        made = [list(self._sizes(without))]
+        """Return the same with less to read; first without a FIN, if there is one.
+
+        The reader holds from the beginning, so that nothing is read before. Without an await, a FIN
+        follows at once: each is tried with one too, which tells whether the failure needs the FIN.
+        """
+        (hold,) = (step for step in self.steps if isinstance(step, Hold))
+        made = []
+        for send in self._sends():
+            made += [_session(hold, send), _session(hold, send, Await())]
         if HalfClose() in self.steps:
-            made.append(list(self._sizes(self.steps))[:-1])
-        return [session for sessions in made for session in sessions]
+            made += [self._sending(send) for send in self._sends()]
+        return [session for session in made if session != self._first.session]
+
+    def failing(self, outcomes: list[Outcome]) -> list[Outcome]:
+        failing = super().failing(outcomes)
+        kinds = {outcome.session: outcome.kind for outcome in outcomes}
+        kept = [o for o in failing if kinds.get(_awaited(o.session), o.kind) is o.kind]
+        return kept or failing[-1:]
 
     def control(self) -> Session:
         return _session(*(step for step in self.steps if not isinstance(step, Hold)))
@@ -222,15 +238,20 @@ class _HeldSearch(_Search):
             hold_ms=hold,
         )
 
-    def _sizes(self, steps: Sequence[Step]) -> Iterator[Session]:
+    def _sends(self) -> list[Send]:
         whole = self.send.payload
-        for size in (len(whole) // 4, len(whole) // 2, len(whole)):
-            less = Send(whole[:size])
-            yield _session(*(less if isinstance(step, Send) else step for step in steps))
+        return [Send(whole[:size]) for size in (len(whole) // 4, len(whole) // 2, len(whole))]
+
+    def _sending(self, send: Send) -> Session:
+        return _session(*(send if isinstance(step, Send) else step for step in self.steps))
 
 
 def _session(*steps: Step) -> Session:
     return Session((Conversation(steps),))
+
+
+def _awaited(session: Session) -> Session:
+    return _session(*session.conversations[0].steps, Await())
 
 
 def _time(ms: int) -> str:

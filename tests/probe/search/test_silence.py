@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 
 from echoproto.probe.script.conversation import Hold, Pause, Send, Session
@@ -113,7 +114,7 @@ def test_a_reader_that_holds_is_shrunk_with_its_bytes() -> None:
         "resets the connection, with 200000 bytes or more in flight, when the client does not read "
         "for 3 s"
     )
-    assert str(silence.found.session) == "hold 3000; send 61*200000; await"
+    assert str(silence.found.session) == "hold 3000; send 61*200000"
 
 
 def test_a_fin_that_a_held_reader_needs_stays() -> None:
@@ -125,7 +126,24 @@ def test_a_fin_that_a_held_reader_needs_stays() -> None:
     assert str(silence.found.session).startswith("send 61*100; fin; hold 9")
     without = searched_held(text, lambda s: held(s) >= 900)
     assert isinstance(without, Silence)
-    assert "fin" not in str(without.found.session)
+    assert re.fullmatch(r"hold 9\d\d; send 61\*100", str(without.found.session))
+
+
+def test_a_fin_that_follows_the_last_step_is_not_taken_for_none() -> None:
+    text = "send 61*400; fin; hold 6000"
+    # Where nothing is awaited at the end, a FIN is sent.
+    silence = searched_held(text, lambda s: held(s) >= 900 and "await" not in str(s))
+    assert isinstance(silence, Silence)
+    assert silence.explanation is not None
+    assert [str(need) for need in silence.explanation.needs] == ["fin", "hold"]
+    assert str(silence.found.session).startswith("send 61*100; fin; hold 9")
+
+
+def test_a_failure_is_kept_if_none_of_its_shorter_ones_fails() -> None:
+    text = "hold 6000; send 61*400"
+    silence = searched_held(text, lambda s: str(s).startswith(text) and "await" not in str(s))
+    assert isinstance(silence, Silence)
+    assert str(silence.found.session) == text
 
 
 def test_what_a_quick_reader_sees_too_is_another_failure() -> None:
