@@ -343,6 +343,9 @@ class Holding:
         kinds = {Fault.STALLED if kind in TIMED else kind for kind in seen}
         if count is None or len(kinds) > 1 or any(verdict.received for verdict in verdicts):
             return None
+        if kinds == {Fault.REFUSED} and self._runner.answers.last < count:
+            # The one before was reset, which may be why nothing listens any more.
+            return None
         return explain_stop(kinds.pop(), count, len(self._failed))
 
     def _culprit(self, counted: bool) -> Held:

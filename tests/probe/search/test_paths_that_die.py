@@ -56,6 +56,7 @@ LAST = 46
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("fault", "kinds"),
     [
@@ -89,6 +90,7 @@ def test_the_culprit_of_a_dead_path_is_named_with_its_connection(
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("fault", "effect"), [(f"reset-from={LAST}", "resets"), (f"mute-from={LAST}", "sends nothing")]
 )
@@ -106,6 +108,7 @@ def test_a_path_that_is_used_up_says_after_how_many_connections(
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_path_that_crashes_is_not_said_to_be_used_up(saved: SavedFailures) -> None:
     with Path(named(f"dies-at={LAST}")) as path:
         result, _ = campaign(path, saved)
@@ -113,6 +116,7 @@ def test_a_path_that_crashes_is_not_said_to_be_used_up(saved: SavedFailures) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize("fault", ["reset-from=2", "mute-from=2"])
 def test_a_path_that_serves_one_client_is_a_failure(fault: str, saved: SavedFailures) -> None:
     with Path(named(fault)) as path:
@@ -124,6 +128,7 @@ def test_a_path_that_serves_one_client_is_a_failure(fault: str, saved: SavedFail
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_path_that_refuses_after_a_reset_names_what_went_before(saved: SavedFailures) -> None:
     class Once(Relay):
         def client_reset(self) -> None:
@@ -132,7 +137,8 @@ def test_a_path_that_refuses_after_a_reset_names_what_went_before(saved: SavedFa
                 shared.loop.later(0, shared.die)
 
     with Path(Once) as path:
-        settings = Settings(examples=200, seed=3, patience=1.5, window=1)
+        # It dies before the next connection, so that each one before it was answered.
+        settings = Settings(examples=200, seed=3, patience=1.5, window=1, rate=20)
         result, _ = campaign(path, saved, settings)
     (failure,) = result.failures
     assert failure.kind in (Fault.REFUSED, Fault.RESET)
