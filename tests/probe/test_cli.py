@@ -384,6 +384,7 @@ def test_sigterm_ends_it_with_its_report_and_files(whole: str, tmp_path: File) -
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_delay_is_a_failure_only_when_asked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

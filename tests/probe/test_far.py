@@ -116,6 +116,7 @@ def judge(result: CampaignResult) -> None:
     assert result.exit_code == 0
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("relay", "examples"),
     [(Jitter, 400), (OneInTwoHundred, 400), (Far, 300), (LateEnd, 200), (Link, 60)],

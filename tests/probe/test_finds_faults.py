@@ -5,10 +5,11 @@ The whole sweep is slow. A few faults are found in every run of the tests.
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path as File
 from typing import Any
@@ -29,6 +30,9 @@ from tests.probe.shortest import PATIENT, shows
 
 SEEDS = range(5)
 CONVERSATIONS = 1000
+
+#: Kinds of faults of which load can decide what is seen first, or how long it takes to shrink.
+BY_LOAD = ("timing", "apart", "size", "flaky")
 
 #: Found in every run: quick ones, of a byte and of an end.
 QUICK = (
@@ -91,6 +95,7 @@ def test_a_target_that_is_not_an_echo_is_reported(name: str, tmp_path: File) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize("name", sorted(DYING))
 def test_a_path_that_dies_ends_the_campaign(name: str, tmp_path: File) -> None:
     with Path(DYING[name]) as path:
@@ -105,50 +110,78 @@ def test_a_path_that_dies_ends_the_campaign(name: str, tmp_path: File) -> None:
     assert result.held < len(catalogue())
 
 
+class Notes:
+    """Lines that the processes of one run of the tests share."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        file.touch()
+
+    def add(self, line: object) -> None:
+        with self._file.open("a") as file:
+            file.write(f"{line}\n")
+
+    @property
+    def lines(self) -> list[str]:
+        return self._file.read_text().splitlines()
+
+    @property
+    def median(self) -> float:
+        return statistics.median(map(float, self.lines))
+
+
 @pytest.fixture(scope="module")
-def shrink_seconds() -> Iterator[list[float]]:
+def notes(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Callable[[str], Notes]:
+    folder = tmp_path_factory.getbasetemp()
+    # With several processes, each has a folder of its own in one that they share.
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    return lambda name: Notes(shared / f"{name}-{testrun_uid}")
+
+
+@pytest.fixture(scope="module")
+def shrink_seconds(notes: Callable[[str], Notes]) -> Iterator[Notes]:
     """Seconds from the first occurrence of each fault to its shortest conversation."""
-    seconds: list[float] = []
+    seconds = notes("shrink-seconds")
     yield seconds
-    print(f"\nmedian of {len(seconds)}: {statistics.median(seconds):.2f} s to the shrunk failure")
-    assert statistics.median(seconds) < 5
+    print(f"\nmedian of {len(seconds.lines)}: {seconds.median:.2f} s to the shrunk failure")
+    assert seconds.median < 5
 
 
 @pytest.fixture(scope="module")
-def missed() -> Iterator[list[str]]:
+def missed(notes: Callable[[str], Notes]) -> Iterator[Notes]:
     """The faults that were not found at once: at most three."""
-    names: list[str] = []
+    names = notes("missed")
     yield names
-    print(f"\nnot found, or not as short, at the first try: {names or 'none'}")
-    assert len(names) <= 3
+    print(f"\nnot found, or not as short, at the first try: {names.lines or 'none'}")
+    assert len(names.lines) <= 3
 
 
 @pytest.fixture(scope="module")
-def explain_seconds() -> Iterator[list[float]]:
+def explain_seconds(notes: Callable[[str], Notes]) -> Iterator[Notes]:
     """How long each explanation took; at most 2 s in the median."""
-    taken: list[float] = []
+    taken = notes("explain-seconds")
     yield taken
-    print(f"\nmedian of {len(taken)}: {statistics.median(taken):.2f} s to explain")
-    assert statistics.median(taken) <= 2
+    print(f"\nmedian of {len(taken.lines)}: {taken.median:.2f} s to explain")
+    assert taken.median <= 2
 
 
 @pytest.fixture(scope="module")
-def unexplained() -> Iterator[list[str]]:
+def unexplained(notes: Callable[[str], Notes]) -> Iterator[Notes]:
     """The faults whose explanation is wrong: at most one in twenty."""
-    names: list[str] = []
+    names = notes("unexplained")
     yield names
-    print("\nnot explained right:", *(names or ["none"]), sep="\n  ")
-    assert len(names) <= len(FAULTS) // 20
+    print("\nnot explained right:", *(names.lines or ["none"]), sep="\n  ")
+    assert len(names.lines) <= len(FAULTS) // 20
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch, explain_seconds: list[float]) -> None:
+def timed(monkeypatch: pytest.MonkeyPatch, explain_seconds: Notes) -> None:
     """Take the time of each explanation."""
 
     def timed(*args: Any) -> Any:
         began = time.monotonic()
         explanation = explain(*args)
-        explain_seconds.append(time.monotonic() - began)
+        explain_seconds.add(time.monotonic() - began)
         return explanation
 
     monkeypatch.setattr("echoproto.probe.search.findings.explain", timed)
@@ -157,13 +190,17 @@ def timed(monkeypatch: pytest.MonkeyPatch, explain_seconds: list[float]) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("timed")
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, marks=[] if f.kind in BY_LOAD else pytest.mark.waits) for f in FAULTS],
+    ids=str,
+)
 def test_every_fault_is_found_shrunk_and_explained_with_each_seed(
     fault: FaultyPath,
     tmp_path: File,
-    shrink_seconds: list[float],
-    missed: list[str],
-    unexplained: list[str],
+    shrink_seconds: Notes,
+    missed: Notes,
+    unexplained: Notes,
 ) -> None:
     for seed in SEEDS:
         # Where a fault depends on a time or on the size of a kernel's buffer, load can
@@ -175,12 +212,12 @@ def test_every_fault_is_found_shrunk_and_explained_with_each_seed(
             except AssertionError:
                 if not attempts_left or fault.kind not in ("timing", "apart", "flaky"):
                     raise
-                missed.append(f"{fault.name}, seed {seed}")
-        shrink_seconds.append(found.seconds)
+                missed.add(f"{fault.name}, seed {seed}")
+        shrink_seconds.add(found.seconds)
         if seed == SEEDS[0]:
             said = to_json(found.explanation) if found.explanation else {}
             if not said or wrong_fields(fault.name, said):
-                unexplained.append(f"{fault.name}: {wrong_fields(fault.name, said)}")
+                unexplained.add(f"{fault.name}: {wrong_fields(fault.name, said)}")
         if found.found_by != "fuzz":
             # The catalogue runs before anything is drawn, so the seed does not matter.
             return

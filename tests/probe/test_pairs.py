@@ -31,6 +31,7 @@ SOME = (
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("pair", [pair for pair in pairs() if str(pair) in SOME], ids=str)
 def test_both_faults_are_found_each_as_short_as_when_alone(pair: Pair, tmp_path: File) -> None:
@@ -47,6 +48,7 @@ def verdict(session: str, *faults: FaultyPath) -> Verdict:
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize("name", CHANGED)
 def test_what_shows_a_fault_alone_does_not_show_it_beside_this_one(name: str) -> None:
     fault, _, verdicts, _ = CHANGED[name]

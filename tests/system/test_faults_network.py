@@ -26,6 +26,8 @@ MIB = 1 << 20
 # Seconds for what a link has made slow. It bounds a hang and measures nothing.
 PATIENCE = 90.0
 
+SLOW_AND_WAITS = (pytest.mark.slow, pytest.mark.waits)
+
 # Where the flood pretends to come from: addresses for tests of this kind (RFC 2544).
 FLOOD_NETWORK = "198.18.0.0/15"
 
@@ -117,7 +119,7 @@ def test_connections_are_whole_in_the_worst_weather(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "size"), [(0.3, 2 * MIB), pytest.param(10.0, 8 * MIB, marks=pytest.mark.slow)]
+    ("seconds", "size"), [(0.3, 2 * MIB), pytest.param(10.0, 8 * MIB, marks=SLOW_AND_WAITS)]
 )
 def test_a_link_that_was_cut_and_healed(
     link: Link, serve: Callable[..., Server], seconds: float, size: int, report: Report
@@ -140,7 +142,7 @@ def test_a_link_that_was_cut_and_healed(
 
 @pytest.mark.parametrize(
     ("seconds", "count", "size"),
-    [(0.5, 3, MIB), pytest.param(60.0, 10, 4 * MIB, marks=pytest.mark.slow)],
+    [(0.5, 3, MIB), pytest.param(60.0, 10, 4 * MIB, marks=SLOW_AND_WAITS)],
 )
 def test_zero_windows_held(
     link: Link, serve: Callable[..., Server], seconds: float, count: int, size: int, report: Report
@@ -270,6 +272,7 @@ def settle(link: Link) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize(
     "options", [("--lane", "fast"), ("--lane", "stock"), ("--workers", "2")], ids="-".join
 )
@@ -296,6 +299,7 @@ def test_a_cut_link_does_not_keep_newcomers_out(
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_client_that_is_there_and_silent_is_kept(
     link: Link, serve: Callable[..., Server]
 ) -> None:

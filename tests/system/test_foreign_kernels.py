@@ -38,6 +38,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Mapping[str, 
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize("lane", ["fast", "stock"])
 def test_a_slow_reader_gets_every_byte(environment: Mapping[str, str], lane: str) -> None:
     size, seconds = 4 << 20, 6.0

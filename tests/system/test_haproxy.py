@@ -27,6 +27,7 @@ from tests.system.server import BIN, PATIENCE, Server, eventually, running
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.waits,
     pytest.mark.timeout(240),
     pytest.mark.skipif(not shutil.which("haproxy"), reason="needs haproxy"),
 ]

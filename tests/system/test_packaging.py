@@ -15,7 +15,7 @@ import pytest
 
 from tests.system.server import running, say
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.waits, pytest.mark.timeout(600)]
 
 PROJECT = Path(__file__).parents[2]
 PARTS = [

@@ -13,7 +13,7 @@ import pytest
 from tests.system.link import SERVER, Link, Weather, linked
 from tests.system.server import running, twistd
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.waits, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

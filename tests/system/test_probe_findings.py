@@ -151,7 +151,7 @@ def test_socat_locks_up_with_a_late_reader(tmp_path: File) -> None:
     with socat() as port:
         # It locks up in most runs, but not in all.
         for _ in range(3):
-            result = campaign(port, tmp_path, cases=("E-097",))
+            result = campaign(port, tmp_path, cases=("E-097",), patience=3)
             if result.failures:
                 break
     assert result.preflight is not None
@@ -184,6 +184,7 @@ def test_stunnel_cuts_a_slow_reader_off_at_close_notify(tmp_path: File) -> None:
     assert Need.SLOW_READER not in explanation.needs or "stunnel" in explanation.suspects[0].what
 
 
+@pytest.mark.waits
 def test_sslh_waits_for_the_first_bytes(tmp_path: File) -> None:
     with in_front("sslh --ssh", tmp_path) as port:
         result = campaign(port, tmp_path, cases=("E-003",), max_delay=1)

@@ -204,6 +204,7 @@ def test_ci_starts_with_the_test_command_of_the_readme() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.timeout(600)
 def test_the_first_command_serves(tmp_path: Path) -> None:
     (command,) = (block for block in blocks("console") if "pip install . &&" in block)

@@ -255,6 +255,7 @@ def test_a_target_that_is_not_an_echo_is_reported_in_bounded_time(name: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("fault", "count", "kind"),
     [
@@ -299,6 +300,7 @@ def test_a_broken_echo_is_still_an_echo(name: str, half_close: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_a_slow_link_keeps_nothing_back() -> None:
     """8 KiB take twice as long as the others wait for what does not move."""
     with Path(named("bandwidth=11k")) as path:
