@@ -56,7 +56,6 @@ LAST = 46
 
 
 @pytest.mark.slow
-@pytest.mark.waits
 @pytest.mark.parametrize(
     ("fault", "kinds"),
     [
