@@ -151,7 +151,7 @@ def test_socat_locks_up_with_a_late_reader(tmp_path: File) -> None:
     with socat() as port:
         # It locks up in most runs, but not in all.
         for _ in range(3):
-            result = campaign(port, tmp_path, cases=("E-097",), patience=3)
+            result = campaign(port, tmp_path, cases=("E-097",))
             if result.failures:
                 break
     assert result.preflight is not None
