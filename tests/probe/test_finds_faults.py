@@ -184,7 +184,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, explain_seconds: Notes) -> None:
         explain_seconds.add(time.monotonic() - began)
         return explanation
 
-    monkeypatch.setattr("echoproto.probe.search.findings.explain", timed)
+    monkeypatch.setattr("echoproto.probe.search.recorder.explain", timed)
 
 
 @pytest.mark.slow

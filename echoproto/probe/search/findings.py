@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import shlex
 import time
 from collections.abc import Sequence
 
@@ -13,23 +12,20 @@ from echoproto.probe.script.words import plural
 from echoproto.probe.search.absence import shortest_absence
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.contains import contains
-from echoproto.probe.search.explain.explain import explain
 from echoproto.probe.search.explain.explanation import Explanation
-from echoproto.probe.search.explain.lab import Budget, room_for
-from echoproto.probe.search.failures import SavedFailure, SavedFailures, SavedFailuresError
+from echoproto.probe.search.failures import SavedFailure, SavedFailures
 from echoproto.probe.search.known import Known, Left
 from echoproto.probe.search.marks import told_by_marks
-from echoproto.probe.search.mask import find_mask
 from echoproto.probe.search.pending import Pending, passed, with_what_went_before
 from echoproto.probe.search.pool import Held
 from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.progress import Progress
+from echoproto.probe.search.recorder import Recorder
 from echoproto.probe.search.reproduce import NotAgain, Reproduced, reproduce
-from echoproto.probe.search.result import Failure
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.search.settings import Settings
 from echoproto.probe.search.silence import shortest_silence
-from echoproto.probe.search.trigger import Trigger, find_trigger, refined, silence_trigger
+from echoproto.probe.search.trigger import find_trigger, silence_trigger
 from echoproto.probe.wire.target import Target
 from echoproto.probe.wire.verdict import Fault, Outcome
 
@@ -67,17 +63,16 @@ class Findings:
         runner: Runner,
     ) -> None:
         self.pending: list[Pending] = []
-        self._shrink_until = 0.0  # when no other one is shrunk, in ``time.monotonic`` seconds
+        self._shrink_until = 0.0  # when no other one is shrunk, by ``_working_time``
         self._end: int | None = None  # the failure after which nothing worked
-        self._target = target
         self._settings = settings
         self._progress = progress
         self._result = progress.result
-        self._saved = saved
         self._deadline = deadline
         self._known = known
         self._runner = runner
         self._faults = Known()
+        self._recorder = Recorder(target, settings, progress, saved, deadline, runner, self._faults)
 
     def assume(self, saved: SavedFailure) -> bool:
         """Avoid a saved failure from now on, unreported; return whether it still fails."""
@@ -94,7 +89,7 @@ class Findings:
             return False
         rate = found.reproduced / found.runs
         trigger = find_trigger(start, found.outcome.kind, self._hold, rate)
-        self._learn(trigger, self._explanation(found, start.fin), found, None)
+        self._recorder.learn(trigger, self._recorder.explanation(found, start.fin), found, None)
         return True
 
     def add(self, pending: Pending) -> bool:
@@ -125,7 +120,7 @@ class Findings:
     def shrink(self) -> None:
         """Reproduce and shrink what no known failure explains, the most telling first."""
         self.pending.sort(key=lambda pending: pending.order)
-        self._shrink_until = time.monotonic() + _SHRINK_SECONDS
+        self._shrink_until = self._working_time() + _SHRINK_SECONDS
         left_out: list[Pending] = []
         seldom: list[Pending] = []
         while self.pending:
@@ -147,8 +142,12 @@ class Findings:
 
     def _is_enough(self) -> bool:
         """Return whether no more is analysed; it takes longer before there is no failure."""
-        failures, over = len(self._result.failures), time.monotonic() - self._shrink_until
+        failures, over = len(self._result.failures), self._working_time() - self._shrink_until
         return failures >= _MAX_FAILURES or over > (0 if failures else _MORE_SECONDS)
+
+    def _working_time(self) -> float:
+        """Return the time, in seconds, without what explanations take."""
+        return time.monotonic() - self._recorder.spent
 
     def _passes_now(self, pending: Pending, left: Left) -> bool:
         """Return whether others are to be analysed first, as this one does not fail again."""
@@ -175,7 +174,7 @@ class Findings:
                     self._result.explain(pending.record, index)
                     break
             else:
-                self._explain(pending, Reproduced(session, pending.outcome, 1, 1, 0))
+                self._recorder.add(pending, Reproduced(session, pending.outcome, 1, 1, 0))
         self.pending.clear()
 
     def tell_the_end(
@@ -194,7 +193,7 @@ class Findings:
                 alone, before = pending.outcome.alone, with_what_went_before(failed[0])
                 seen = before if explanation is None else alone
                 found = Reproduced(seen.session, seen, 1, 1, 0)
-                self._end = self._explain(pending, found, 0.0, remark, explanation=explanation)
+                self._end = self._recorder.add(pending, found, 0.0, remark, explanation=explanation)
         for pending in self.pending:
             if self._end is not None and id(pending.outcome) in since:
                 self._result.explain(pending.record, self._end)
@@ -225,10 +224,6 @@ class Findings:
     def _hold(self, candidate: Candidate) -> Outcome:
         return self._runner.run_candidate(candidate.session, False, fin=candidate.fin)
 
-    def _capture(self, candidate: Candidate) -> Outcome:
-        session = candidate.session
-        return self._runner.run_candidate(session, False, room_for(session), candidate.fin)
-
     def _hold_apart(
         self, start: Candidate, kind: Fault, session: Session, patient: bool
     ) -> Outcome:
@@ -244,10 +239,6 @@ class Findings:
         if not outcome.ok and self._faults.explains(candidate, outcome.kind, candidate != start):
             return passed(session)
         return outcome
-
-    def _hold_avoiding(self, fin: bool, session: Session) -> Outcome:
-        """Run an experiment, without what known failures need."""
-        return self._capture(self._faults.avoided(Candidate(session, fin)))
 
     # Failures.
 
@@ -287,7 +278,7 @@ class Findings:
         if same is not None:
             self._note_known(pending, same)
             return False
-        self._explain(pending, found, seconds, trigger=trigger, fin=start.fin)
+        self._recorder.add(pending, found, seconds, trigger=trigger, fin=start.fin)
         return shrinking
 
     def _needs_time(self, pending: Pending, began: float) -> bool:
@@ -310,91 +301,7 @@ class Findings:
         found = silence.found
         if pending.silence:
             trigger = silence_trigger(Candidate(found.session), found.outcome.kind)
-        self._explain(pending, found, seconds, explanation=silence.explanation, trigger=trigger)
+        self._recorder.add(
+            pending, found, seconds, explanation=silence.explanation, trigger=trigger
+        )
         return True
-
-    def _explain(
-        self,
-        pending: Pending,
-        found: Reproduced,
-        seconds: float = 0.0,
-        remark: str = "",
-        trigger: Trigger | None = None,
-        fin: bool = True,
-        explanation: Explanation | None = None,
-    ) -> int:
-        """Explain and add a failure, and save it; return its index."""
-        interrupt = None
-        try:
-            if not remark and explanation is None and not pending.silence:
-                explanation = self._explanation(found, fin)
-        except KeyboardInterrupt as error:
-            interrupt = error  # what is known of the failure by now is not lost
-        index = self._progress.failure(
-            Failure(
-                kind=found.outcome.kind,
-                session=found.session,
-                outcome=found.outcome,
-                found=pending.outcome.session,
-                found_by=pending.found_by,
-                reproduced=found.reproduced,
-                runs=found.runs,
-                shrink_runs=found.shrink_runs,
-                seconds=seconds,
-                id=self._save(pending, found),
-                target=self._target.words,
-                explanation=explanation,
-                remark=remark,
-            )
-        )
-        self._result.explain(pending.record, index)
-        self._learn(trigger, explanation, found, index)
-        if interrupt is not None:
-            raise interrupt
-        return index
-
-    def _learn(
-        self,
-        trigger: Trigger | None,
-        explanation: Explanation | None,
-        found: Reproduced,
-        index: int | None,
-    ) -> None:
-        """Avoid a failure from now on, if it is known what it needs."""
-        if len(found.session.conversations) > 1 and not found.session.sequential:
-            # Each session beside others would fail for the same reason.
-            self._runner.window.close()
-        if trigger is not None:
-            rate = found.reproduced / found.runs
-            mask = find_mask(trigger, rate, self._capture)
-            if mask is not None:
-                self._runner.look_past(mask)
-                self._progress.note(f"not compared from now on, to find other failures: {mask}")
-            self._faults.add(refined(trigger, explanation), rate, index, mask is not None)
-
-    def _explanation(self, found: Reproduced, fin: bool) -> Explanation | None:
-        """Find out what about a failure matters, unless it is not certain, or not asked for."""
-        if not self._settings.explain or not found.reproduced or self._result.interrupted:
-            return None
-        began = time.monotonic()
-        explanation = explain(
-            found.session,
-            functools.partial(self._hold_avoiding, fin),
-            (found.reproduced, found.runs),
-            Budget(seconds=min(Budget().seconds, self._deadline - began)),
-        )
-        # It has a budget of its own.
-        self._shrink_until += time.monotonic() - began
-        return explanation
-
-    def _save(self, pending: Pending, found: Reproduced) -> str | None:
-        verdict, runs = found.outcome.verdict, plural(found.runs, "run")
-        comments = [
-            f"{verdict.kind}: {verdict.message}",
-            f"found by {pending.found_by}, reproduced in {found.reproduced} of {runs}",
-        ]
-        try:
-            return self._saved.save(found.session, comments, shlex.join(self._target.words))
-        except SavedFailuresError as error:
-            self._progress.note(f"not saved: {error}")
-            return None

@@ -289,7 +289,7 @@ def test_interrupted_while_explaining(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("echoproto.probe.search.findings.explain", interrupted)
+    monkeypatch.setattr("echoproto.probe.search.recorder.explain", interrupted)
     result = Campaign(at(drops_ff), replace(FEW, cases=("E-016",)), None, saved).run()
     assert result.interrupted
     # It had been shrunk, which is not lost, and is listed once.
