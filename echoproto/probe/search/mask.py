@@ -1,7 +1,8 @@
-"""Bytes that a path changes at the same offsets of every connection, and how to look past them.
+"""Looks past bytes that a path changes or loses at the same offsets of every connection.
 
-A conversation ends at its first wrong byte. Where every connection has one, no other failure could
-be seen: so the bytes at these offsets are not compared any more, once they are reported.
+A conversation ends at its first wrong byte, or waits for one that is lost. Where every connection
+has one, no other failure could be seen: so the bytes at these offsets are not compared any more,
+once they are reported.
 """
 
 from __future__ import annotations
@@ -9,21 +10,26 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from echoproto.probe.script.conversation import Await, Conversation, Send, Session, Step
+from echoproto.probe.script.conversation import Await, Conversation, Pause, Send, Session, Step
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.explain.frame import POOLS, text
 from echoproto.probe.search.trigger import Trigger
 from echoproto.probe.wire.channel import Channel, Layer
 from echoproto.probe.wire.verdict import Fault, Outcome
 
-__all__ = ["Mask", "MaskLayer", "find_mask", "layer_of"]
+__all__ = ["Mask", "MaskLayer", "RestoringLayer", "find_mask", "layer_of"]
 
 # A stream in which more than one byte of so many is wrong is not one with some wrong offsets.
 _FEW = 16
 # The streams are longer than twice the shortest that fails, by so many bytes.
 _MORE = 512
+
+# Longer than a path waits for more of a write, in milliseconds.
+_APART_MS = 20
+
+_WRONG = (Fault.CORRUPT, Fault.TRUNCATED, Fault.STALLED)
 
 Capture = Callable[[Candidate], Outcome]
 """Runs a candidate; the outcome has what came back in ``captured``."""
@@ -36,10 +42,12 @@ class Mask:
     Attributes:
         offsets: in order.
         step: from the last of them on, each further one is so many bytes later; 0 for no more.
+        lost: whether nothing comes back in their place.
     """
 
     offsets: tuple[int, ...]
     step: int = 0
+    lost: bool = False
 
     def within(self, start: int, stop: int) -> Iterable[int]:
         """Return the offsets from ``start`` on, and before ``stop``."""
@@ -92,6 +100,28 @@ class MaskLayer(Layer):
         return bytes(shown)
 
 
+class RestoringLayer(MaskLayer):
+    """Shows the bytes at some offsets, which never come back, as soon as those before them are."""
+
+    def __init__(self, below: Channel, mask: Mask) -> None:
+        super().__init__(below, mask)
+        self.whole_reads = False
+
+    @property
+    def pending(self) -> bool:
+        return self._received in self._right or self.below.pending
+
+    def _recv(self, size: int) -> bytes:
+        start = self._received
+        if (byte := self._right.pop(start, None)) is not None:
+            data = bytes((byte,))
+        else:
+            following = self._mask.within(start + 1, start + size)
+            data = self.below.recv(next(iter(following), start + size) - start)
+        self._received += len(data)
+        return data
+
+
 def find_mask(trigger: Trigger, rate: float, capture: Capture) -> Mask | None:
     """Return the offsets that a failure is about; None if it is about more than offsets.
 
@@ -102,30 +132,36 @@ def find_mask(trigger: Trigger, rate: float, capture: Capture) -> Mask | None:
     """
     alone = len(trigger.candidate.conversations) == 1
     offsets_only = all(trait.loses for trait in trigger.traits)
-    if trigger.kind is not Fault.CORRUPT or rate < 1 or not (alone and offsets_only):
+    if trigger.kind not in _WRONG or rate < 1 or not (alone and offsets_only):
         return None
     size = 2 * len(trigger.candidate.conversations[0].payload) + _MORE
     once = (Send(text(size, POOLS[0])),)
     other = text(size, POOLS[1], seed=2)
     half = size // 2
-    twice = (Send(other[:half]), Await(), Send(other[half:]))
+    twice: tuple[Step, ...] = (Send(other[:half]), Await(), Send(other[half:]))
 
-    def differing(*steps: Step) -> tuple[int, ...] | None:
+    def differing(*steps: Step) -> Mask | None:
         # Without FIN, what fails at the end does not come between.
         return _differing(capture(Candidate(Session((Conversation(steps),)), fin=False)))
 
-    offsets = differing(*once)
-    if not offsets or len(offsets) > size // _FEW:
+    mask = differing(*once)
+    if mask is None or not 0 < len(mask.offsets) <= size // _FEW:
         return None
+    if mask.lost:
+        # Of another size, as it may be the last byte; a wait for what is lost would never end.
+        other = other[:-1]
+        twice = (Send(other[:half]), Pause(_APART_MS), Send(other[half:]))
     again = differing(*twice)
-    if again is None:  # a path may bear no second write
+    if again is None or len(again.offsets) > size // _FEW:  # a path may bear no second write
         again = differing(Send(other))
-    return Mask(offsets, _step(offsets, size)) if again == offsets else None
+    if again != mask:
+        return None
+    return mask if mask.lost else replace(mask, step=_step(mask.offsets, size))
 
 
 def layer_of(mask: Mask) -> Callable[[Channel], Channel]:
     """Return what puts the mask on top of a channel."""
-    return functools.partial(MaskLayer, mask=mask)
+    return functools.partial(RestoringLayer if mask.lost else MaskLayer, mask=mask)
 
 
 def _step(offsets: tuple[int, ...], size: int) -> int:
@@ -137,9 +173,14 @@ def _step(offsets: tuple[int, ...], size: int) -> int:
     return step if offsets[0] == step - 1 and offsets[-1] + step >= size else 0
 
 
-def _differing(outcome: Outcome) -> tuple[int, ...] | None:
-    """Return the offsets at which other bytes came back; None if not as many came back."""
+def _differing(outcome: Outcome) -> Mask | None:
+    """Return the offsets at which other bytes came back, or none; None if more came back."""
     sent, received = outcome.session.conversations[0].payload, outcome.captured[0]
-    if len(sent) != len(received):
-        return None
-    return tuple(at for at, (a, b) in enumerate(zip(sent, received, strict=True)) if a != b)
+    if len(sent) == len(received):
+        pairs = enumerate(zip(sent, received, strict=True))
+        return Mask(tuple(at for at, (a, b) in pairs if a != b))
+    lost: list[int] = []
+    for at, byte in enumerate(sent):
+        if received[at - len(lost) : at - len(lost) + 1] != bytes((byte,)):
+            lost.append(at)
+    return Mask(tuple(lost), lost=True) if len(sent) == len(received) + len(lost) else None

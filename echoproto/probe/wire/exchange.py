@@ -310,6 +310,8 @@ class Exchange:
             self.waiting.moved(now)
             if self._outbound.sent == self._outbound.due:
                 self._index += 1
+            if self._channel.pending:
+                self._read(now)
         return written
 
     def _send_fin(self, now: float) -> bool:
@@ -335,10 +337,11 @@ class Exchange:
             self._finish(self._judge.truncated(), now)
         return False
 
-    def _read(self, now: float) -> None:
+    def _read(self, now: float) -> bool:
         inbound, before = self._inbound, self._inbound.received
         inbound.read(self._channel, now, self._outbound.sent)
-        if inbound.received > before or inbound.eof:
+        moved = inbound.received > before or inbound.eof
+        if moved:
             action = Action.GOT_EOF if inbound.eof else Action.RECEIVED
             self.waiting.answered(now, action, self._stage is not Stage.TOGETHER)
         if inbound.difference is not None:
@@ -351,6 +354,7 @@ class Exchange:
                 self._reset(now, self._outbound.error)
             elif inbound.received < self._outbound.sent or self._outbound.sent < self._outbound.due:
                 self._finish(self._judge.truncated(), now)
+        return moved
 
     # Verdicts.
 
@@ -366,10 +370,7 @@ class Exchange:
         ):
             return
         # This process itself may have been the one that waited: look once more.
-        before = self._inbound.received, self._inbound.eof
-        if not self._inbound.eof:
-            self._read(now)
-        moved = (self._inbound.received, self._inbound.eof) != before
+        moved = not self._inbound.eof and self._read(now)
         if self.done or (now < self.waiting.deadline and moved):
             while not self.done and self._step(now):
                 pass
@@ -386,9 +387,8 @@ class Exchange:
     def _finish(self, verdict: Verdict, now: float) -> None:
         self.verdict = verdict
         self.timeline.add(Action.CLOSED, now, last=True)
-        opened = self._stage is not Stage.OPENING
-        self._stage = Stage.DONE
-        if not opened:
+        opening, self._stage = self._stage is Stage.OPENING, Stage.DONE
+        if opening:
             self._opening.close()
         elif verdict.kind in (Fault.STALLED, Fault.NEVER_CLOSED) or (
             verdict.ok and self._steps and isinstance(self._steps[-1], Reset)
