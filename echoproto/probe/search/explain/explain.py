@@ -27,6 +27,7 @@ from echoproto.probe.wire.verdict import Fault, Outcome
 __all__ = ["explain"]
 
 _MOST_PASSES = 50
+_MOST_STUDIES = 3
 
 
 def explain(
@@ -46,13 +47,16 @@ def explain(
     Returns:
         the explanation; None if the session does not fail any more, or too little was found out.
     """
-    lab = Lab(trial, budget or Budget(), rate[0] / rate[1])
-    found = Findings()
-    # Of a flaky failure, the rate says when.
-    everything = False
-    with contextlib.suppress(SpentError):
-        _Study(lab, found, session, rate).run()
-        everything = lab.tries > 1 or not lab.passed
+    often, spent, left = rate[0] / rate[1], 0, budget or Budget()
+    for _ in range(_MOST_STUDIES):
+        lab = Lab(trial, left, often)
+        found, everything = _studied(lab, session, rate)
+        contradicted = lab.is_contradicted(session)
+        spent += lab.conversations
+        if not contradicted or not lab.can_afford():
+            break
+        # It fails more seldom than was seen, so that each pass takes more runs.
+        often, left = often / 2, lab.budget_left
     if found.effect is None or found.unclear:
         return None
     if not everything and not found.says_when():
@@ -71,11 +75,23 @@ def explain(
         every=found.every,
         rate=rate,
         delay_ms=found.delay_ms,
-        conversations=lab.conversations,
+        conversations=spent,
         sizes_tried=tuple(sorted(found.sizes_tried.items())),
     )
     line = sentence(explanation, found)
     return dataclasses.replace(explanation, text=line, suspects=suspects_of(explanation))
+
+
+def _studied(lab: Lab, session: Session, rate: tuple[int, int]) -> tuple[Findings, bool]:
+    """Return what is found out, and whether it is all that says when it happens.
+
+    Of a flaky failure, the rate says when.
+    """
+    found = Findings()
+    with contextlib.suppress(SpentError):
+        _Study(lab, found, session, rate).run()
+        return found, lab.tries > 1 or not lab.passed
+    return found, False
 
 
 class _Study:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import math
 import time
@@ -22,6 +23,9 @@ _MOST_TRIES = 60
 # An experiment that takes longer, in seconds, or more runs, is dear.
 _DEAR = 0.25
 _MANY = 12
+
+# So many of those that passed, of so few bytes each, are run again in so many seconds.
+_MOST_AGAIN, _SMALL, _AGAIN_SECONDS = 10, 10_000, 0.5
 
 # A failing session that received more bytes is run again when it is asked for again.
 _REMEMBERED = 1_000_000
@@ -80,6 +84,7 @@ class Lab:
         # By hash, and without the outcomes that hold much: there are hundreds, of megabytes each.
         self._passed: set[int] = set()
         self._failed: dict[int, Outcome] = {}
+        self._latest: collections.deque[Session] = collections.deque(maxlen=_MOST_AGAIN)
         self.expect(rate)
 
     def expect(self, rate: float) -> None:
@@ -100,6 +105,11 @@ class Lab:
     def seconds_left(self) -> float:
         """What is left of the time."""
         return self._until - time.monotonic()
+
+    @property
+    def budget_left(self) -> Budget:
+        """What is left of the budget."""
+        return Budget(self._budget.conversations - self.conversations, self.seconds_left)
 
     def can_afford(self, conversations: int = 1, seconds: float = 0.0) -> bool:
         """Return whether so much is left of the budget."""
@@ -144,18 +154,42 @@ class Lab:
         if (known := self._failed.get(key)) is not None:
             return known
         for _ in range(self.tries):
-            outcome = self.run(session)
-            if outcome.kind is Fault.STALLED and self.tries == 1 and not self.stalls:
-                # A busy machine can look like this once.
-                outcome = self.run(session)
+            outcome = self._run_surely(session, self.run)
             if not outcome.ok:
                 break
         if outcome.ok:
             self._passed.add(key)
+            if sum(len(conversation.payload) for conversation in session.conversations) <= _SMALL:
+                self._latest.append(session)
             return None
         if sum(map(len, outcome.captured)) <= _REMEMBERED:
             self._failed[key] = outcome
         return outcome
+
+    def _run_surely(self, session: Session, run: Trial) -> Outcome:
+        outcome = run(session)
+        if outcome.kind is Fault.STALLED and self.tries == 1 and not self.stalls:
+            # A busy machine can look like this once.
+            outcome = run(session)
+        return outcome
+
+    def is_contradicted(self, session: Session) -> bool:
+        """Return whether sessions fare otherwise now: then they passed by chance.
+
+        Args:
+            session: the failing one.
+        """
+        if not self._passed:
+            return False
+        until = time.monotonic() + _AGAIN_SECONDS
+        for passed in reversed(self._latest):
+            for _ in range(self.tries):
+                if time.monotonic() > until:
+                    return False
+                self.conversations += len(passed.conversations)
+                if not self._run_surely(passed, self._trial).ok:
+                    return True
+        return self.tries == 1 and self._trial(session).ok
 
     def fails(self, session: Session) -> bool:
         """Return whether the session fails; raises as :meth:`failing`."""
