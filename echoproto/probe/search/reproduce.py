@@ -18,7 +18,7 @@ from echoproto.probe.script.conversation import (
     SlowRead,
 )
 from echoproto.probe.search.edits import joined
-from echoproto.probe.search.shrink import shrink
+from echoproto.probe.search.shrink import length, shrink
 from echoproto.probe.wire.verdict import Fault, Outcome
 
 __all__ = ["TIMED", "NotAgain", "Reproduced", "Run", "reproduce", "without_fin"]
@@ -120,11 +120,13 @@ class _Reproduction:
         self._retries = retries
         self._deadline = deadline
         self._half_close = half_close
+        self._quick_until = time.monotonic() + _SHRINK_SECONDS
         self._patient = False
         self._runs = 0
         self._waited = 0.0  # for what did not come, in seconds
         # Twice in a row: the path may still be in the state that one run left it in.
         self._needed = 2
+        self._needed_to_keep, self._expected = _NEEDED_TO_KEEP, _EXPECTED
         self._rate_of_one: float | None = None  # of one conversation, while a flaky one is shrunk
         self._kept: Session | None = None  # the shortest one so far
         self._failed: dict[Session, Outcome] = {}
@@ -145,8 +147,13 @@ class _Reproduction:
         elif self._failed[session].kind in TIMED and not self._fails_patiently(session):
             return NotAgain(self._runs)
         failed, runs = self._count(session)
-        if shrinking and rate == 1 and failed < runs and time.monotonic() < self._deadline:
-            session, failed, runs = self._surer(start, session, failed, runs)
+        if shrinking and time.monotonic() < self._deadline:
+            if rate == 1 and failed < runs:
+                session, failed, runs = self._surer(start, session, failed, runs)
+            elif rate < 1 and time.monotonic() < self._quick_until:
+                if failed / runs < rate / 2:
+                    session, failed, runs = self._as_often(start, session, failed, runs)
+                session, failed, runs = self._shorter(session, failed, runs)
         if not failed:
             return NotAgain(self._runs)
         # A wait of the whole patience says more than one of a trial.
@@ -200,6 +207,37 @@ class _Reproduction:
         session = self._shrink(session, max(failed_first, 1) / runs_first)
         session = self._with_its_fin(session)
         return (session, *self._count(session))
+
+    def _as_often(
+        self, start: Session, session: Session, failed: int, runs: int
+    ) -> tuple[Session, int, int]:
+        """Return a session that fails at least half as often as ``start`` does now, if there is.
+
+        The arguments are those of :meth:`_surer`, of a flaky failure. Of many candidates that fail
+        seldom, one is kept by chance.
+        """
+        failed_first, runs_first = self._count(start)
+        if 2 * failed * runs_first >= failed_first * runs:
+            return session, failed, runs  # the path has changed
+        self._needed_to_keep, self._expected = 2 * _NEEDED_TO_KEEP, _EXPECTED + _NEEDED_TO_KEEP
+        shrunk = self._with_its_fin(self._shrink(start, failed_first / runs_first))
+        again, runs_again = self._count(shrunk)
+        if again * runs > failed * runs_again:
+            return shrunk, again, runs_again
+        return session, failed, runs
+
+    def _shorter(self, session: Session, failed: int, runs: int) -> tuple[Session, int, int]:
+        """Return a session that is shorter than the shortest of a flaky failure, if there is one.
+
+        What passed by chance is tried again, by a rate that is known better now.
+        """
+        shrunk = self._with_its_fin(self._shrink(session, max(failed, 1) / runs))
+        if length(shrunk) >= length(session):
+            return session, failed, runs
+        again, runs_again = self._count(shrunk)
+        if 2 * again * runs < failed * runs_again:
+            return session, failed, runs
+        return shrunk, again, runs_again
 
     def _count(self, session: Session) -> tuple[int, int]:
         """Return how often the session fails, in how many runs."""
@@ -284,7 +322,7 @@ class _Reproduction:
                 needed = _NEEDED_TO_BE_SURE
             return needed, needed, needed
         rate = 1 - (1 - self._rate_of_one) ** len(session.conversations)
-        needed, expected = _NEEDED_TO_KEEP, _EXPECTED
+        needed, expected = self._needed_to_keep, self._expected
         if self._kept is not None and _waits(session) < _waits(self._kept):
             needed, expected = _EXPECTED, 2 * _EXPECTED
         tries = max(needed, min(self._retries, math.ceil(expected / rate)))
