@@ -58,7 +58,7 @@ def sent(text: str) -> int:
 
 
 # Programs that lose at FIN what is on its way back. In some of them a single byte is often back
-# before: then it is a race.
+# before: then it is a race, and one failure none the less.
 
 
 @pytest.mark.parametrize(
@@ -78,17 +78,17 @@ def test_what_a_fin_cuts_off(name: str, race: bool, examples: int, tmp_path: Fil
     echo = wire_echo() if name.startswith("twisted") else in_front(name, tmp_path)
     with echo as port:
         result = campaign(port, tmp_path, examples=examples)
+    # A crowd may find the program's accept queue full.
+    crowds = [one for one in result.failures if race and is_crowd(one)]
+    (failure,) = (one for one in result.failures if one not in crowds)
+    assert failure.kind is Fault.TRUNCATED
     if race:
-        # Each run is one, so that it may shrink to another byte or two, and be found again. A
-        # crowd may find the program's accept queue full, too.
-        assert set(found(result).values()) <= {Fault.TRUNCATED, Fault.STALLED}
-        cut_off = [one for one in result.failures if one.kind is Fault.TRUNCATED]
-        assert min(map(bytes_sent, cut_off)) <= 2
-        failure = max(cut_off, key=lambda one: one.reproduced / one.runs)
+        # The busier the machine, the fewer bytes are back before the program sees FIN.
+        assert 1 <= sent(str(failure.session)) <= 2
+        assert str(failure.session).endswith("; fin")
     else:
-        assert found(result) == {"send 00; fin": Fault.TRUNCATED}
-        (failure,) = result.failures
-    assert_cut_off_at_fin(failure, race)
+        assert str(failure.session) == "send 00; fin"
+    assert_cut_off_at_fin(failure)
     # Everything that was asked for was held: it is the only fault.
     assert result.counts[Phase.FUZZ] == examples
     if not race:
@@ -98,21 +98,17 @@ def test_what_a_fin_cuts_off(name: str, race: bool, examples: int, tmp_path: Fil
         assert not result.preflight.half_close
 
 
-def bytes_sent(failure: Failure) -> int:
-    return sum(len(conversation.payload) for conversation in failure.session.conversations)
+def is_crowd(failure: Failure) -> bool:
+    session = failure.session
+    return failure.kind is Fault.STALLED and len(session.conversations) > 1
 
 
-def assert_cut_off_at_fin(failure: Failure, race: bool = False) -> None:
+def assert_cut_off_at_fin(failure: Failure) -> None:
     explanation = explained(failure)
-    closes, at_fin = "closes before all bytes are back", ", when the client sends FIN"
+    text = "closes before all bytes are back, when the client sends FIN"
     if failure.flaky:
-        at_fin += f", in {failure.reproduced} of {failure.runs} runs"
-    if race:
-        # What wins it half of the time can look like what passes.
-        assert explanation.text.startswith(closes)
-        assert explanation.text.endswith(at_fin)
-    else:
-        assert explanation.text == closes + at_fin
+        text += f", in {failure.reproduced} of {failure.runs} runs"
+    assert explanation.text == text
     assert explanation.effect is Effect.TRUNCATED
     assert explanation.needs == (Need.FIN,)
     remedies = {suspect.remedy for suspect in explanation.suspects}

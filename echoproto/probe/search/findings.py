@@ -275,6 +275,8 @@ class Findings:
         sessions = [failure.session for failure in self._result.failures]
         exact = found.session in sessions
         same = sessions.index(found.session) if exact else self._faults.same(trigger)
+        if same is None:
+            same = self._faults.same_race(trigger, self._hold)
         if same is not None:
             self._note_known(pending, same)
             return False

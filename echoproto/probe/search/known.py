@@ -6,8 +6,9 @@ that failure needs. And a session in which none of them can show finds what they
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.contains import contains
@@ -27,6 +28,9 @@ _ALONE = 3
 # others by how often a session fails.
 _SELDOM = 0.5
 _RUNS = 4
+
+# Two races are held in turn until each has failed so often, at most so many times and seconds.
+_ENOUGH, _MOST_RACES, _RACE_SECONDS = 10, 100, 5.0
 
 # What else a fault of one kind can look like, in another conversation.
 _LOST = frozenset({Fault.TRUNCATED, Fault.STALLED, Fault.CORRUPT, Fault.EXTRA})
@@ -144,6 +148,24 @@ class Known:
                 return one.index
         return None
 
+    def same_race(self, trigger: Trigger, run: Run) -> int | None:
+        """Return the index of the known failure that another one is, too, if both are a race.
+
+        What a race was not seen to do without some bytes, or without so many, it may do. Then it
+        fails about as often without them; and the known failure needs them no more.
+
+        Args:
+            trigger: what the other one needs.
+            run: runs a candidate.
+        """
+        for place, one in enumerate(self._all):
+            if one.masked or not one.trigger.differs_in_bytes(trigger):
+                continue
+            if one.looks_like(trigger.kind) and _is_as_often(one.trigger, trigger, run):
+                self._all[place] = replace(one, trigger=one.trigger.with_any_bytes())
+                return one.index
+        return None
+
     def explains_several(self, together: Candidate, kind: Fault) -> bool:
         """Return whether a known failure of several connections may be why one of them fails."""
         return any(
@@ -184,13 +206,23 @@ class Known:
             if outcome.ok:
                 return masked[0].index
             kind = outcome.kind
-        if (left := self.without_fin(candidate, run)) is not None:
+        passed: set[Candidate] = set()
+
+        def run_once(one: Candidate) -> Outcome:
+            again = run(one)
+            if again.ok:
+                passed.add(one)
+            return again
+
+        if (left := self.without_fin(candidate, run_once)) is not None:
             return left
         present = self._present(candidate)
         alike = [one for one in present if one.looks_like(kind)]
         if not present or (not alike and all(one.trigger.loses(candidate) for one in present)):
             return Left(candidate, outcome)
         for variant in self._variants(candidate):
+            if variant in passed:
+                continue
             outcome = run(variant)
             if not outcome.ok and not self._is_stuck(variant, outcome, run):
                 return Left(variant, outcome)
@@ -266,6 +298,23 @@ class Known:
             seen.update(following)
             todo += following
         return found
+
+
+def _is_as_often(known: Trigger, other: Trigger, run: Run) -> bool:
+    """Return whether two failures, held in turn, fail about as often.
+
+    One that fails a third as often as the other may fail half as often. If both always do, the
+    known one would have been shrunk to the other, unless that passed by chance.
+    """
+    failed, runs = [0, 0], 0
+    until = time.monotonic() + _RACE_SECONDS
+    while runs < _MOST_RACES and min(failed) < _ENOUGH and time.monotonic() < until:
+        runs += 1
+        for index, trigger in enumerate((known, other)):
+            failed[index] += not run(trigger.candidate).ok
+    if min(failed) == runs:
+        return other.is_in(known.candidate)
+    return 0 < max(failed) <= 3 * min(failed)
 
 
 def _is_longer(trigger: Trigger, known: Trigger) -> bool:

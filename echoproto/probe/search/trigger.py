@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -49,11 +50,16 @@ _ANY_KIND = frozenset(Fault) - {Fault.NONE}
 _PART = 0.75  # a pause of less than this part of the shrunk one does not show the failure
 # Bytes that most devices take for text, one of each parity, and not those of the shrunk session.
 _ANY = b"ac"
-# How often a candidate that fails at the known rate passes by chance, at most.
-_MISS = 0.05
-_MOST_TRIES = 20
-# What failed in all runs is run so often again when something passes for the first time.
+# How often a candidate that fails at half of the known rate passes by chance, at most: the rate is
+# of a few runs, and differs from one moment to the next.
+_MISS = 0.001
+_MOST_TRIES = 300
+# What failed in all runs is run so often again when something passes for the first time; so often
+# a candidate has to pass then, and more often if that was a race.
 _CONTROLS = 5
+_SHARP_TRIES, _RACE_TRIES = 5, 20
+# So many seconds of one candidate's passes are enough, after two of them.
+_SECONDS, _FEW = 2.0, 2
 _MANY = 1000
 _LARGE = 8_000_000
 # Streams that are cut shorter than this are not worth testing.
@@ -112,6 +118,17 @@ class Trigger:
     def special(self) -> frozenset[type[Trait]]:
         """The kinds of traits that it needs besides bytes, whatever they are and however many."""
         return frozenset(type(t) for t in self.traits) - {Data, Length, Write, Writes}
+
+    def differs_in_bytes(self, other: Trigger) -> bool:
+        """Return whether both need the same steps, at least one, and differ in the bytes only."""
+        needs = self.special - {Bytes}
+        return bool(needs) and needs == other.special - {Bytes}
+
+    def with_any_bytes(self) -> Trigger:
+        """Return it without what it needs of the bytes, except that there is one."""
+        traits = [t for t in self.traits if not isinstance(t, Bytes | Length | Write | Data)]
+        sent = (Data(1),) if payloads(self.candidate.session) else ()
+        return replace(self, traits=(*traits, *sent))
 
     @property
     def needs_several(self) -> bool:
@@ -196,11 +213,11 @@ class _Study:
         self._session = candidate.session
         self._kind = kind
         self._run = run
-        self._tries = 2
+        self._tries = _SHARP_TRIES
         self._sharp = rate == 1
         self._controlled = False
         if rate < 1:
-            tries = math.ceil(math.log(_MISS) / math.log(1 - max(rate, 0.01)))
+            tries = math.ceil(math.log(_MISS) / math.log(1 - max(rate, 0.01) / 2))
             self._tries = min(tries, _MOST_TRIES)
 
     def find(self) -> Trigger:
@@ -312,13 +329,16 @@ class _Study:
         self._sharp = all(self._fails_in(self._candidate, 1) for _ in range(_CONTROLS))
         if self._sharp:
             return False
-        self._tries = _MOST_TRIES
+        self._tries = _RACE_TRIES
         return self._fails_in(candidate, self._tries, kinds)
 
     def _fails_in(
         self, candidate: Candidate, tries: int, kinds: frozenset[Fault] = _ANY_KIND
     ) -> bool:
-        for _ in range(tries):
+        until = time.monotonic() + _SECONDS
+        for ran in range(tries):
+            if ran >= _FEW and time.monotonic() > until:
+                break
             outcome = self._run(candidate)
             if outcome.kind in TIMED:
                 outcome = self._run(candidate)  # a busy machine can look like this once

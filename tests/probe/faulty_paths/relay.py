@@ -46,9 +46,15 @@ class Path:
     :param faults: what it does wrong, from the client to the echo: of the product by name, or a
         stage of the test's own.
     :param events: where its events are added, if anywhere.
+    :param seed: decides when a fault occurs that does so in some cases.
     """
 
-    def __init__(self, *faults: ChosenFault | MakeStage, events: list[Event] | None = None) -> None:
+    def __init__(
+        self,
+        *faults: ChosenFault | MakeStage,
+        events: list[Event] | None = None,
+        seed: int = 862,
+    ) -> None:
         chosen = [
             fault if isinstance(fault, ChosenFault) else ChosenFault("a fault of a test", fault)
             for fault in faults
@@ -56,7 +62,7 @@ class Path:
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         observers = () if events is None else (events.append,)
         self.port: int = listener.getsockname()[1]
-        self._relay = server.Relay(listener, chosen, None, observers, seed=862, mute_ms=MUTE_MS)
+        self._relay = server.Relay(listener, chosen, None, observers, seed=seed, mute_ms=MUTE_MS)
 
     def __enter__(self) -> Path:
         self._relay.__enter__()
