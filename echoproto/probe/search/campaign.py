@@ -213,13 +213,29 @@ class Campaign:
                 "too long on this path"
             )
             self._progress.ask(Phase.CATALOGUE, len(fitting))
-        self._hold_catalogue(at_once)
+        self._hold_catalogue(self._without_two_at_once(at_once))
         if self._holding.bears_more and self._settings.parallel >= _SPARE:
             self._shrink_pending()
             self._aside = [*waiting, *self._idle]
         else:
             self._holding.hold_all(self._avoiding(iter(waiting)))
             self._shrink_pending()
+
+    def _without_two_at_once(self, cases: list[Planned]) -> list[Planned]:
+        """Hold the first case of several connections by itself, and return the others.
+
+        On a path that serves one connection at a time, sessions that are under way together wait
+        for one another: so that is to be known before.
+        """
+        first = next((one for one in cases if one.parallel > 1), None)
+        if first is None:
+            return cases
+        self._holding.hold_all(self._avoiding(iter([first])))
+        self._holding.wait_for_late()
+        if self._findings.pending:
+            self._shrink_pending()
+            self._progress.enter(Phase.CATALOGUE, len(cases) - 1)
+        return [one for one in cases if one is not first]
 
     def _hold_catalogue(self, cases: list[Planned]) -> None:
         """Hold the cases that do not wait by themselves."""

@@ -240,3 +240,19 @@ def test_no_descriptor_left_is_said(saved: SavedFailures, monkeypatch: pytest.Mo
     assert result.error == "no more sockets: Too many open files"
     assert result.failures == []
     assert result.exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_path_that_serves_one_connection_at_a_time_has_one_cause(
+    saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions that are late have its place; nothing that waits for them accuses it of more."""
+    monkeypatch.setattr("echoproto.probe.search.campaign.catalogue", catalogue)
+    settings = replace(SETTINGS, examples=30, patience=4)
+    with Path(named("one-at-a-time")) as path:
+        result, _ = campaign(path, saved, settings)
+    found = {str(failure.session): failure.kind for failure in result.failures}
+    assert found == {"nothing | fin": Fault.NEVER_CLOSED, "nothing | send 00": Fault.STALLED}
+    assert [failure.remark for failure in result.failures] == ["", ""]
+    assert result.counts[Phase.CATALOGUE] == len(catalogue())
+    assert result.counts[Phase.FUZZ] == 30
