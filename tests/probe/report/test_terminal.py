@@ -160,7 +160,8 @@ def test_a_known_failure_does_not_end_the_fuzz_phase(tty: bool) -> None:
         tasks = [(task.description, task.completed) for task in terminal._progress.tasks]
     assert tasks == [("fuzz", 7), ("shrink", 1), ("fuzz", 3), ("shrink", 1)]
     if not tty:
-        assert stream.getvalue().splitlines() == [
+        # Older versions of rich end with an empty line.
+        assert list(filter(None, stream.getvalue().splitlines())) == [
             "fuzz: running 100 conversations",
             "fuzz: 7 done",
             "found: corrupt  send 00*4097",
