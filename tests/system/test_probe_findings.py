@@ -58,7 +58,7 @@ def sent(text: str) -> int:
 
 
 # Programs that lose at FIN what is on its way back. In some of them a single byte is often back
-# before: then it is a race, and one failure none the less.
+# before: then it is a race.
 
 
 @pytest.mark.parametrize(
@@ -78,17 +78,13 @@ def test_what_a_fin_cuts_off(name: str, race: bool, examples: int, tmp_path: Fil
     echo = wire_echo() if name.startswith("twisted") else in_front(name, tmp_path)
     with echo as port:
         result = campaign(port, tmp_path, examples=examples)
-    # A crowd may find the program's accept queue full.
-    crowds = [one for one in result.failures if race and is_crowd(one)]
-    (failure,) = (one for one in result.failures if one not in crowds)
-    assert failure.kind is Fault.TRUNCATED
     if race:
-        # The busier the machine, the fewer bytes are back before the program sees FIN.
-        assert 1 <= sent(str(failure.session)) <= 2
-        assert str(failure.session).endswith("; fin")
+        failure = cut_off_in_a_race(result)
     else:
+        (failure,) = result.failures
+        assert failure.kind is Fault.TRUNCATED
         assert str(failure.session) == "send 00; fin"
-    assert_cut_off_at_fin(failure)
+        assert_cut_off_at_fin(failure)
     # Everything that was asked for was held: it is the only fault.
     assert result.counts[Phase.FUZZ] == examples
     if not race:
@@ -96,6 +92,28 @@ def test_what_a_fin_cuts_off(name: str, race: bool, examples: int, tmp_path: Fil
         assert failure.reproduced > failure.runs / 2
         assert result.preflight is not None
         assert not result.preflight.half_close
+
+
+def cut_off_in_a_race(result: CampaignResult) -> Failure:
+    """The failure that occurs most often.
+
+    With the load of the machine it changes within a run how often it does, and from how many bytes
+    on. So there may be another one. tests/probe/search/test_races.py has the paths whose rate
+    stays the same, and which have one failure.
+    """
+    cut_off = [failure for failure in result.failures if failure.kind is Fault.TRUNCATED]
+    # A crowd may find the program's accept queue full.
+    others = [failure for failure in result.failures if failure.kind is not Fault.TRUNCATED]
+    assert all(map(is_crowd, others))
+    sizes = [sum(len(c.payload) for c in failure.session.conversations) for failure in cut_off]
+    assert 1 <= min(sizes) <= 2
+    most_often = max(cut_off, key=lambda failure: failure.reproduced / failure.runs)
+    if 2 * most_often.reproduced > most_often.runs:
+        explanation = explained(most_often)
+        assert explanation.effect is Effect.TRUNCATED
+        assert Need.FIN in explanation.needs
+        assert explanation.text.startswith("closes before all bytes are back")
+    return most_often
 
 
 def is_crowd(failure: Failure) -> bool:
@@ -143,6 +161,8 @@ def test_ncat_closes_at_fin_and_locks_up_in_bulk(tmp_path: File) -> None:
             assert Need.FIN not in failure.explanation.needs
 
 
+# Three campaigns, each of which waits for its patience several times.
+@pytest.mark.timeout(480)
 def test_socat_locks_up_with_a_late_reader(tmp_path: File) -> None:
     with socat() as port:
         # It locks up in most runs, but not in all.
