@@ -27,6 +27,9 @@ class Lane(Protocol):
     def addReader(self, reader: object) -> None: ...
     def removeReader(self, reader: object) -> None: ...
     def removeWriter(self, writer: object) -> None: ...
+    def remove(self, transport: DirectWriteMixin) -> None:
+        """Forget a transport: neither read nor write it any more."""
+
     def write_soon(self, transport: DirectWriteMixin) -> None:
         """Call a transport's ``doWrite`` soon, although it has nothing to send."""
 
@@ -57,6 +60,9 @@ class DirectWriteMixin:
     # queued, no TLS layer was started, and no pull producer is registered. One flag,
     # since every write checks it.
     _ready: bool
+    # Whether loseConnection arranges the close. While the end of input is reported, the transport
+    # closes afterwards by itself.
+    _closes_later = True
     # The result of fileno() while the connection is up; then -1.
     _fd: int
 
@@ -142,8 +148,9 @@ class DirectWriteMixin:
             super().loseConnection()  # type: ignore[misc]
             return
         self.disconnecting = 1
-        self.reactor.removeReader(self)
-        self.reactor.write_soon(self)
+        if self._closes_later:
+            self.reactor.removeReader(self)
+            self.reactor.write_soon(self)
 
     def unregisterProducer(self) -> None:
         """Forget the producer; what waited for it to close the connection closes it."""

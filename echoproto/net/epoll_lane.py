@@ -50,7 +50,7 @@ from echoproto.net.ports import TCP_PORTS, UNIX_PORTS
 from echoproto.net.reactor_turn import ReactorTurn
 from echoproto.net.splice import SplicePipe
 from echoproto.net.tls import tls_factory
-from echoproto.net.transports import TCPTransport, TLSTransport
+from echoproto.net.transports import DONE, TCPTransport, TLSTransport
 from echoproto.net.unix_transports import UNIXTransport
 
 # Connections served for one wake-up: enough to make the reactor's own cost negligible,
@@ -69,7 +69,6 @@ _EPOLLOUT: int = getattr(select, "EPOLLOUT", 0)
 
 _log = Logger(namespace="echoproto")
 
-_DONE = Failure(error.ConnectionDone())
 _LOST = Failure(error.ConnectionLost())
 
 
@@ -269,9 +268,9 @@ class EpollLane:
             if type(why) is error.ConnectionDone:
                 if reading and IHalfCloseableDescriptor.providedBy(descriptor):
                     self.removeReader(descriptor)
-                    descriptor.readConnectionLost(_DONE)
+                    descriptor.readConnectionLost(DONE)
                     return
-                failure = _DONE
+                failure = DONE
             elif type(why) is error.ConnectionLost:
                 failure = _LOST
             else:
@@ -303,6 +302,13 @@ class EpollLane:
         fd = writer.fileno()
         if self._events.get(fd, 0) & _EPOLLOUT:
             self._unwant(fd, _EPOLLOUT)
+
+    def remove(self, transport: Any) -> None:
+        """Forget a transport, as both a reader and a writer."""
+        fd = transport.fileno()
+        if fd in self._events:
+            self._epoll.unregister(fd)
+            del self._descriptors[fd], self._events[fd]
 
     def removeAll(self) -> list[Any]:
         """See ``IReactorFDSet``."""

@@ -32,6 +32,8 @@ SPLICE_FROM = MAX_READ
 # less.
 MIN_SPLICE = 16 * 1024
 
+# What an orderly end is reported with.
+DONE = Failure(error.ConnectionDone())
 
 _log = Logger(namespace="echoproto")
 
@@ -84,7 +86,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         self._tempDataBuffer: list[bytes] = []
         # A protocol of which it can be seen whether anything but the plain echo sees the bytes.
         self._echo: Any = protocol if isinstance(protocol, Echo) else None
-        self._ready = True
+        self._ready = self._closes_later = True
         reactor.addReader(self)
         self.connected = 1
 
@@ -110,16 +112,29 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
 
     def readConnectionLost(self, reason: Failure) -> None:
         """Report the client's FIN."""
-        protocol = self.protocol
-        if protocol is not self._echo:
+        if self.protocol is self._echo:
+            self._input_ended()
+        else:
             # It asks whether the protocol takes part in half-close, which takes 1 us.
             super().readConnectionLost(reason)
-            return
+
+    def _input_ended(self) -> None:
+        """Report the client's FIN to an echo, which closes as a rule; then it is closed at once."""
+        self._closes_later = False
         try:
-            protocol.readConnectionLost()
+            self._echo.readConnectionLost()
         except BaseException:
             _log.failure("a protocol failed")
             self.connectionLost(Failure())
+            return
+        finally:
+            self._closes_later = True
+        if self.disconnecting and self._ready and self.producer is None:
+            self.connectionLost(DONE)
+        elif self.connected:
+            self.reactor.removeReader(self)
+            if self._ready and self.disconnecting:
+                self.reactor.write_soon(self)
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the connection, and report its end."""
@@ -136,8 +151,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
     def _close(self, reason: Failure) -> None:
         reset = isinstance(reason.value, error.ConnectionAborted)
         self.producer = None
-        self.reactor.removeReader(self)
-        self.reactor.removeWriter(self)
+        self.reactor.remove(self)
         try:
             if reset or self._socket is not None:
                 self._closeSocket(not reset)
@@ -249,7 +263,10 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         if length == size:
             self._read_size = min(size * 4, self._max_read)
         elif not length:
-            return main.CONNECTION_DONE
+            if self.protocol is not self._echo:
+                return main.CONNECTION_DONE
+            self._input_ended()
+            return None
         elif length < MIN_READ < size:
             self._read_size = MIN_READ
         self.protocol.dataReceived(data)

@@ -26,6 +26,10 @@ class Reactor(MemoryReactorClock):
     def write_soon(self, transport: Any) -> None:
         self.soon.append(transport)
 
+    def remove(self, transport: Any) -> None:
+        self.removeReader(transport)
+        self.removeWriter(transport)
+
     def end_batch(self) -> None:
         """Do what a lane does at the end of a batch."""
         while self.soon:
@@ -71,7 +75,9 @@ class Ends:
     def serve(self) -> None:
         """Do what a lane would do now."""
         if self.transport in self.reactor.getWriters():
-            self.transport.doWrite()
+            why = self.transport.doWrite()
+            if why is not None:
+                self.transport.connectionLost(Failure(why))
         if self.transport in self.reactor.getReaders():
             why = self.transport.doRead()
             if why is not None:

@@ -21,6 +21,10 @@ class Reactor(MemoryReactorClock):
     def write_soon(self, transport: Any) -> None:
         transport.doWrite()
 
+    def remove(self, transport: Any) -> None:
+        self.removeReader(transport)
+        self.removeWriter(transport)
+
 
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, TLSTransport]]:
