@@ -110,7 +110,6 @@ class Connection(Echo):
     _gate: Gate | None = None
     _pacer: Pacer | None = None
     _releases: tuple[Callable[[], None], ...] = ()
-    _paused_by = 0
     input_ended = _admitted = _finishing = False
 
     @property
@@ -129,6 +128,9 @@ class Connection(Echo):
     def attach(self, factory: Owner, client: IAddress | None) -> None:
         """Belong to a factory; to be called before it is connected."""
         self.factory, self._client = factory, client
+        # All that changes later, for the reason that net/transports.py tells.
+        self.bytes_echoed = self._paused_by = 0
+        self.input_ended, self._gate, self._releases = False, None, ()
 
     def join(self, group: Group) -> None:
         """Belong to a group; to be called before it is connected."""

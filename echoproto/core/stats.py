@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+# ruff: noqa: RUF009 (the helpers make fields)
+
 # The upper bounds of the histogram of durations, in seconds.
 DURATION_BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
-
-
-# The helpers make fields, as the lint rule wants; it cannot see that.
-# ruff: noqa: RUF009
 
 
 def _number(metric: str, meaning: str) -> Any:

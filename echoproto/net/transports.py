@@ -87,6 +87,12 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         # A protocol of which it can be seen whether anything but the plain echo sees the bytes.
         self._echo: Any = protocol if isinstance(protocol, Echo) else None
         self._ready = self._closes_later = True
+        # All that changes later: CPython gives a transport a dictionary of its own for an attribute
+        # that the first thirty transports did not set.
+        self.producer = None
+        self.streamingProducer = self.producerPaused = self._spliced_little = False
+        self.dataBuffer = b""
+        self._tempDataLen = self.offset = self.disconnecting = self.disconnected = 0
         reactor.addReader(self)
         self.connected = 1
 

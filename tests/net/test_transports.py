@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.internet.testing import MemoryReactorClock
 
+from echoproto.core.factory import EchoFactory
 from echoproto.net.transports import TLSTransport, bytes_queued
+from tests.net.ends import ends_of
 
 
 class Reactor(MemoryReactorClock):
@@ -63,3 +66,23 @@ def test_the_bytes_that_twisted_queues_are_counted() -> None:
     descriptor.write(b"more")
     assert bytes_queued(descriptor) == 10
     assert bytes_queued(object()) == 0
+
+
+def test_no_attribute_is_new_once_many_connections_are_open() -> None:
+    """It would give each of them a dictionary of its own, and slow all of them down."""
+    with ends_of(EchoFactory()) as ends:
+        objects = (ends.transport, ends.connection)
+        first = [set(vars(each)) for each in objects]
+        ends.exchange(b"abc")
+        # More than the client's and the server's buffers hold.
+        with suppress(BlockingIOError):
+            while ends.client.send(bytes(1 << 16)):
+                ends.serve()
+        assert ends.transport in ends.reactor.getWriters()
+        while ends.transport in ends.reactor.getWriters():
+            ends.turn()
+        ends.client.shutdown(socket.SHUT_WR)
+        while ends.transport.connected:
+            ends.turn()
+        for each, before in zip(objects, first, strict=True):
+            assert set(vars(each)) - before == set()
