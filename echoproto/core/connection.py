@@ -103,14 +103,12 @@ class Connection(Echo):
     logged = False
     refused: str | None = None
     ending: str | None = None
-    bytes_discarded = 0
     _client: IAddress | None = None
     _group: Group | None = None
     _gates: Iterator[Callable[[Connection], Gate | None]] = iter(())
     _gate: Gate | None = None
     _pacer: Pacer | None = None
     _releases: tuple[Callable[[], None], ...] = ()
-    input_ended = _admitted = _finishing = False
 
     @property
     def client(self) -> IAddress | None:
@@ -129,8 +127,10 @@ class Connection(Echo):
         """Belong to a factory; to be called before it is connected."""
         self.factory, self._client = factory, client
         # All that changes later, for the reason that net/transports.py tells.
-        self.bytes_echoed = self._paused_by = 0
-        self.input_ended, self._gate, self._releases = False, None, ()
+        self.bytes_echoed = self.bytes_discarded = self._paused_by = 0
+        self.input_ended = self._admitted = self._finishing = False
+        self._gate = self.ending = self.refused = None
+        self._releases = ()
 
     def join(self, group: Group) -> None:
         """Belong to a group; to be called before it is connected."""

@@ -49,7 +49,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
     takes_descriptor = True
 
     _max_read = MAX_READ
-    _socket: socket.socket | None = None
+    _socket: socket.socket | None
     _no_delay = False
     _tempDataLen = 0
     # Whether the last splice took little: one such is the end of a message as a rule, and two
@@ -70,6 +70,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         :param sock: the connection's socket, or the descriptor of one that is non-blocking
             and has ``TCP_NODELAY``. The transport closes it.
         """
+        self._socket = None
         if isinstance(sock, int):
             self._fd = sock
             self._no_delay = True
@@ -90,7 +91,8 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         # All that changes later: CPython gives a transport a dictionary of its own for an attribute
         # that the first thirty transports did not set.
         self.producer = None
-        self.streamingProducer = self.producerPaused = self._spliced_little = False
+        self.streamingProducer = self.producerPaused = self._writeDisconnected = False
+        self._spliced_little = False
         self.dataBuffer = b""
         self._tempDataLen = self.offset = self.disconnecting = self.disconnected = 0
         reactor.addReader(self)
