@@ -6,6 +6,7 @@ explanation.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path as File
 from typing import Any
 
@@ -144,7 +145,8 @@ def test_ncat_closes_at_fin_and_locks_up_in_bulk(tmp_path: File) -> None:
     faults = found(result)
     assert faults["send 00; fin"] is Fault.TRUNCATED
     (closes,) = (f for f in result.failures if str(f.session) == "send 00; fin")
-    assert not closes.flaky
+    # The byte is back sometimes, before it sees FIN.
+    assert closes.reproduced > closes.runs / 2
     assert_cut_off_at_fin(closes)
     # The limit depends on the sizes of the kernel's buffers. A FIN has nothing to do with it.
     # On a busy machine it may be seen only beside other connections as well.
@@ -195,10 +197,15 @@ def test_stunnel_cuts_a_slow_reader_off_at_close_notify(tmp_path: File) -> None:
     assert failure.reproduced > failure.runs / 2
     explanation = explained(failure)
     assert Need.FIN in explanation.needs
-    # On a busy machine the probe itself may be slow enough.
-    slowly = ", with 6024000 bytes or more in flight, when the client sends FIN and reads slowly"
-    how = slowly if Need.SLOW_READER in explanation.needs else ", when the client sends FIN"
-    assert explanation.text.startswith(f"closes before all bytes are back{how}")
+    # From how many bytes on depends on the sizes of the kernel's buffers. And on a busy machine the
+    # probe itself may be slow enough.
+    slowly = " and reads slowly" if Need.SLOW_READER in explanation.needs else ""
+    assert re.match(
+        "closes before all bytes are back"
+        r"(, with \d+ bytes or more in flight( \(\d+ passes\))?)?"
+        f", when the client sends FIN{slowly}",
+        explanation.text,
+    )
     assert Need.SLOW_READER not in explanation.needs or "stunnel" in explanation.suspects[0].what
 
 
