@@ -33,7 +33,7 @@ import os
 import select
 from typing import Any
 
-from twisted.internet import error, main
+from twisted.internet import error, interfaces, main
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IListeningPort,
@@ -43,6 +43,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+from zope.interface.interface import InterfaceClass
 
 from echoproto.net.acceptor import Acceptor
 from echoproto.net.direct_writes import DirectWriteMixin
@@ -115,9 +116,6 @@ class EpollLane:
         # Opened with the lane, so that it takes no descriptor from a client later.
         self.pipe = SplicePipe()
         reactor.addReader(self)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
 
     def adopt(self, port: IListeningPort) -> bool:
         """Move a listening port into the lane, and with it all connections that it accepts.
@@ -351,3 +349,15 @@ class EpollLane:
         else:
             self._epoll.unregister(fd)
             del self._descriptors[fd], self._events[fd]
+
+
+def _pass_on(name: str) -> property:
+    return property(lambda lane: getattr(lane._reactor, name))  # noqa: SLF001
+
+
+# Not by __getattr__: CPython looks up every attribute of such a class in the slow way.
+for _interface in vars(interfaces).values():
+    if isinstance(_interface, InterfaceClass) and _interface.__name__.startswith("IReactor"):
+        for _name in _interface.names():
+            if not hasattr(EpollLane, _name):
+                setattr(EpollLane, _name, _pass_on(_name))

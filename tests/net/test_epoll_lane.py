@@ -17,6 +17,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
+from zope.interface import providedBy
 from zope.interface.verify import verifyObject
 
 from echoproto.net.epoll_lane import EpollLane
@@ -324,10 +325,28 @@ def test_its_interfaces() -> None:
         lane = EpollLane(reactor)
         verifyObject(IReactorFDSet, lane)
         verifyObject(IReadDescriptor, lane)
-        assert lane.callLater == reactor.callLater
         lane.close()
 
     run(main)
+
+
+def test_it_passes_on_what_the_reactor_provides() -> None:
+    async def main(reactor: Any) -> list[str]:
+        lane: Any = EpollLane(reactor)
+        own = {*IReactorFDSet.names(), *IReadDescriptor.names()}
+        names = {
+            name
+            for interface in providedBy(reactor)
+            if interface.__name__.startswith("IReactor")
+            for name in interface.names(all=True)
+        }
+        passed_on = sorted(names - own)
+        assert all(getattr(lane, name) == getattr(reactor, name) for name in passed_on)
+        lane.close()
+        return passed_on
+
+    passed_on = run(main)
+    assert {"callLater", "callFromThread", "connectTCP", "running", "seconds"} <= set(passed_on)
 
 
 def test_a_descriptor_closed_without_being_removed_hides_no_other() -> None:
