@@ -29,8 +29,10 @@ Source: ``epoll(7)``, on epoll sets that are members of an epoll set.
 
 from __future__ import annotations
 
+import math
 import os
 import select
+import time
 from typing import Any
 
 from twisted.internet import error, interfaces, main
@@ -51,7 +53,7 @@ from echoproto.net.ports import TCP_PORTS, UNIX_PORTS
 from echoproto.net.reactor_turn import ReactorTurn
 from echoproto.net.splice import SplicePipe
 from echoproto.net.tls import tls_factory
-from echoproto.net.transports import DONE, TCPTransport, TLSTransport
+from echoproto.net.transports import DONE, ECHOED, TCPTransport, TLSTransport
 from echoproto.net.unix_transports import UNIXTransport
 
 # Connections served for one wake-up: enough to make the reactor's own cost negligible,
@@ -173,29 +175,44 @@ class EpollLane:
         self._serve_ready(0)
 
     def _serve_ready(self, wait: float) -> None:
-        """Serve a batch, and more if many connections have become ready meanwhile.
+        """Serve a batch, and more while the reactor has nothing to do.
 
-        :param wait: how long to wait for the first, in seconds; negative for no limit.
+        :param wait: how long to wait for the first, in seconds; negative for no limit. The reactor
+            has a call to make then.
         """
+        until = time.monotonic() + wait if wait > 0 else math.inf
+        stay = wait != 0
         served = 0
         pipe = self.pipe
         while served < _BATCH:
-            events = self._epoll.poll(0 if served else wait, _BATCH)
-            self._serve_batch(events)
+            events = self._epoll.poll(wait, _BATCH)
+            stay = self._serve_batch(events) and stay
             # The end of the last connection of a drain may have closed the lane.
-            if self._epoll.closed or (len(events) < _WORTH_ANOTHER and not pipe.used):
+            if self._epoll.closed:
                 return
-            pipe.used = False
-            served += len(events)
+            if len(events) >= _WORTH_ANOTHER or pipe.used:
+                pipe.used = False
+                served += len(events)
+                wait = 0
+            elif stay and (left := until - time.monotonic()) > 0:
+                served = 0
+                wait = left if until < math.inf else -1
+            else:
+                return
         if self._turn is not None:
             # So many were ready that the reactor's own descriptors may have had no turn.
             self._turn.look()
 
-    def _serve_batch(self, events: list[tuple[int, int]]) -> None:
+    def _serve_batch(self, events: list[tuple[int, int]]) -> bool:
+        """Serve descriptors.
+
+        :returns: whether all were plain echoes: then the reactor has been given nothing to do.
+        """
         fresh = self._fresh
         fresh.clear()
         self._in_batch = True
         descriptors = self._descriptors
+        only_echoes = True
         for fd, event in events:
             if fresh and fd in fresh:
                 continue
@@ -205,21 +222,26 @@ class EpollLane:
                 # It was closed earlier in the batch, or it is the reactor's.
                 if self._turn is not None and fd == self._turn.descriptor:
                     self._turn.look()
+                    only_echoes = False
                 continue
             try:
                 if event == _EPOLLIN:
                     why = descriptor.doRead()
+                    if why is ECHOED:
+                        continue
                     reading = True
                 else:
                     why, reading = self._serve(descriptor, fd, event)
             except BaseException as raised:
                 _log.failure("a protocol failed")
                 why, reading = raised, False
+            only_echoes = False
             if why is not None:
                 self._disconnect(descriptor, why, reading)
         self._in_batch = False
         if self._soon:
             self._write_now()
+        return only_echoes
 
     def write_soon(self, transport: DirectWriteMixin) -> None:
         """Call a transport's ``doWrite`` after this batch instead of when it is writable.

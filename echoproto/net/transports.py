@@ -32,6 +32,9 @@ SPLICE_FROM = MAX_READ
 # less.
 MIN_SPLICE = 16 * 1024
 
+# What a read returns that was a plain echo, and called nothing else.
+ECHOED: Any = object()
+
 # What an orderly end is reported with.
 DONE = Failure(error.ConnectionDone())
 
@@ -207,8 +210,11 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         self._max_read = min(size, self._max_read)
         self._read_size = min(size, self._read_size)
 
-    def doRead(self) -> error.ConnectionLost | error.ConnectionDone | None:  # type: ignore[override]
-        """Read once, and pass the bytes to the protocol, or return them in its place."""
+    def doRead(self) -> Any:
+        """Read once, and pass the bytes to the protocol, or return them in its place.
+
+        :returns: :data:`ECHOED`; or why the connection ended, if it did.
+        """
         size = self._read_size
         # Any: no interface tells whether a protocol is a plain echo.
         echo: Any
@@ -224,7 +230,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
                 echo.bytes_echoed += length
                 if rest or length < MIN_SPLICE or self._spliced_little:
                     self._spliced(length, rest)
-                return None
+                return None if rest else ECHOED
             if length:
                 return main.CONNECTION_LOST
         fd = self._fd
@@ -245,7 +251,8 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
             sent = 0
         if sent < length:
             self._queue(data[sent:])
-        return None
+            return None
+        return ECHOED
 
     def _spliced(self, length: int, rest: bytes) -> None:
         """Choose whether to go on splicing, and queue what the kernel did not take back.

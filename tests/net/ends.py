@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from echoproto.core.factory import EchoFactory
 from echoproto.net.splice import SplicePipe
-from echoproto.net.transports import TCPTransport
+from echoproto.net.transports import ECHOED, TCPTransport
 
 
 class Reactor(MemoryReactorClock):
@@ -80,7 +80,7 @@ class Ends:
                 self.transport.connectionLost(Failure(why))
         if self.transport in self.reactor.getReaders():
             why = self.transport.doRead()
-            if why is not None:
+            if why not in (None, ECHOED):
                 self.transport.readConnectionLost(Failure(why))
         self.reactor.end_batch()
 

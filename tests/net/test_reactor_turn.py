@@ -19,9 +19,10 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from echoproto.core.factory import EchoFactory
 from echoproto.net.epoll_lane import EpollLane
 from echoproto.net.reactor_turn import ReactorTurn
-from tests.net.serving import Recorders, returns, serving
+from tests.net.serving import PATIENCE, Recorders, returns, serving
 from tests.reactors import run
 
 pytestmark = pytest.mark.skipif(not EpollLane.available(), reason="needs select.epoll")
@@ -126,6 +127,91 @@ def test_threads_delayed_calls_and_signals_wake_it() -> None:
 
     run(main, epollreactor.EPollReactor())
     assert happened == ["thread", "time"]
+
+
+class Talker:
+    """Exchanges messages with a plain echo in a lane, in a thread of its own.
+
+    :ivar exchanged: how many messages came back.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self.exchanged = 0
+        self._lane = EpollLane(reactor)
+        self._port = reactor.listenTCP(0, EchoFactory(), interface="127.0.0.1")
+        assert self._lane.adopt(self._port)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._talk)
+        self._thread.start()
+
+    def _talk(self) -> None:
+        with socket.create_connection(("127.0.0.1", self._port.getHost().port)) as client:
+            client.settimeout(PATIENCE)
+            while not self._stopped.is_set():
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
+                self.exchanged += 1
+
+    async def stop(self, reactor: Any) -> None:
+        self._stopped.set()
+        while self._thread.is_alive():
+            await deferLater(reactor, 0.001)
+        while self._port.factory.connections:
+            await deferLater(reactor, 0.001)
+        await self._port.stopListening()
+        self._lane.close()
+
+
+def test_what_is_due_comes_in_time_while_nothing_but_echoes_is_to_do() -> None:
+    happened: list[str] = []
+
+    async def main(reactor: Any) -> None:
+        talker = Talker(reactor)
+        from_thread: Deferred[None] = Deferred()
+
+        def call_it() -> None:
+            reactor.callFromThread(from_thread.callback, None)
+
+        for _ in range(10):
+            before = talker.exchanged
+            while talker.exchanged < before + 10:
+                await deferLater(reactor, 0.01)
+            happened.append("time")
+        timer = threading.Timer(0.01, call_it)
+        timer.start()
+        await from_thread
+        happened.append("thread")
+        timer.join()
+        await talker.stop(reactor)
+
+    run(main, epollreactor.EPollReactor())
+    assert happened == ["time"] * 10 + ["thread"]
+
+
+def test_plain_echoes_take_no_turns_of_the_reactor() -> None:
+    async def main(reactor: Any) -> tuple[int, int]:
+        talker = Talker(reactor)
+        while talker.exchanged < 10:
+            await deferLater(reactor, 0.01)
+        turns = 0
+        run_until_current = reactor.runUntilCurrent
+
+        def counted() -> None:
+            nonlocal turns
+            turns += 1
+            run_until_current()
+
+        reactor.runUntilCurrent = counted
+        before = talker.exchanged
+        # As long as it takes for some hundreds.
+        while talker.exchanged < before + 500:
+            await deferLater(reactor, 0.1)
+        after, took = talker.exchanged, turns
+        await talker.stop(reactor)
+        return after - before, took
+
+    exchanged, turns = run(main, epollreactor.EPollReactor())
+    assert turns < exchanged / 20
 
 
 @pytest.fixture
