@@ -86,8 +86,9 @@ def test_what_a_fin_cuts_off(name: str, race: bool, examples: int, tmp_path: Fil
         assert failure.kind is Fault.TRUNCATED
         assert str(failure.session) == "send 00; fin"
         assert_cut_off_at_fin(failure)
-    # Everything that was asked for was held: it is the only fault.
-    assert result.counts[Phase.FUZZ] == examples
+    # Everything that was asked for was held: it is the only fault. A race may take longer to shrink
+    # than there is time on a busy machine; then the result says so.
+    assert result.counts[Phase.FUZZ] == examples or (race and result.left_out)
     if not race:
         # On a busy machine the byte is back sometimes, before the program sees FIN.
         assert failure.reproduced > failure.runs / 2
