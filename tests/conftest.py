@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 
 import pytest
 from hypothesis import settings
@@ -13,6 +15,10 @@ from tests.twisted_versions import HAS_BINDINGS
 # every process that they start would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Otherwise each server that a test starts compiles the package, and each run all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The time that an example takes depends on the load of the machine.
 settings.register_profile("echoproto", deadline=None)
