@@ -38,7 +38,7 @@ def _compose(protocol: type[Echo]) -> type[Connection]:
             f"protocol={protocol.__name__} cannot be made without arguments ({error}); allowed: "
             "a subclass of echoproto.Echo that takes none"
         ) from None
-    ours = set(vars(Connection)) - set(dir(Echo))
+    ours = {*vars(Connection), *Connection.__annotations__} - set(dir(Echo))
     for base in protocol.__mro__[: protocol.__mro__.index(Echo)]:
         taken = sorted(ours & set(vars(base)))
         if taken:

@@ -109,6 +109,8 @@ class Connection(Echo):
     _gate: Gate | None = None
     _pacer: Pacer | None = None
     _releases: tuple[Callable[[], None], ...] = ()
+    bytes_discarded = _paused_by = 0
+    input_ended = _admitted = _finishing = False
 
     @property
     def client(self) -> IAddress | None:

@@ -32,13 +32,11 @@ class Stats:
 
     The ``metadata`` of a field holds the name of its metric and what it counts.
 
-    :ivar refused: by reason: ``source`` (its source is at its limit), ``proxy``
-        (no valid PROXY header), ``slots`` (no slot is free, on a port that cannot
-        leave the client in its accept queue).
+    :ivar refused: by reason: ``source`` (its source is at its limit), ``proxy`` (no valid PROXY
+        header), ``slots`` (no slot is free, on a port that cannot leave clients in its queue).
     :ivar ended: by reason: ``idle``.
-    :ivar durations: closed connections by duration: for each bound of
-        :data:`DURATION_BOUNDS` those that lasted up to it and longer than the
-        one before; last, those that lasted longer than all.
+    :ivar durations: closed connections by duration: for each of :data:`DURATION_BOUNDS` those that
+        lasted up to it and longer than the one before; last, those that lasted longer than all.
     :ivar seconds: how long the closed connections lasted in total.
     """
 

@@ -224,6 +224,25 @@ def test_what_cannot_be_composed(protocol: Any, message: str) -> None:
             EchoFactory(protocol=protocol)
 
 
+def test_no_name_that_a_connection_sets_can_be_taken() -> None:
+    def gate(connection: Connection) -> None:
+        """Admit it."""
+
+    factory = EchoFactory(log="connections")
+    factory.gates = (gate,)
+    connection, _ = connected(factory)
+    names = set(vars(connection)) - set(dir(Echo))
+    assert {"ending", "input_ended", "_paused_by"} <= names
+    connection.dataReceived(b"x")
+    connection.readConnectionLost()
+    connection.finish()
+    connection.connectionLost(Failure(ConnectionDone()))
+    names |= set(vars(connection)) - set(dir(Echo)) | {"early"}
+    for name in names:
+        with pytest.raises(TypeError, match=f"Taking.{name}: a connection has this name"):
+            connection_class(type("Taking", (Echo,), {name: "by myself"}))
+
+
 def test_a_build_protocol_that_returns_something_else() -> None:
     class Wrong(EchoFactory):
         def buildProtocol(self, addr: Any) -> Any:
