@@ -162,7 +162,10 @@ def port_in(path: Path, workers: int = 1) -> int:
     """Wait until a server that logs to a file listens."""
 
     def listening() -> list[str]:
-        return re.findall(r"listening on 127\.0\.0\.1:(\d+)", path.read_text())
+        # A JSON line may have it twice.
+        lines = path.read_text().splitlines()
+        found = (re.search(r"listening on 127\.0\.0\.1:(\d+)", line) for line in lines)
+        return [match[1] for match in found if match]
 
     assert eventually(lambda: path.exists() and len(listening()) == workers)
     return int(listening()[0])
