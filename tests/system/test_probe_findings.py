@@ -141,8 +141,12 @@ def assert_cut_off_at_fin(failure: Failure) -> None:
 
 
 def test_ncat_closes_at_fin_and_locks_up_in_bulk(tmp_path: File) -> None:
-    with ncat() as port:
-        result = campaign(port, tmp_path, cases=("E-004", "E-080", "E-097"), patience=3)
+    # It locks up in half of the runs. A campaign that does not see it takes 2 s.
+    for _ in range(20):
+        with ncat() as port:
+            result = campaign(port, tmp_path, cases=("E-004", "E-080", "E-097"), patience=3)
+        if any(failure.kind is Fault.STALLED for failure in result.failures):
+            break
     faults = found(result)
     assert faults["send 00; fin"] is Fault.TRUNCATED
     (closes,) = (f for f in result.failures if str(f.session) == "send 00; fin")
@@ -160,7 +164,8 @@ def test_ncat_closes_at_fin_and_locks_up_in_bulk(tmp_path: File) -> None:
     for failure in stalled:
         assert "fin" not in str(failure.session)
         assert failure.outcome.verdict.received > 0
-        if failure.explanation is not None:
+        # What wins in some runs can look like what passes.
+        if failure.explanation is not None and not failure.flaky:
             assert failure.explanation.effect is Effect.WITHHELD
             assert failure.explanation.text.startswith("stops before all bytes are back")
             assert Need.FIN not in failure.explanation.needs
