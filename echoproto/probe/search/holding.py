@@ -69,7 +69,7 @@ class Holding:
         self._enough = False  # whether more of this phase shows nothing new
         self._again: list[Held] = []  # failed beside others; to be held alone
         self._in_outage: list[Held] = []  # failed while the path was gone
-        self._fails_alone = False
+        self._fail_alone: set[Fault] = set()  # the kinds that need no others, in this phase
         self._failed: list[Held] = []  # since the last one that passed
         self._asked = False  # whether the path still works, since then
 
@@ -82,6 +82,8 @@ class Holding:
             whether the phase may go on once what failed is explained.
         """
         self._new = self._enough = self.in_a_row = False
+        # What is held from now on avoids what was found of them.
+        self._fail_alone.clear()
         stopped = False
         while not stopped:
             following = next(planned, None) if self._make_room() else None
@@ -240,7 +242,7 @@ class Holding:
                 self._again.append(held)
                 return
         else:
-            self._fails_alone = True
+            self._fail_alone.add(held.outcome.kind)
             if held.outcome.kind is Fault.REFUSED:
                 # Where nothing can connect any more, the first time says more.
                 held = held.first
@@ -259,7 +261,7 @@ class Holding:
 
     def _may_be_crowded(self, held: Held) -> bool:
         """Return whether a session failed only because there were others, perhaps."""
-        if self._fails_alone or held.under_way == held.planned.parallel:
+        if held.outcome.kind in self._fail_alone or held.under_way == held.planned.parallel:
             return False
         return all(verdict.ok or not verdict.received for verdict in held.outcome.verdicts)
 

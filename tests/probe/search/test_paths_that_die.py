@@ -181,6 +181,21 @@ def test_a_path_that_bears_few_connections_gets_a_line_and_a_smaller_window(
     assert len(lines) <= 1
 
 
+def test_what_fails_alone_does_not_hide_that_the_path_bears_few_connections(
+    saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [case for case in catalogue() if case.parallel == 1][:100]
+    monkeypatch.setattr("echoproto.probe.search.campaign.catalogue", lambda: tuple(cases))
+    faults = named("close-at-fin"), named("latency=20ms"), named("at-most=6")
+    with Path(*faults) as path:
+        result, notes = campaign(path, saved, replace(SETTINGS, examples=0))
+    assert [str(failure.session) for failure in result.failures] == ["send 00; fin"], notes
+    assert result.held == result.wanted
+    # Nothing that was only refused beside others was analysed.
+    assert result.transients == 0
+    assert any("passes alone; holding fewer" in note for note in notes)
+
+
 def test_a_path_that_fails_now_and_then_bears_as_many_connections_as_any(
     saved: SavedFailures,
 ) -> None:
