@@ -86,9 +86,8 @@ def test_what_a_fin_cuts_off(name: str, race: bool, examples: int, tmp_path: Fil
         assert failure.kind is Fault.TRUNCATED
         assert str(failure.session) == "send 00; fin"
         assert_cut_off_at_fin(failure)
-    # Everything that was asked for was held: it is the only fault. A race may take longer to shrink
-    # than there is time on a busy machine; then the result says so.
-    assert result.counts[Phase.FUZZ] == examples or (race and result.left_out)
+    # Everything that was asked for was held: it is the only fault.
+    assert result.counts[Phase.FUZZ] == examples
     if not race:
         # On a busy machine the byte is back sometimes, before the program sees FIN.
         assert failure.reproduced > failure.runs / 2
@@ -107,9 +106,10 @@ def cut_off_in_a_race(result: CampaignResult) -> Failure:
     # A crowd may find the program's accept queue full.
     others = [failure for failure in result.failures if failure.kind is not Fault.TRUNCATED]
     assert all(map(is_crowd, others))
-    sizes = [sum(len(c.payload) for c in failure.session.conversations) for failure in cut_off]
-    assert 1 <= min(sizes) <= 2
     most_often = max(cut_off, key=lambda failure: failure.reproduced / failure.runs)
+    sizes = [sum(len(c.payload) for c in failure.session.conversations) for failure in cut_off]
+    # Where a byte is hardly ever cut off, what is shrunk is what is cut off each time.
+    assert 1 <= min(sizes) <= 2 or not most_often.flaky
     if 2 * most_often.reproduced > most_often.runs:
         explanation = explained(most_often)
         assert explanation.effect is Effect.TRUNCATED

@@ -46,6 +46,9 @@ _SAMPLE = 32
 # What is drawn while there is no connection, and kept.
 _DRAWN_BYTES = 32_000_000
 
+# So many failing conversations of the fuzz phase are listed; more would show nothing new.
+_MOST_LEFT_OUT = 25
+
 # With fewer connections allowed, what waits takes its place in the window.
 _SPARE = 32
 
@@ -289,10 +292,13 @@ class Campaign:
         self._announce(sample, count)
         self._begin_background()
         planned = self._avoiding(itertools.chain(sample, drawn))
+        before = left_out = len(self.result.left_out)
         while self._holding.hold_all(planned):
-            # Something new failed. Drawing goes on without what it needs.
-            self._shrink_pending()
-            if self._out_of_time() or self.result.left_out:
+            # Something new failed. Drawing goes on without what it needs. Once there was no time to
+            # analyse all of it, the rest is held, and what fails of it is listed.
+            self._shrink_pending(analysing=left_out == before)
+            left_out = len(self.result.left_out)
+            if self._out_of_time() or left_out >= before + _MOST_LEFT_OUT:
                 return
             self._progress.enter(Phase.FUZZ, count - self.result.counts[Phase.FUZZ])
 
@@ -332,14 +338,14 @@ class Campaign:
         if left:
             self._progress.note(not_held(left, why))
 
-    def _shrink_pending(self) -> None:
+    def _shrink_pending(self, *, analysing: bool = True) -> None:
         if self._findings.pending:
             # A crowd is counted without those that are apart.
             sessions = [pending.outcome.session for pending in self._findings.pending]
             crowded = any(len(s.conversations) > 1 and not s.sequential for s in sessions)
             again = self._holding.drop_apart() if crowded else []
             self._progress.enter(Phase.SHRINK)
-            self._findings.shrink()
+            self._findings.shrink(analysing)
             self._holding.begin_apart(again)
 
     def _end_late(self) -> None:

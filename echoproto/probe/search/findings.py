@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 from echoproto.probe.script.conversation import Session
-from echoproto.probe.script.words import plural
 from echoproto.probe.search.absence import shortest_absence
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.contains import contains
@@ -117,8 +116,12 @@ class Findings:
         """Return whether a known failure can show in a candidate."""
         return self._faults.is_in(candidate)
 
-    def shrink(self) -> None:
-        """Reproduce and shrink what no known failure explains, the most telling first."""
+    def shrink(self, analysing: bool = True) -> None:
+        """Reproduce and shrink what no known failure explains, the most telling first.
+
+        Args:
+            analysing: whether there is time for that; else it is listed as not analysed.
+        """
         self.pending.sort(key=lambda pending: pending.order)
         self._shrink_until = self._working_time() + _SHRINK_SECONDS
         left_out: list[Pending] = []
@@ -129,7 +132,7 @@ class Findings:
             left = self._what_is_left(pending)
             if left is None:
                 pass
-            elif self._is_enough():
+            elif not analysing or self._is_enough():
                 left_out.append(pending)
             elif pending not in seldom and self._passes_now(pending, left):
                 seldom.append(pending)
@@ -158,11 +161,10 @@ class Findings:
 
     def _list(self, left_out: Sequence[Pending]) -> None:
         """Report the failures that there was no time for."""
+        if left_out and not self._result.left_out:
+            self._progress.note("no time to analyse all that failed; the summary lists the rest")
         for pending in left_out:
             self._result.leave_out(pending.record)
-        if left_out:
-            count = plural(len(left_out), "failing conversation")
-            self._progress.note(f"{count} not analysed; the summary lists each")
 
     def tell_as_seen(self) -> None:
         """Make failures of all that is not explained, without running it again."""

@@ -179,6 +179,29 @@ def test_what_there_is_no_time_to_shrink_is_listed(
     assert all(result.records[index].name in text for index in failing)
 
 
+def test_what_fails_without_time_to_analyse_it_does_not_end_the_run(
+    saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("echoproto.probe.search.findings._MAX_FAILURES", 0)
+    with Path(named("flip-at=65535")) as path:
+        result = Campaign(at(path), replace(FEW, examples=100), None, saved).run()
+    listed = [result.records[index] for index in result.left_out]
+    failing = [record for record in result.records if record.kind is not Fault.NONE]
+    assert sorted(map(str, listed)) == sorted(map(str, failing))
+    assert 1 < sum(record.phase is Phase.FUZZ for record in listed) < 25
+    assert result.counts[Phase.FUZZ] == 100
+
+
+def test_where_most_fails_without_time_to_analyse_it_the_run_ends(
+    drops_ff: Path, saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("echoproto.probe.search.findings._MAX_FAILURES", 0)
+    seen = Seen()
+    result = Campaign(at(drops_ff), replace(FEW, examples=1000), seen, saved).run()
+    assert result.counts[Phase.FUZZ] < 500
+    assert sum("no time to analyse" in note for note in seen.notes) == 1
+
+
 def test_one_that_never_comes_again_leaves_time_for_the_others(
     saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
