@@ -284,7 +284,10 @@ class _Study:
         """Return whether one conversation without a byte passes with one."""
         if self._session.conversations[1:] or payloads(self._session):
             return False
-        return not self._fails(Empty().taken_out(self._candidate)[0], frozenset({self._kind}))
+        # What a path sends of its own comes in place of the bytes where there are any.
+        alike = {Fault.CORRUPT} if self._kind is Fault.EXTRA else set()
+        kinds = frozenset({self._kind, *alike})
+        return not self._fails(Empty().taken_out(self._candidate)[0], kinds)
 
     def _size(self, longest: int) -> list[Trait]:
         """Return what size matters: of a write, or of all that a connection sends."""

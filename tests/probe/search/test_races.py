@@ -161,3 +161,17 @@ def test_a_race_is_one_failure_after_a_whole_run(share: int, seed: int, tmp_path
         "closes before all bytes are back, when the client sends FIN, "
         f"in {failure.reproduced} of {failure.runs} runs"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_what_some_connections_begin_with_is_one_failure(tmp_path: File) -> None:
+    with Path(named("greeting=5")) as path:
+        target = Target.parse(f"127.0.0.1:{path.port}")
+        settings = replace(PATIENT, examples=200, seed=1)
+        result = Campaign(target, settings, None, SavedFailures(tmp_path)).run()
+    (failure,) = result.failures
+    assert (str(failure.session), failure.kind) == ("nothing", Fault.EXTRA)
+    assert result.counts[Phase.FUZZ] == 200
+    assert failure.explanation is not None
+    assert failure.explanation.every == 5
