@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import ssl
 from typing import Any
 
@@ -10,13 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    ISystemHandle,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
+from zope.interface import implementedBy, providedBy
 from zope.interface.verify import verifyObject
 
 from echoproto import EchoFactory
+from echoproto.net.transports import TCPTransport, TLSTransport
 from tests.tls import VERSIONS, End, TLSClient, make_certificate
 from tests.transports import TCPLikeTransport
 
@@ -42,6 +50,7 @@ class Session:
         version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
         factory: Any = None,
         shaken: bool = True,
+        transport: Any = None,
     ) -> None:
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -50,7 +59,7 @@ class Session:
         self.factory: Any = factory or EchoFactory(log="chunks")
         layers = TLSMemoryBIOFactory(options, False, self.factory, MemoryReactorClock())
         layers.protocol = HalfCloseTLS
-        self.transport = TCPLikeTransport()
+        self.transport = transport or TCPLikeTransport()
         self.layer: Any = layers.buildProtocol(None)
         self.layer.makeConnection(self.transport)
         self.client = TLSClient(version)
@@ -179,6 +188,22 @@ def test_the_records_of_a_read_are_handled_in_one_piece(
 
 def test_its_interfaces(options: Any) -> None:
     verifyObject(IHalfCloseableProtocol, Session(options).layer)
+
+
+def test_it_provides_what_the_lanes_transport_does(options: Any) -> None:
+    near, far = socket.socketpair()
+    reactor: Any = MemoryReactorClock()
+    port: Any = None
+    with near, far:
+        transport = TLSTransport(near, Protocol(), ("127.0.0.1", 7), port, 0, reactor)
+        layer = Session(options, shaken=False, transport=transport).layer
+    interfaces = list(implementedBy(TCPTransport).flattened())
+    assert {ITCPTransport, IConsumer, ISystemHandle} <= set(interfaces)
+    for interface in interfaces:
+        assert interface.providedBy(transport)
+        assert interface.providedBy(layer)
+    # The layer declares each of these by itself, at 2 us.
+    assert len(list(providedBy(transport))) == 1
 
 
 @pytest.mark.parametrize("version", VERSIONS)
