@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path as File
 
@@ -121,6 +122,40 @@ def test_a_race_that_failed_each_time_is_explained_as_one(seed: int) -> None:
     explanation = explain(Session.parse("send 00; fin"), failing(rule), (10, 10))
     assert explanation is not None
     assert explanation.text == "closes before all bytes are back, when the client sends FIN"
+
+
+def seen(fails: Callable[[], bool]) -> tuple[int, int]:
+    """How often something fails, in how many runs, as a failure's rate is counted."""
+    failed = runs = 0
+    while runs < 10 or (failed < 5 and runs < 50):
+        runs += 1
+        failed += fails()
+    return failed, runs
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize("needs_fin", [True, False])
+def test_no_run_of_luck_explains_a_race(rate: float, needs_fin: bool) -> None:
+    """What passes by chance without FIN does not need it."""
+    session = Session.parse("send 00 00; fin")
+    texts = []
+    for seed in range(20):
+        draw = random.Random(seed)
+
+        def rule(one: Session, draw: random.Random = draw) -> Fault | None:
+            shows = Candidate(one).ends_with_fin or not needs_fin
+            return Fault.TRUNCATED if shows and draw.random() < rate else None
+
+        failed, runs = seen(lambda draw=draw: draw.random() < rate)  # type: ignore[misc]
+        if failed and (found := explain(session, failing(rule), (failed, runs))) is not None:
+            assert found.text.endswith(f", in {failed} of {runs} runs")
+            texts.append(found.text)
+    named_fin = sum("when the client sends FIN" in text for text in texts)
+    if not needs_fin:
+        assert not named_fin, texts
+    elif rate >= 0.1:
+        assert named_fin >= 16, texts
+    assert len(texts) >= 10
 
 
 def test_what_was_shrunk_to_fails_half_as_often_at_least() -> None:

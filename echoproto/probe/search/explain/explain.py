@@ -47,7 +47,8 @@ def explain(
     Returns:
         the explanation; None if the session does not fail any more, or too little was found out.
     """
-    often, spent, left = rate[0] / rate[1], 0, budget or Budget()
+    often, spent = rate[0] / rate[1], 0
+    left = (budget or Budget()).for_rate(often)
     for _ in range(_MOST_STUDIES):
         lab = Lab(trial, left, often)
         found, everything = _studied(lab, session, rate)
@@ -91,7 +92,7 @@ def _studied(lab: Lab, session: Session, rate: tuple[int, int]) -> tuple[Finding
     with contextlib.suppress(SpentError):
         _Study(lab, found, session, rate).run()
         return found, lab.tries > 1 or not lab.passed
-    return found, False
+    return found, lab.seldom
 
 
 class _Study:
@@ -162,7 +163,7 @@ class _Study:
         if (nth := every_nth(lab, one)) is None:
             return base
         self._found.every = nth
-        lab.tries = nth
+        lab.expect_every(nth)
         return lab.failing(one) or base
 
     def _revived(self, frame: Frame, base: Outcome) -> tuple[Frame, Outcome]:

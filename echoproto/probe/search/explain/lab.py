@@ -7,7 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from echoproto.probe.script.conversation import Session, key_of
 from echoproto.probe.wire.verdict import Fault, Outcome
@@ -17,9 +17,10 @@ __all__ = ["Budget", "Lab", "SpentError", "Trial", "room_for"]
 Trial = Callable[[Session], Outcome]
 """Runs a session; the outcome has what each conversation received in ``captured``."""
 
-# How often a session that fails at the known rate passes by chance, at most.
-_MISS = 0.01
-_MOST_TRIES = 60
+# How often a session that fails at the known rate passes by chance, at most: where there are runs
+# enough for that, and where there are not, so that its passes say nothing.
+_MISS, _MOST_MISSED = 0.01, 0.05
+_MOST_TRIES = 150
 # An experiment that takes longer, in seconds, or more runs, is dear.
 _DEAR = 0.25
 _MANY = 12
@@ -47,12 +48,16 @@ class Budget:
     """How much an explanation may cost.
 
     Attributes:
-        conversations: to run, at most.
+        conversations: to run, at most; of a failure in some runs only, five times as many.
         seconds: to spend, at most.
     """
 
     conversations: int = 300
     seconds: float = 10.0
+
+    def for_rate(self, rate: float) -> Budget:
+        """Return what may be spent on a failure that occurs so often."""
+        return self if rate == 1 else replace(self, conversations=5 * self.conversations)
 
 
 class Lab:
@@ -66,6 +71,7 @@ class Lab:
     Attributes:
         conversations: run so far.
         tries: how often a session must pass before it counts as one that passes.
+        seldom: whether the failure is so seldom that no session counts as one that passes.
         cost: how long the failing session itself takes to run, in seconds; set by its owner.
         passed: whether any session passed so far.
         stalls: whether the failure itself is a stall, so that one more is no surprise.
@@ -77,6 +83,7 @@ class Lab:
         self.stalls = False
         self.passed = False
         self.tries = 1
+        self.seldom = False
         self._trial = trial
         self._kept = 0.0
         self._budget = budget
@@ -93,8 +100,13 @@ class Lab:
             # The true rate may be lower than the one that was seen.
             low = max(0.8 * rate, 0.01)
             self.tries = min(_MOST_TRIES, math.ceil(math.log(_MISS) / math.log(1 - low)))
+            self.seldom = (1 - low) ** self.tries > _MOST_MISSED
         else:
-            self.tries = 1
+            self.expect_every(1)
+
+    def expect_every(self, nth: int) -> None:
+        """Set that the failure occurs on every Nth connection."""
+        self.tries, self.seldom = nth, False
 
     @property
     def dear(self) -> bool:
@@ -146,7 +158,7 @@ class Lab:
         """Return an outcome in which the session fails; None if it passes each time.
 
         Raises:
-            SpentError: if the budget is spent.
+            SpentError: if the budget is spent, or the passes say nothing.
         """
         key = key_of(session)
         if key in self._passed:
@@ -158,6 +170,8 @@ class Lab:
             if not outcome.ok:
                 break
         if outcome.ok:
+            if self.seldom:
+                raise SpentError
             self._passed.add(key)
             if sum(len(conversation.payload) for conversation in session.conversations) <= _SMALL:
                 self._latest.append(session)
