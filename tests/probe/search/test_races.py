@@ -112,16 +112,18 @@ def test_two_races_of_bytes_are_two() -> None:
     assert failures.same_race(other, Race(0.5, 1)) is None
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_a_race_that_failed_each_time_is_explained_as_one(seed: int) -> None:
-    race = Race(0.6, seed, sure=3)
+@pytest.mark.parametrize("rate", [0.4, 0.6, 0.9])
+@pytest.mark.parametrize("sure", [2, 3, 6, 10])
+def test_a_race_that_failed_each_time_is_explained_as_one(rate: float, sure: int) -> None:
+    for seed in range(50):
+        race = Race(rate, seed, sure)
 
-    def rule(session: Session) -> Fault | None:
-        return Fault.TRUNCATED if race.fails(Candidate(session)) else None
+        def rule(session: Session, race: Race = race) -> Fault | None:
+            return Fault.TRUNCATED if race.fails(Candidate(session)) else None
 
-    explanation = explain(Session.parse("send 00; fin"), failing(rule), (10, 10))
-    assert explanation is not None
-    assert explanation.text == "closes before all bytes are back, when the client sends FIN"
+        explanation = explain(Session.parse("send 00; fin"), failing(rule), (10, 10))
+        assert explanation is not None
+        assert explanation.text == "closes before all bytes are back, when the client sends FIN"
 
 
 def seen(fails: Callable[[], bool]) -> tuple[int, int]:

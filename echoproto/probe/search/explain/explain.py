@@ -58,7 +58,7 @@ def explain(
             break
         # It fails more seldom than was seen, so that each pass takes more runs.
         often, left = often / 2, lab.budget_left
-    if found.effect is None or found.unclear:
+    if found.effect is None or found.unclear or contradicted:
         return None
     if not everything and not found.says_when():
         return None  # it would say of every stream what only some show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +26,9 @@ _MOST_TRIES = 150
 _DEAR = 0.25
 _MANY = 12
 
-# So many of those that passed, of so few bytes each, are run again in so many seconds.
-_MOST_AGAIN, _SMALL, _AGAIN_SECONDS = 10, 10_000, 0.5
+# So many of those that passed, of so few bytes each, are run again so often at least, in so many
+# seconds.
+_MOST_AGAIN, _SMALL, _AGAIN, _AGAIN_SECONDS = 10, 10_000, 5, 0.5
 
 # A failing session that received more bytes is run again when it is asked for again.
 _REMEMBERED = 1_000_000
@@ -196,14 +198,26 @@ class Lab:
         if not self._passed:
             return False
         until = time.monotonic() + _AGAIN_SECONDS
-        for passed in reversed(self._latest):
-            for _ in range(self.tries):
-                if time.monotonic() > until:
-                    return False
-                self.conversations += len(passed.conversations)
-                if not self._run_surely(passed, self._trial).ok:
-                    return True
-        return self.tries == 1 and self._trial(session).ok
+        rounds = range(max(self.tries, _AGAIN))
+        for again, passed in itertools.product(rounds, reversed(tuple(self._latest))):
+            if time.monotonic() > until or (again and not self.can_afford()):
+                break
+            if not self._run_surely(passed, self._run_again).ok:
+                return True
+        if self.tries > 1:
+            return False
+        # What failed in all runs has to fail in each of these.
+        for again in range(_AGAIN):
+            if again and (time.monotonic() > until or not self.can_afford()):
+                break
+            if self._run_again(session).ok:
+                return True
+        return False
+
+    def _run_again(self, session: Session) -> Outcome:
+        """Run what is not asked for the first time: once at least, whatever is left."""
+        self.conversations += len(session.conversations)
+        return self._trial(session)
 
     def fails(self, session: Session) -> bool:
         """Return whether the session fails; raises as :meth:`failing`."""
