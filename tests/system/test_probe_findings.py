@@ -67,7 +67,7 @@ def sent(text: str) -> int:
     [
         ("twisted.protocols.wire.Echo", True, 1000),
         ("nginx", False, 1000),
-        ("redir", False, 200),
+        ("redir", True, 200),
         ("rinetd", False, 200),
         ("6tunnel", True, 200),
         ("sslh", True, 200),
