@@ -241,10 +241,10 @@ def test_idle_cut_spares_a_client_that_has_ended() -> None:
 
 
 def test_cut_after_fin_cuts_what_is_on_its_way() -> None:
-    with Path(named("cut-after-fin=20ms"), named("latency=200ms")) as path:
+    with Path(named("cut-after-fin=20ms"), named("latency=5s")) as path:
         began = time.monotonic()
         assert converse(path.port, b"ab") == (b"", "eof")
-    assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 5
 
 
 def test_closes_unread() -> None:
@@ -277,23 +277,19 @@ def test_a_delay_loses_nothing(fault: str, least: float) -> None:
 
 
 def test_slices_arrive_one_after_the_other() -> None:
-    # So far apart that one read seldom takes two, even on a busy machine.
-    with Path(named("slice=3,20ms")) as path, connect(path.port) as client:
+    # So far apart that no busy machine lets one read take two.
+    with Path(named("slice=5,500ms")) as path, connect(path.port) as client:
         client.sendall(b"0123456789")
-        reads = [client.recv(65536)]
-        while len(b"".join(reads)) < 10:
-            reads.append(client.recv(65536))
-    assert len(reads) > 1
-    assert b"".join(reads) == b"0123456789"
+        assert [client.recv(65536) for _ in range(2)] == [b"01234", b"56789"]
 
 
 def test_bandwidth_is_a_rate() -> None:
-    with Path(named("bandwidth=200k")) as path:
+    with Path(named("bandwidth=40k")) as path:
         began = time.monotonic()
         assert converse(path.port, bytes(40_000)) == (bytes(40_000), "eof")
         lasted = time.monotonic() - began
-    # Both directions at once: 0.2 s for the first byte to the last, and a portion.
-    assert 0.2 <= lasted < 0.6
+    # Both directions at once: 1 s for the first byte to the last, and a portion.
+    assert 1 <= lasted < 2
 
 
 def test_a_slow_reader_loses() -> None:

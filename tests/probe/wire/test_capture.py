@@ -34,4 +34,4 @@ def test_a_capture_holds_no_more_than_it_may() -> None:
     done = outcome("flood-after-ff", "send ff", 5000)
     assert done.kind is Fault.CORRUPT
     assert len(done.captured[0]) == 5000
-    assert done.seconds < 1
+    assert done.seconds < 30

@@ -72,7 +72,7 @@ def test_the_time_line_shows_what_was_sent_and_received(right_connector: Connect
     assert received[0].data == b"A" * 64
     ((size, seconds),) = outcome.round_trips
     assert size == 100
-    assert 0 < seconds < 1
+    assert 0 < seconds < outcome.seconds
 
 
 def test_a_reader_that_holds_reads_nothing_and_sends_all(right_connector: Connector) -> None:
@@ -306,7 +306,7 @@ def test_a_flood_ends_in_bounded_time_and_memory() -> None:
     try:
         began = time.monotonic()
         outcome = broken(flood, "pause 200; send 61; await")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 30
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
@@ -322,7 +322,7 @@ def test_a_path_that_trickles_ends_too() -> None:
     outcome = broken(drip, "send 00*1000", replace(LIMITS, total=0.5))
     assert outcome.kind is Fault.STALLED
     assert "not done" in outcome.verdict.message
-    assert outcome.seconds < 1
+    assert outcome.seconds < 10  # and not the 50 s that all of it takes
 
 
 def test_a_long_time_line_is_cut(right_connector: Connector) -> None:
