@@ -24,7 +24,7 @@ from tests.probe.faulty_paths.faults import chunks, named, stream
 
 pytestmark = pytest.mark.usefixtures("small_catalogue")
 
-FEW = Settings(examples=100, seed=3, patience=0.7)
+FEW = Settings(examples=100, seed=3, patience=2.0)
 
 
 class Seen(Observer):
@@ -104,8 +104,9 @@ def test_a_fault_is_found_shrunk_saved_and_replayed(drops_ff: Path, saved: Saved
     # What it needs is avoided from then on.
     assert result.counts[Phase.FUZZ] == FEW.examples
     assert result.known == 0
-    explained = [record for record in result.records if record.kind is not Fault.NONE]
-    assert {record.explained_by for record in explained} == {0}
+    # On a busy machine one may be late for longer than the patience, and not again.
+    by = [record.explained_by for record in result.records if record.kind is not Fault.NONE]
+    assert (by.count(0), by.count(None)) == (len(by) - result.transients, result.transients)
     assert failure.id is not None
     assert saved.get(failure.id).target == at(drops_ff)
 
