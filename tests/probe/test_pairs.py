@@ -44,7 +44,7 @@ def verdict(session: str, *faults: FaultyPath) -> Verdict:
     with Path(*(fault.relay for fault in faults)) as path:
         target = Target.parse(f"127.0.0.1:{path.port}")
         connector = Connector(target, target.addresses()[0])
-        return run(Session.parse(session), connector, Limits(stall=0.5, half_close=True)).verdict
+        return run(Session.parse(session), connector, Limits(stall=2.0, half_close=True)).verdict
 
 
 @pytest.mark.slow

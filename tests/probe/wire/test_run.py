@@ -24,7 +24,7 @@ from tests.probe.faulty_paths import NOT_AN_ECHO, Path
 
 LIMITS = Limits(stall=2, half_close=True)
 # For what ends only with the timeout; long enough for a server thread of a busy machine.
-QUICK = Limits(stall=0.5, half_close=True)
+QUICK = Limits(stall=1.0, half_close=True)
 TIMED = replace(LIMITS, half_close=False)
 
 RIGHT = [
@@ -76,14 +76,14 @@ def test_the_time_line_shows_what_was_sent_and_received(right_connector: Connect
 
 
 def test_a_reader_that_holds_reads_nothing_and_sends_all(right_connector: Connector) -> None:
-    outcome = run(Conversation.parse("hold 60; send 41*1000; fin"), right_connector, LIMITS)
+    outcome = run(Conversation.parse("hold 500; send 41*1000; fin"), right_connector, LIMITS)
     assert outcome.ok
     (events,) = outcome.timelines
     at = {event.action: event.at for event in reversed(events)}
     assert at[Action.SENT_FIN] < at[Action.RECEIVED]
-    assert at[Action.RECEIVED] - at[Action.HELD] >= 0.06
+    assert at[Action.RECEIVED] - at[Action.HELD] >= 0.5
     # It is not the path that took so long.
-    assert outcome.wait < 0.06
+    assert outcome.wait < 0.5
 
 
 def test_it_connects_after_a_time_without_a_connection(right_connector: Connector) -> None:
@@ -91,12 +91,12 @@ def test_it_connects_after_a_time_without_a_connection(right_connector: Connecto
     closed, connected = outcome.timelines[0][-1], outcome.timelines[1][0]
     assert closed.action is Action.CLOSED
     assert connected.action is Action.CONNECTED
-    assert 0.05 < connected.at - closed.at < 1
+    assert 0.05 < connected.at - closed.at < 10
 
 
 def test_a_reader_that_holds_is_not_late(right_connector: Connector) -> None:
-    limits = replace(LIMITS, stall=0.05, late=0.02)
-    assert run(Conversation.parse("hold 150; send 41; await"), right_connector, limits).ok
+    limits = replace(LIMITS, stall=0.4, late=0.2)
+    assert run(Conversation.parse("hold 800; send 41; await"), right_connector, limits).ok
 
 
 def broken(handler: Handler, script: str, limits: Limits = LIMITS) -> Outcome:
