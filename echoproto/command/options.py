@@ -65,6 +65,15 @@ def _workers(value: str) -> int:
     return count
 
 
+def _not_a_network(text: str) -> str:
+    """Return why a text is not a network, without the text itself."""
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return "not a network"
+    return f"not a network (host bits are set; {network} has none)"
+
+
 def _lane(value: str) -> str:
     if value not in ("fast", "stock"):
         raise bad("lane", value, "no such lane", "fast, stock")
@@ -250,11 +259,11 @@ class Options(usage.Options):
         longer those from loopback. Repeatable. [default: loopback]"""
         try:
             self["proxy-from"].append(ipaddress.ip_network(network))
-        except ValueError as error:
+        except ValueError:
             raise bad(
                 "proxy-from",
                 network,
-                f"not a network ({error})",
+                _not_a_network(network),
                 "an IPv4 or IPv6 network, such as 192.0.2.0/24 or 2001:db8::/32",
             ) from None
 

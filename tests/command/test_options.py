@@ -230,7 +230,7 @@ REJECTED = [
     ),
     (
         ["--proxy-protocol", "required", "--proxy-from", "192.0.2.1/24"],
-        "--proxy-from 192.0.2.1/24: not a network (192.0.2.1/24 has host bits set); "
+        "--proxy-from 192.0.2.1/24: not a network (host bits are set; 192.0.2.0/24 has none); "
         "allowed: an IPv4 or IPv6 network, such as 192.0.2.0/24 or 2001:db8::/32",
     ),
     (
@@ -348,6 +348,15 @@ words = st.lists(
     | st.builds("-{}{}".format, st.sampled_from("pib") | st.characters(), values),
     max_size=6,
 )
+
+
+@pytest.mark.parametrize("value", ["x" * 1000, "\x1f" * 1000, "\U00018cd6" * 1000])
+@pytest.mark.parametrize("option", sorted({*OPTIONS} - {"interface", "listen", "status"}))
+def test_a_long_value_is_rejected_in_a_short_line(option: str, value: str) -> None:
+    with pytest.raises(usage.UsageError) as raised:
+        Options().parseOptions([f"--{option}={value}"])
+    assert f"--{option} " in str(raised.value)
+    assert len(str(raised.value)) < 300
 
 
 @given(arguments=words, has_parent=st.booleans())
