@@ -28,8 +28,7 @@ from zope.interface import implementer
 def has_half_close(transport: object) -> bool:
     """Tell whether a transport can close its write side alone.
 
-    A TLS transport offers what the TCP transport below it offers, half-close included, but
-    that would tear the TLS session down (twisted#5341).
+    It would tear a TLS session down (twisted#5341), whose transport offers it nevertheless.
 
     :param transport: a protocol's.
     """
@@ -46,12 +45,14 @@ class Echo(Protocol):
     :ivar bytes_echoed: bytes handed back to the transport so far.
     :ivar plain_echo: what ``dataReceived`` is, as an object, while nothing but an echo is
         made of the bytes: a transport may then return and count them itself.
+    :ivar plain_transport: that transport; what is put in its place sees the bytes again.
     """
 
     # A transport that is a consumer too; Twisted has no one interface for that.
     transport: Any
     bytes_echoed = 0
     plain_echo: Any = None
+    plain_transport: Any = None
     _started = False
 
     def connectionMade(self) -> None:
@@ -72,8 +73,7 @@ class Echo(Protocol):
 
     def close(self) -> None:
         """Flush what is to be returned, then close the connection."""
-        # A transport does not close while a producer is registered, and this
-        # one, perhaps paused, will produce nothing more.
+        # A transport does not close while a producer is registered, even if that is paused.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 

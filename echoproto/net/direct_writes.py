@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from twisted.internet import main
 from twisted.python.failure import Failure
 
+from echoproto.net.plain_echoes import PlainEchoes
 from echoproto.net.splice import SplicePipe
 
 
@@ -20,9 +21,11 @@ class Lane(Protocol):
     """What a transport needs of its lane: a part of ``IReactorFDSet``, and more.
 
     :ivar pipe: what bulk is spliced through.
+    :ivar echoes: what serves plain echoes of small messages.
     """
 
     pipe: SplicePipe
+    echoes: PlainEchoes
 
     def addReader(self, reader: object) -> None: ...
     def removeReader(self, reader: object) -> None: ...
@@ -87,7 +90,7 @@ class DirectWriteMixin:
 
         :param data: the rest of what was to be sent.
         """
-        self._ready = False
+        self._write_later()
         super().write(data)  # type: ignore[misc]
         if (
             self.streamingProducer
@@ -134,7 +137,7 @@ class DirectWriteMixin:
             self.producer, self.streamingProducer = producer, True
             return
         if not streaming:
-            self._ready = False
+            self._write_later()
         super().registerProducer(producer, streaming)  # type: ignore[misc]
 
     def loseConnection(self) -> None:
@@ -161,19 +164,24 @@ class DirectWriteMixin:
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
         """Start a TLS layer, through which all later writes go."""
-        self._ready = False
+        self._write_later()
         super().startTLS(ctx, normal)  # type: ignore[misc]
 
     def abortConnection(self) -> None:
         """Abort the connection; nothing more is sent."""
-        self._ready = False
+        self._write_later()
         super().abortConnection()  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
         """Forget the descriptor, whose number will be reused, and report the end."""
-        self._ready = False
+        self._write_later()
         self._fd = -1
         super().connectionLost(reason)  # type: ignore[misc]
+
+    def _write_later(self) -> None:
+        """Queue what is written from now on; what is read takes the ordinary way."""
+        self._ready = False
+        self.reactor.echoes.discard(self._fd)
 
     def _nothing_queued(self) -> bool:
         return not self.dataBuffer and not self._tempDataLen

@@ -8,21 +8,21 @@ protocol, which stays as it is:
   reader among others for the reactor; with Twisted's epoll reactor it is the other way
   round (:mod:`echoproto.net.reactor_turn`). When it is ready, a bounded batch of
   connections is served at once.
-- The transports of a port in the lane (:mod:`echoproto.net.transports`) send at once when
-  nothing is queued. What the kernel does not take is queued as usual, and the producer
-  is paused until it is sent: a transport holds no more than one read of what its peer
-  sends. The bulk of a plain echo goes through a pipe of the lane's, and does not enter the
-  process (:mod:`echoproto.net.splice`).
+- The transports of a port in the lane (:mod:`echoproto.net.transports`) send at once when nothing
+  is queued. What the kernel does not take is queued as usual, and the producer is paused until it
+  is sent: a transport holds no more than one read of what its peer sends.
+- A plain echo's small messages are returned without a call of its transport
+  (:mod:`echoproto.net.plain_echoes`); its bulk does not enter the process
+  (:mod:`echoproto.net.splice`).
 
-It is a lane beside the reactor and not a reactor: time, threads, signals and all other
-descriptors stay with the reactor above it, which may be any that takes readers (epoll,
-poll, select, asyncio). An application keeps the reactor that it has, and only the
-ports of this service change lanes (:mod:`echoproto.net.acceptor`).
+It is a lane beside the reactor and not a reactor: time, threads, signals and all other descriptors
+stay with the reactor above it, which may be any that takes readers (epoll, poll, select, asyncio).
+An application keeps its reactor; only the ports of this service change lanes
+(:mod:`echoproto.net.acceptor`).
 
-It differs from the stock lane in two ways. There is no log context per event, so the
-legacy ``twisted.python.log`` does not name the connection as the system of a line. And
-when no descriptor is left, new clients wait in the accept queue, where the stock lane
-closes their connections.
+It differs from the stock lane in two ways. There is no log context per event, so the legacy
+``twisted.python.log`` does not name the connection as the system of a line. And when no descriptor
+is left, new clients wait in the accept queue, where the stock lane closes their connections.
 
 Source: ``epoll(7)``, on epoll sets that are members of an epoll set.
 """
@@ -33,6 +33,7 @@ import math
 import os
 import select
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import error, interfaces, main
@@ -49,6 +50,7 @@ from zope.interface.interface import InterfaceClass
 
 from echoproto.net.acceptor import Acceptor
 from echoproto.net.direct_writes import DirectWriteMixin
+from echoproto.net.plain_echoes import EPOLLIN, PlainEchoes
 from echoproto.net.ports import TCP_PORTS, UNIX_PORTS
 from echoproto.net.reactor_turn import ReactorTurn
 from echoproto.net.splice import SplicePipe
@@ -67,7 +69,6 @@ _WORTH_ANOTHER = 4
 # Seconds between two log lines about a lack of descriptors.
 LOG_INTERVAL = 10.0
 
-_EPOLLIN: int = getattr(select, "EPOLLIN", 0)
 _EPOLLOUT: int = getattr(select, "EPOLLOUT", 0)
 
 _log = Logger(namespace="echoproto")
@@ -103,7 +104,7 @@ class EpollLane:
         if ReactorTurn.possible(reactor):
             self._watched = os.eventfd(0)
             self._turn = ReactorTurn(reactor, self._serve_ready)
-            self._epoll.register(self._turn.descriptor, _EPOLLIN)
+            self._epoll.register(self._turn.descriptor, EPOLLIN)
         self._events: dict[int, int] = {}
         self._descriptors: dict[int, Any] = {}
         # Descriptors registered during the batch. An event that was fetched before
@@ -113,10 +114,13 @@ class EpollLane:
         # ordered set.
         self._soon: dict[Any, None] = {}
         self._in_batch = False
+        # Whether nothing in the batch but plain echoes has been served.
+        self._only_echoes = True
         # When a lack of descriptors was logged last.
         self._logged = -LOG_INTERVAL
         # Opened with the lane, so that it takes no descriptor from a client later.
         self.pipe = SplicePipe()
+        self.echoes = PlainEchoes(self._echoed_otherwise)
         reactor.addReader(self)
 
     def adopt(self, port: IListeningPort) -> bool:
@@ -210,10 +214,9 @@ class EpollLane:
         """
         fresh = self._fresh
         fresh.clear()
-        self._in_batch = True
+        self._in_batch = self._only_echoes = True
         descriptors = self._descriptors
-        only_echoes = True
-        for fd, event in events:
+        for fd, event in self.echoes.serve(events):
             if fresh and fd in fresh:
                 continue
             try:
@@ -222,10 +225,10 @@ class EpollLane:
                 # It was closed earlier in the batch, or it is the reactor's.
                 if self._turn is not None and fd == self._turn.descriptor:
                     self._turn.look()
-                    only_echoes = False
+                    self._only_echoes = False
                 continue
             try:
-                if event == _EPOLLIN:
+                if event == EPOLLIN:
                     why = descriptor.doRead()
                     if why is ECHOED:
                         continue
@@ -235,13 +238,18 @@ class EpollLane:
             except BaseException as raised:
                 _log.failure("a protocol failed")
                 why, reading = raised, False
-            only_echoes = False
+            self._only_echoes = False
             if why is not None:
                 self._disconnect(descriptor, why, reading)
         self._in_batch = False
         if self._soon:
             self._write_now()
-        return only_echoes
+        return self._only_echoes
+
+    def _echoed_otherwise(self, fd: int, data: bytes | None, sent: int) -> None:
+        self._only_echoes = False
+        descriptor = self._descriptors[fd]
+        self._call(descriptor, True, descriptor.echoed_otherwise, data, sent)
 
     def write_soon(self, transport: DirectWriteMixin) -> None:
         """Call a transport's ``doWrite`` after this batch instead of when it is writable.
@@ -256,28 +264,31 @@ class EpollLane:
     def _write_now(self) -> None:
         soon, self._soon = self._soon, {}
         for transport in soon:
-            if not transport.connected:
-                continue
-            try:
-                why = transport.doWrite()
-            except BaseException as raised:
-                _log.failure("a protocol failed")
-                why = raised
-            if why is not None:
-                self._disconnect(transport, why, False)
+            if transport.connected:
+                self._call(transport, False, transport.doWrite)
+
+    def _call(self, descriptor: Any, reading: bool, step: Callable[..., Any], *args: Any) -> None:
+        """Let a descriptor take a step, and disconnect it if that was its last."""
+        try:
+            why = step(*args)
+        except BaseException as raised:
+            _log.failure("a protocol failed")
+            why, reading = raised, False
+        if why is not None:
+            self._disconnect(descriptor, why, reading)
 
     def _serve(self, descriptor: Any, fd: int, event: int) -> tuple[Exception | None, bool]:
         """Handle events other than input alone.
 
         :returns: why the connection ended, if it did, and whether in reading.
         """
-        if event & _EPOLLIN:
+        if event & EPOLLIN:
             why = descriptor.doRead()
             if why is not None or not event & _EPOLLOUT or descriptor.fileno() != fd:
                 return why, True
         elif event & ~_EPOLLOUT:
             # A hang-up without input left is the end of input, if input was awaited.
-            reading = bool(self._events.get(fd, 0) & _EPOLLIN)
+            reading = bool(self._events.get(fd, 0) & EPOLLIN)
             return (main.CONNECTION_DONE if reading else main.CONNECTION_LOST), reading
         return descriptor.doWrite(), False
 
@@ -305,7 +316,7 @@ class EpollLane:
 
     def addReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``."""
-        self._want(reader, _EPOLLIN)
+        self._want(reader, EPOLLIN)
 
     def addWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet``."""
@@ -314,8 +325,9 @@ class EpollLane:
     def removeReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``."""
         fd = reader.fileno()
-        if self._events.get(fd, 0) & _EPOLLIN:
-            self._unwant(fd, _EPOLLIN)
+        self.echoes.discard(fd)
+        if self._events.get(fd, 0) & EPOLLIN:
+            self._unwant(fd, EPOLLIN)
 
     def removeWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet``."""
@@ -326,6 +338,7 @@ class EpollLane:
     def remove(self, transport: Any) -> None:
         """Forget a transport, as both a reader and a writer."""
         fd = transport.fileno()
+        self.echoes.discard(fd)
         if fd in self._events:
             self._epoll.unregister(fd)
             del self._descriptors[fd], self._events[fd]
@@ -337,11 +350,12 @@ class EpollLane:
             self._epoll.unregister(fd)
         self._descriptors.clear()
         self._events.clear()
+        self.echoes.clear()
         return removed
 
     def getReaders(self) -> list[Any]:
         """See ``IReactorFDSet``."""
-        return self._wanting(_EPOLLIN)
+        return self._wanting(EPOLLIN)
 
     def getWriters(self) -> list[Any]:
         """See ``IReactorFDSet``."""
@@ -355,6 +369,7 @@ class EpollLane:
         wanted = self._events.get(fd)
         if wanted is None or self._descriptors[fd] is not descriptor:
             # In the latter case the old one was closed without being removed.
+            self.echoes.discard(fd)
             self._epoll.register(fd, event)
             self._descriptors[fd] = descriptor
             self._events[fd] = event

@@ -20,13 +20,11 @@ from zope.interface.interface import InterfaceClass
 from echoproto.base.address import to_address
 from echoproto.core.protocol import Echo
 from echoproto.net.direct_writes import DirectWriteMixin
+from echoproto.net.plain_echoes import EPOLLIN, MIN_READ
 
 # The maximum size of one read, in bytes. It is also the maximum that a connection holds
 # for a peer that does not read.
 MAX_READ = 224 * 1024
-# The size of one read while it suffices, in bytes: allocating a large buffer to receive
-# little costs more than the little does.
-MIN_READ = 4 * 1024
 # The size of reads from which on a plain echo's bytes are spliced: it is reached after some
 # reads in a row that were full.
 SPLICE_FROM = MAX_READ
@@ -84,7 +82,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
             self._socket = sock
             self._fd = sock.fileno()
         self.reactor = reactor
-        self.protocol = protocol
+        self._protocol = protocol
         self.server = server
         self.client = client
         self.sessionno = sessionno
@@ -101,11 +99,24 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         self.dataBuffer = b""
         self._tempDataLen = self.offset = self.disconnecting = self.disconnected = 0
         reactor.addReader(self)
+        if self._echo is not None:
+            self._echo.plain_transport = self
+            reactor.echoes.add(self._fd, protocol)
         self.connected = 1
 
     def fileno(self) -> int:
         """Return the descriptor; -1 once it is closed."""
         return self._fd
+
+    @property
+    def protocol(self) -> IProtocol:
+        """What the bytes are passed to."""
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: IProtocol) -> None:
+        self.reactor.echoes.discard(self._fd)
+        self._protocol = protocol
 
     @property
     def socket(self) -> socket.socket:  # type: ignore[override]
@@ -125,7 +136,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
 
     def readConnectionLost(self, reason: Failure) -> None:
         """Report the client's FIN."""
-        if self.protocol is self._echo:
+        if self._protocol is self._echo:
             self._input_ended()
         else:
             # It asks whether the protocol takes part in half-close, which takes 1 us.
@@ -153,6 +164,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         """Close the connection, and report its end."""
         if self._fd < 0:
             return
+        # The lane forgets it below.
         self._ready = False
         self.connected, self.disconnected = 0, 1
         try:
@@ -171,9 +183,9 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
             else:
                 os.close(self._fd)
         finally:
-            protocol = self.protocol
+            protocol = self._protocol
             # It refers to the transport.
-            del self.protocol
+            del self._protocol
             self._echo = self._socket = None
             self._fd = -1
             protocol.connectionLost(reason)
@@ -211,6 +223,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         """
         self._max_read = min(size, self._max_read)
         self._read_size = min(size, self._read_size)
+        self.reactor.echoes.discard(self._fd)
 
     def doRead(self) -> Any:
         """Read once, and pass the bytes to the protocol, or return them in its place.
@@ -222,7 +235,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         echo: Any
         plain = (
             self._ready
-            and (echo := self.protocol) is self._echo
+            and (echo := self._protocol) is self._echo
             and echo.dataReceived is echo.plain_echo
             and echo.transport is self
         )
@@ -235,26 +248,33 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
                 return None if rest else ECHOED
             if length:
                 return main.CONNECTION_LOST
-        fd = self._fd
+        elif plain and size == MIN_READ:
+            # As for the messages that follow, which take no call of this.
+            self.reactor.echoes.add(self._fd, echo)
+            self.reactor.echoes.serve([(self._fd, EPOLLIN)])
+            return ECHOED
         try:
-            data = os.read(fd, size)
+            data = os.read(self._fd, size)
         except BlockingIOError:
             return None
         except OSError:
             return main.CONNECTION_LOST
-        length = len(data)
-        if not (plain and 0 < length < size == MIN_READ):
+        return self._received(data)
+
+    def echoed_otherwise(self, data: bytes | None, sent: int) -> Any:
+        """Go on from where a plain echo of a small message came to.
+
+        :param data: what was read; ``None`` if reading failed.
+        :param sent: how many bytes of it were sent.
+        :returns: why the connection ended, if it did.
+        """
+        self.reactor.echoes.discard(self._fd)
+        if data is None:
+            return main.CONNECTION_LOST
+        if not 0 < len(data) < MIN_READ:
             return self._received(data)
-        # What the calls of dataReceived and write come to for these few bytes.
-        echo.bytes_echoed += length
-        try:
-            sent = os.write(fd, data)
-        except OSError:
-            sent = 0
-        if sent < length:
-            self._queue(data[sent:])
-            return None
-        return ECHOED
+        self._queue(data[sent:])
+        return None
 
     def _spliced(self, length: int, rest: bytes) -> None:
         """Choose whether to go on splicing, and queue what the kernel did not take back.
@@ -280,13 +300,13 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         if length == size:
             self._read_size = min(size * 4, self._max_read)
         elif not length:
-            if self.protocol is not self._echo:
+            if self._protocol is not self._echo:
                 return main.CONNECTION_DONE
             self._input_ended()
             return None
         elif length < MIN_READ < size:
             self._read_size = MIN_READ
-        self.protocol.dataReceived(data)
+        self._protocol.dataReceived(data)
         return None
 
 

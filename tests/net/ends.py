@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from select import EPOLLIN
 from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from echoproto.core.factory import EchoFactory
+from echoproto.net.plain_echoes import PlainEchoes
 from echoproto.net.splice import SplicePipe
 from echoproto.net.transports import ECHOED, TCPTransport
 
@@ -21,12 +23,24 @@ class Reactor(MemoryReactorClock):
     def __init__(self, pipe: SplicePipe) -> None:
         super().__init__()
         self.pipe = pipe
+        self.echoes = PlainEchoes(self._echoed_otherwise)
         self.soon: list[Any] = []
+
+    def _echoed_otherwise(self, fd: int, data: bytes | None, sent: int) -> None:
+        (transport,) = (each for each in self.getReaders() if each.fileno() == fd)
+        why = transport.echoed_otherwise(data, sent)
+        if why is not None:
+            transport.readConnectionLost(Failure(why))
+
+    def removeReader(self, reader: Any) -> None:
+        self.echoes.discard(reader.fileno())
+        super().removeReader(reader)
 
     def write_soon(self, transport: Any) -> None:
         self.soon.append(transport)
 
     def remove(self, transport: Any) -> None:
+        """Forget a transport, as a lane does."""
         self.removeReader(transport)
         self.removeWriter(transport)
 
@@ -78,7 +92,8 @@ class Ends:
             why = self.transport.doWrite()
             if why is not None:
                 self.transport.connectionLost(Failure(why))
-        if self.transport in self.reactor.getReaders():
+        ready = [(self.transport.fileno(), EPOLLIN)]
+        if self.transport in self.reactor.getReaders() and self.reactor.echoes.serve(ready):
             why = self.transport.doRead()
             if why not in (None, ECHOED):
                 self.transport.readConnectionLost(Failure(why))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from echoproto.core.connection import GATE, RATE, Connection
 from echoproto.core.factory import EchoFactory
 from echoproto.core.protocol import Echo
-from echoproto.net.transports import MIN_READ
+from echoproto.net.plain_echoes import MIN_READ
 from tests.net.ends import Ends, ends_of
 
 

@@ -24,8 +24,9 @@ from echoproto.core.connection import RATE
 from echoproto.core.factory import EchoFactory
 from echoproto.net import splice, transports
 from echoproto.net.epoll_lane import EpollLane
+from echoproto.net.plain_echoes import MIN_READ, PlainEchoes
 from echoproto.net.splice import SplicePipe
-from echoproto.net.transports import MAX_READ, MIN_READ, MIN_SPLICE, bytes_queued
+from echoproto.net.transports import MAX_READ, MIN_SPLICE, bytes_queued
 from tests.descriptors import no_descriptor_left, open_descriptors
 from tests.net.ends import Ends, ends_of
 
@@ -76,6 +77,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def splice_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PlainEchoes, "add", lambda *_: None)
     patch.setattr(transports, "SPLICE_FROM", MIN_READ)
     patch.setattr(transports, "MIN_SPLICE", 1)
 
