@@ -69,7 +69,9 @@ def test_the_shortest(start: str, fails: Fails, shortest: str) -> None:
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sessions())
 def test_it_never_grows(session: Session) -> None:
-    after = shrink(session, lambda s: len(s.conversations[0].steps) > 2, lambda: True)
+    asked = itertools.count()
+    # As a deadline would: with megabytes in several payloads all of it takes minutes.
+    after = shrink(session, lambda s: len(s.conversations[0].steps) > 2, lambda: next(asked) < 500)
     assert length(after) <= length(session)
 
 
