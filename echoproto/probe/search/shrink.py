@@ -11,6 +11,7 @@ and the passes start over until none of them makes progress.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -115,6 +116,10 @@ def shrink(session: Session, fails: Callable[[Session], bool], more: Callable[[]
     return _Shrinker(session, fails, more).run()
 
 
+class _TimeIsUpError(Exception):
+    """There is no time for another candidate, nor to make one: that may be megabytes."""
+
+
 class _Shrinker:
     def __init__(
         self, session: Session, fails: Callable[[Session], bool], more: Callable[[], bool]
@@ -126,13 +131,18 @@ class _Shrinker:
         self._asked = {key_of(session)}
 
     def run(self) -> Session:
+        with contextlib.suppress(_TimeIsUpError):
+            self._run()
+        return self.best
+
+    def _run(self) -> None:
         shortest = _SHORTEST
         if len(self.best.conversations) > 1:
             shortest += _SHORTEST_IN_TURN if self.best.sequential else _SHORTEST_AT_ONCE
         any(self.accepts(candidate) for candidate in shortest)
         self._shorter_holds()
         if self._smaller_crowd():
-            return self.best
+            return
         before = None
         while before != self.best and self._more():
             before = self.best
@@ -141,13 +151,14 @@ class _Shrinker:
                 self._fewer_steps(index)
             self._shorter_payloads()
             self._simpler_steps()
-        return self.best
 
     def accepts(self, candidate: Session) -> bool:
         """Keep ``candidate`` if it is shorter and fails; return whether it was kept."""
         key = key_of(candidate)
-        if key in self._asked or length(candidate) >= length(self.best) or not self._more():
+        if key in self._asked or length(candidate) >= length(self.best):
             return False
+        if not self._more():
+            raise _TimeIsUpError
         self._asked.add(key)
         if self._fails(candidate):
             self.best = candidate

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from echoproto.probe.script.conversation import Await, Conversation, Pause, Send, Session
+from echoproto.probe.script.conversation import Await, Conversation, Pause, Send, Session, key_of
 from echoproto.probe.script.strategies import sessions
+from echoproto.probe.search import shrink as shrinking
 from echoproto.probe.search.shrink import length, shrink
 
 Fails = Callable[[Session], bool]
@@ -71,7 +72,7 @@ def test_the_shortest(start: str, fails: Fails, shortest: str) -> None:
 def test_it_never_grows(session: Session) -> None:
     asked = itertools.count()
     # As a deadline would: with megabytes in several payloads all of it takes minutes.
-    after = shrink(session, lambda s: len(s.conversations[0].steps) > 2, lambda: next(asked) < 500)
+    after = shrink(session, lambda s: len(s.conversations[0].steps) > 2, lambda: next(asked) < 100)
     assert length(after) <= length(session)
 
 
@@ -88,6 +89,27 @@ def test_many_large_candidates_take_little_memory() -> None:
         tracemalloc.stop()
     # A list of the places of all bytes takes most of it.
     assert peak < 60 * size
+
+
+def test_no_candidate_is_made_once_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes as long as hashing its megabytes does."""
+    made: list[Session] = []
+    ended: list[int] = []
+    asked = itertools.count()
+
+    def counted(session: Session) -> int:
+        made.append(session)
+        return key_of(session)
+
+    def more() -> bool:
+        if next(asked) < 20:
+            return True
+        ended.append(len(made))
+        return False
+
+    monkeypatch.setattr(shrinking, "key_of", counted)
+    shrink(Session.parse("send 00..ff; await; fin"), lambda s: False, more)
+    assert len(made) == ended[0]
 
 
 def test_it_stops_when_the_time_is_up() -> None:
