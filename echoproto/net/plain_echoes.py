@@ -38,9 +38,6 @@ class PlainEchoes:
     def __contains__(self, fd: int) -> bool:
         return fd in self._echoes
 
-    def __len__(self) -> int:
-        return len(self._echoes)
-
     def add(self, fd: int, echo: Any) -> None:
         """Add a connection with nothing queued.
 

@@ -164,7 +164,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         """Close the connection, and report its end."""
         if self._fd < 0:
             return
-        # The lane forgets it below.
+        # Not by _write_later: _close lets the lane forget all of it.
         self._ready = False
         self.connected, self.disconnected = 0, 1
         try:
@@ -249,7 +249,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
             if length:
                 return main.CONNECTION_LOST
         elif plain and size == MIN_READ:
-            # As for the messages that follow, which take no call of this.
+            # By the loop that serves the next ones too, so that there is one such step.
             self.reactor.echoes.add(self._fd, echo)
             self.reactor.echoes.serve([(self._fd, EPOLLIN)])
             return ECHOED

@@ -144,7 +144,7 @@ class _Shrinker:
         if self._smaller_crowd():
             return
         before = None
-        while before != self.best and self._more():
+        while before != self.best:
             before = self.best
             self._fewer_conversations()
             for index in reversed(range(len(self.best.conversations))):
