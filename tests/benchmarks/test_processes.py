@@ -20,6 +20,8 @@ from benchmarks.processes import (
 
 LISTENS = "print('listening on 127.0.0.1:4711', flush=True)\n"
 WAITS = "import time\ntime.sleep(600)\n"
+# print writes a line in two parts where PYTHONUNBUFFERED is set, and another process in between.
+LINE = "def line(text):\n    os.write(1, f'{text}\\n'.encode())\n"
 BURNS = """
 import os, time
 def burn(seconds):
@@ -77,7 +79,7 @@ def test_a_server_that_never_listens() -> None:
 
 
 def test_stopping_ends_its_children_too() -> None:
-    code = f"import os\nchild = os.fork()\nprint(child or 'forked', flush=True)\n{WAITS}"
+    code = f"import os\nchild = os.fork()\n{LINE}line(child or 'forked')\n{WAITS}"
     with python(code) as server:
         # Either of them may be the first to print.
         wait_for_output(server, "forked\n")
@@ -132,7 +134,7 @@ def test_memory() -> None:
 
 
 def test_memory_that_is_shared_with_children_counts_once() -> None:
-    code = f"x = b'1' * 50_000_000\nimport os\nos.fork()\nprint('forked', flush=True)\n{WAITS}"
+    code = f"x = b'1' * 50_000_000\nimport os\nos.fork()\n{LINE}line('forked')\n{WAITS}"
     with python(code) as server:
         wait_for_output(server, "forked\nforked")
         assert 50_000_000 < resident(server.pid) < 90_000_000
