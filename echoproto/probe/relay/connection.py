@@ -7,7 +7,6 @@ is lost.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -131,7 +130,7 @@ class Connection:
         self.stages: Sequence[Link] = ()
         self._timers: set[Timer] = set()
         self._lingering = False
-        self._began = time.monotonic()
+        self._began = shared.loop.now()
         self.client = Side(
             shared.loop, self._client_sent, self._client_ended, self._client_lost, self._drained
         )
@@ -286,7 +285,7 @@ class Connection:
         for timer in self._timers:
             self.shared.loop.cancel(timer)
         self._timers.clear()
-        seconds = time.monotonic() - self._began
+        seconds = self.shared.loop.now() - self._began
         sent = plural(self.client.bytes_in, "byte")
         received = plural(self.client.bytes_out, "byte")
         self.shared.log.tell(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -22,7 +21,7 @@ class DelayLine:
         end: passes FIN on.
 
     Attributes:
-        free: when the last of what is held back leaves, in the time of ``time.monotonic``.
+        free: when the last of what is held back leaves, in the time of the stage.
         waiting: how many bytes are held back.
     """
 
@@ -58,7 +57,7 @@ class DelayLine:
     def _advance(self) -> None:
         while self._queue:
             due, data = self._queue[0]
-            left = due - time.monotonic()
+            left = due - self._stage.now()
             if left > 0:
                 self._stage.later(1000 * left, self._advance)
                 return

@@ -31,9 +31,14 @@ class Timer:
 
 
 class Loop:
-    """Waits for sockets, and calls what waits for them."""
+    """Waits for sockets, and calls what waits for them.
 
-    def __init__(self) -> None:
+    Args:
+        now: the time in seconds, which never goes back.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
         self._poller = _Poller()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._sockets: set[socket.socket] = set()
@@ -80,7 +85,7 @@ class Loop:
     def later(self, ms: float, call: Callable[[], None]) -> Timer:
         """Call once, this many milliseconds from now."""
         timer = Timer(call)
-        heapq.heappush(self._timers, (time.monotonic() + ms / 1000, next(self._count), timer))
+        heapq.heappush(self._timers, (self.now() + ms / 1000, next(self._count), timer))
         return timer
 
     def cancel(self, timer: Timer) -> None:
@@ -98,16 +103,29 @@ class Loop:
         """Serve until :meth:`stop`, then close every socket."""
         try:
             while not self._stopping:
-                for descriptor, events in self._poller.wait(self._timeout()):
-                    # An earlier handler may have closed this one.
-                    handler = self._handlers.get(descriptor)
-                    if handler is not None:
-                        handler(events)
-                self._call_timers()
+                self.turn(self._timeout())
         finally:
             for sock in list(self._sockets):
                 self.close(sock)
             self._poller.close()
+
+    def turn(self, seconds: float | None) -> bool:
+        """Wait for a socket, call what waits for those that are ready, and then what is due.
+
+        Args:
+            seconds: how long to wait at most; None for ever.
+
+        Returns:
+            Whether a socket was ready.
+        """
+        ready = self._poller.wait(seconds)
+        for descriptor, events in ready:
+            # An earlier handler may have closed this one.
+            handler = self._handlers.get(descriptor)
+            if handler is not None:
+                handler(events)
+        self._call_timers()
+        return bool(ready)
 
     def stop(self) -> None:
         """End :meth:`run`; may be called from another thread or from a signal handler."""
@@ -115,13 +133,17 @@ class Loop:
         with contextlib.suppress(OSError):
             self._wake.send(b"\0")
 
+    @property
+    def next_due(self) -> float | None:
+        """When the next timer is due, in the time of ``now``; None without any."""
+        return self._timers[0][0] if self._timers else None
+
     def _timeout(self) -> float | None:
-        if not self._timers:
-            return None
-        return max(0.0, self._timers[0][0] - time.monotonic())
+        due = self.next_due
+        return None if due is None else max(0.0, due - self.now())
 
     def _call_timers(self) -> None:
-        while self._timers and self._timers[0][0] <= time.monotonic():
+        while self._timers and self._timers[0][0] <= self.now():
             timer = heapq.heappop(self._timers)[2]
             call, timer.call = timer.call, None
             if call is None:

@@ -37,6 +37,7 @@ class Relay:
         observers: called with each event, in the relay's thread.
         seed: of all that is left to chance.
         mute_ms: a connection that hangs for ever is reset after this time, in milliseconds.
+        loop: runs the relay; None for one of its own.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Relay:
         *,
         seed: int = 0,
         mute_ms: float = 60_000,
+        loop: Loop | None = None,
     ) -> None:
-        self.loop = Loop()
+        self.loop = loop or Loop()
         self.log = Log(*observers)
         self._shared = Shared(self.loop, self.log, self._die, seed, mute_ms)
         self._faults = [(fault, list[Stage](), bytearray()) for fault in faults]

@@ -220,6 +220,10 @@ class Stage:
         """Drop all that the client sends from now on."""
         self.connection.ignore_client()
 
+    def now(self) -> float:
+        """Return the time in seconds, by the clock of the timers."""
+        return self.connection.shared.loop.now()
+
     def later(self, ms: float, call: Callable[[], None]) -> None:
         """Call once, unless the connection has ended by then."""
         self.connection.later(ms, call)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import time
 from collections.abc import Iterator
 
 PATIENCE = 10.0
@@ -30,19 +29,16 @@ def read_all(sock: socket.socket) -> tuple[bytes, str]:
 
 
 def converse(
-    port: int, *segments: bytes, fin: bool = True, apart: float = 0.02, timeout: float = PATIENCE
+    port: int, data: bytes = b"", *, fin: bool = True, timeout: float = PATIENCE
 ) -> tuple[bytes, str]:
-    """Send segments, so far apart that each is read by itself, then FIN; return what came back."""
+    """Send bytes and FIN; return what came back."""
     try:
         client = connect(port, timeout)
     except ConnectionResetError:
         return b"", "reset"
     with client:
         try:
-            for number, segment in enumerate(segments):
-                if number:
-                    time.sleep(apart)
-                client.sendall(segment)
+            client.sendall(data)
             if fin:
                 client.shutdown(socket.SHUT_WR)
         except OSError:

@@ -123,13 +123,13 @@ def ended(process: subprocess.Popen[str], number: int) -> tuple[int, list[str]]:
 
 def test_what_it_prints_and_logs(echo_port: int, tmp_path: File) -> None:
     log = tmp_path / "log.jsonl"
-    faults = ["--fault", "iac-swallowed", "--fault", "close-at-fin@50%", "--seed", "3"]
+    faults = ["--fault", "iac-swallowed", "--fault", "end-resets@50%", "--seed", "3"]
     with running("127.0.0.1:0", f"127.0.0.1:{echo_port}", *faults, "--log", str(log)) as (
         process,
         place,
     ):
         port = int(place.rpartition(":")[2])
-        ends = [converse(port, b"a\xffb", b"", apart=0.05) for _ in range(6)]
+        ends = [converse(port, b"a\xffb") for _ in range(6)]
         code, lines = ended(process, signal.SIGINT)
     assert code == 130
     assert {received for received, _ in ends} == {b"ab"}
@@ -149,23 +149,23 @@ def test_what_it_prints_and_logs(echo_port: int, tmp_path: File) -> None:
         "inserted_bytes": 0,
         "inserted": "",
     }
-    cut = [e["connection"] for e in acted if e["fault"] == "close-at-fin@50%"]
+    cut = [e["connection"] for e in acted if e["fault"] == "end-resets@50%"]
     assert 1 <= len(cut) <= 5
     closed = [e for e in events if e["event"] == "closed"]
     assert [e["connection"] for e in closed] == [1, 2, 3, 4, 5, 6]
     for event in closed:
         assert (event["client_sent"], event["to_server"], event["to_client"]) == (3, 2, 2)
-        by_fault = "closed by close-at-fin@50%"
+        by_fault = "reset by end-resets@50%"
         assert event["how"] == (
             by_fault if event["connection"] in cut else "both sides have closed"
         )
     assert events[-1]["event"] == "end"
-    assert events[-1]["acted"] == {"iac-swallowed": 6, "close-at-fin@50%": len(cut)}
+    assert events[-1]["acted"] == {"iac-swallowed": 6, "end-resets@50%": len(cut)}
     # The terminal shows what the faults did, and the sums.
     assert lines[0] == "connection 1: iac-swallowed: removed 1 byte at 1: ff"
     assert len(lines) == len(acted) + 1
     assert lines[-1] == (
-        f"6 connections; iac-swallowed acted on 6; close-at-fin@50% acted on {len(cut)}"
+        f"6 connections; iac-swallowed acted on 6; end-resets@50% acted on {len(cut)}"
     )
 
 

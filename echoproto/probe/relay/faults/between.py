@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 
 from echoproto.probe.relay.arguments import COUNT, TIME
 from echoproto.probe.relay.fault import Fault, plain, taking
@@ -102,13 +101,13 @@ class Stale(Stage):
         if len(self.peers) > 1 or not self.memory:
             return
         (left,) = struct.unpack("d", self.memory)
-        idle = 1000 * (time.monotonic() - left)
+        idle = 1000 * (self.now() - left)
         if idle >= self.ms:
             self.reset(f"reset the first client after {idle:.0f} ms without any")
 
     def closed(self) -> None:
         super().closed()
-        self.memory[:] = struct.pack("d", time.monotonic())
+        self.memory[:] = struct.pack("d", self.now())
 
 
 class Leftover(Stage):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from echoproto.probe.relay.arguments import BYTES, SIZE, TIME
 from echoproto.probe.relay.delay_line import DelayLine
 from echoproto.probe.relay.fault import Fault, plain, taking
@@ -52,7 +50,7 @@ class CloseAtFin(Stage):
         self.line = DelayLine(self, self.connection.down, self.to_client, self.end_client)
 
     def server_sent(self, data: bytes) -> None:
-        self.line.put(data, time.monotonic() + 0.001)
+        self.line.put(data, self.now() + 0.001)
 
     def server_ended(self) -> None:
         self.line.end()

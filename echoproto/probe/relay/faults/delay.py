@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -55,10 +54,10 @@ class Latency(Delaying):
 
     def hold(self, line: DelayLine, data: bytes) -> None:
         self.note_once(f"delays by {1000 * self.seconds:g} ms", action="delayed")
-        line.put(data, time.monotonic() + self.seconds)
+        line.put(data, self.now() + self.seconds)
 
     def end(self, line: DelayLine) -> None:
-        line.end(time.monotonic() + self.seconds)
+        line.end(self.now() + self.seconds)
 
 
 class Jitter(Delaying):
@@ -70,7 +69,7 @@ class Jitter(Delaying):
 
     def hold(self, line: DelayLine, data: bytes) -> None:
         self.note_once(f"delays by up to {1000 * self.seconds:g} ms", action="delayed")
-        line.put(data, time.monotonic() + self.random.uniform(0, self.seconds))
+        line.put(data, self.now() + self.random.uniform(0, self.seconds))
 
 
 class Bandwidth(Delaying):
@@ -85,7 +84,7 @@ class Bandwidth(Delaying):
         self.note_once(f"passes {self.rate} bytes per second", action="delayed")
         for start in range(0, len(data), self.portion):
             part = data[start : start + self.portion]
-            line.put(part, max(time.monotonic(), line.free) + len(part) / self.rate)
+            line.put(part, max(self.now(), line.free) + len(part) / self.rate)
 
 
 class OneIn(Delaying):
@@ -96,7 +95,7 @@ class OneIn(Delaying):
         self.count, self.ms = count, ms
 
     def hold(self, line: DelayLine, data: bytes) -> None:
-        now = time.monotonic()
+        now = self.now()
         if self.random.randrange(self.count):
             line.put(data, now)
         else:
@@ -118,7 +117,7 @@ class Slice(Delaying):
         if len(data) > self.size:
             self.note_once(f"sends segments of {self.size} bytes at most", action="sliced")
         for start in range(0, len(data), self.size):
-            due = max(time.monotonic(), line.free + self.apart)
+            due = max(self.now(), line.free + self.apart)
             line.put(data[start : start + self.size], due)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 
 from echoproto.probe.relay.arguments import OFFSET, SIZE, TIME
 from echoproto.probe.relay.connection import HIGH_WATER
@@ -28,10 +27,10 @@ class AfterIdle(Stage):
     def __init__(self, place: Place, ms: float, reaction: str) -> None:
         super().__init__(place)
         self.ms, self.reaction = ms, reaction
-        self.last = time.monotonic()
+        self.last = self.now()
 
     def client_sent(self, data: bytes) -> None:
-        now = time.monotonic()
+        now = self.now()
         idle, self.last = (now - self.last) * 1000, now
         text = f"after {idle:.0f} ms of silence"
         if idle < self.ms:
@@ -50,7 +49,7 @@ class IdleCut(Stage):
     def __init__(self, place: Place, ms: float) -> None:
         super().__init__(place)
         self.ms = ms
-        self.heard = time.monotonic()
+        self.heard = self.now()
         self.ended = False
 
     def opened(self) -> None:
@@ -58,7 +57,7 @@ class IdleCut(Stage):
 
     def look(self) -> None:
         """Reset if nothing was heard for so long."""
-        left = self.ms - (time.monotonic() - self.heard) * 1000
+        left = self.ms - (self.now() - self.heard) * 1000
         if self.ended:
             return
         if left <= 0:
@@ -67,7 +66,7 @@ class IdleCut(Stage):
             self.later(left, self.look)
 
     def client_sent(self, data: bytes) -> None:
-        self.heard = time.monotonic()
+        self.heard = self.now()
         self.to_server(data)
 
     def client_ended(self) -> None:
@@ -81,25 +80,25 @@ class IdleClose(Stage):
     def __init__(self, place: Place, ms: float) -> None:
         super().__init__(place)
         self.ms = ms
-        self.heard = time.monotonic()
+        self.heard = self.now()
 
     def opened(self) -> None:
         self.later(self.ms, self.look)
 
     def look(self) -> None:
         """Close if nothing was heard for so long."""
-        left = self.ms - (time.monotonic() - self.heard) * 1000
+        left = self.ms - (self.now() - self.heard) * 1000
         if left <= 0:
             self.close(f"closed both sides after {self.ms:g} ms of silence")
         else:
             self.later(left, self.look)
 
     def client_sent(self, data: bytes) -> None:
-        self.heard = time.monotonic()
+        self.heard = self.now()
         self.to_server(data)
 
     def server_sent(self, data: bytes) -> None:
-        self.heard = time.monotonic()
+        self.heard = self.now()
         self.to_client(data)
 
 
@@ -167,7 +166,7 @@ class WriteTimeout(Stage):
         self.to_client(data)
         if self.client.pending and not self.watched:
             self.watched = True
-            self.taken, self.since = self.client.bytes_out, time.monotonic()
+            self.taken, self.since = self.client.bytes_out, self.now()
             self.look()
 
     def look(self) -> None:
@@ -175,7 +174,7 @@ class WriteTimeout(Stage):
         self.watched = bool(self.client.pending)
         if not self.watched:
             return
-        now = time.monotonic()
+        now = self.now()
         if self.client.bytes_out != self.taken:
             self.taken, self.since = self.client.bytes_out, now
         if 1000 * (now - self.since) >= self.ms:
@@ -211,7 +210,7 @@ class Policer(Stage):
         self.passed = 0
 
     def client_sent(self, data: bytes) -> None:
-        now = time.monotonic()
+        now = self.now()
         if now - self.since > _POLICED:
             self.since, self.passed = now, 0
         room = max(0, self.most - self.passed)
