@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import signal
 import socket
 import ssl
 import struct
@@ -288,6 +289,30 @@ def test_the_open_loop_counts_every_message_that_a_stall_delays() -> None:
     # Whereas the closed loop, which waits with the peer, sees a single slow message.
     assert closed["max"] > 0.49e9
     assert closed["p99"] < 0.1e9
+
+
+def test_the_open_loop_sends_all_that_was_due_after_a_stall_of_its_own() -> None:
+    timing = Timing(seconds=0.5, warmup=0.0, stall=20.0)
+    half = threading.Event()
+
+    def answer(connection: socket.socket, data: bytes, seen: int) -> None:
+        connection.sendall(data)
+        if seen > 4000:
+            half.set()
+
+    one = Work("one", "", "open", 1, 100)
+    with peer(answer) as port, load(one, port, timing, None, 200.0) as running:
+        for step in ("warm", "idle"):
+            running.wait_for(step)
+            running.go_on()
+        assert half.wait(20)
+        running._process.send_signal(signal.SIGSTOP)
+        time.sleep(timing.seconds)  # the run is over then, whenever it began
+        running._process.send_signal(signal.SIGCONT)
+        running.wait_for("done")
+        running.go_on()
+        latency = running.result()["latency_ns"]
+    assert latency["count"] == 100
 
 
 def test_an_overloaded_peer_is_said_to_be() -> None:
