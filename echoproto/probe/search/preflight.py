@@ -250,17 +250,18 @@ def _rate(connector: Connector, contact: Contact, round_trip: float, wait: float
     """Return how many bytes per second the path carries; infinite if it shows no limit.
 
     Only a path that took long for 8 KiB is measured, with more unless that took very long. What
-    the congestion window takes to open is not the path's rate.
+    the congestion window takes to open is not the path's rate, and neither is a moment in which
+    this machine was busy: the faster one of two exchanges counts.
     """
     if contact.bulk_seconds is None or contact.bulk_seconds - round_trip < _SUSPECT_SECONDS:
         return math.inf
     size = BULK if contact.bulk_seconds - round_trip > _VERY_SLOW_SECONDS else _RATE_SIZE
     # After an echo: some balancers wait some seconds for the first bytes of a connection.
-    steps = (Send(contact.probe or b"e"), Await(), Send(bytes(size)), Await())
+    steps = (Send(contact.probe or b"e"), Await(), *(Send(bytes(size)), Await()) * 2)
     limits = Limits(stall=wait, half_close=False, connect=wait)
     outcome = run(Conversation(steps), connector, limits)
     if len(outcome.round_trips) < 2:
         return math.inf
-    seconds = outcome.round_trips[1][1]
+    seconds = min(seconds for _, seconds in outcome.round_trips[1:])
     opening = round_trip * (1 + math.log2(1 + size / _SEGMENTS))
     return size / (seconds - opening) if seconds - opening > _SUSPECT_SECONDS else math.inf

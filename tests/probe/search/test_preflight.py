@@ -424,6 +424,25 @@ def test_the_first_bytes_of_a_connection_may_take_their_time() -> None:
     assert known.rate == math.inf
 
 
+def test_a_busy_moment_of_this_machine_is_not_the_rate_of_the_path() -> None:
+    class Busy(Relay):
+        """Late with the first large segment of a connection, and what is behind it."""
+
+        free = 0.0
+
+        def client_sent(self, data: bytes) -> None:
+            if len(data) > 1000 and not self.free:
+                self.free = self.now() + 0.15
+            self.later(1000 * max(0.0, self.free - self.now()), lambda: self.to_echo(data))
+
+        def client_ended(self) -> None:
+            self.later(1000 * max(0.0, self.free - self.now()) + 1, super().client_ended)
+
+    with Path(Busy) as path:
+        _, known = preflight(Target.parse(f"127.0.0.1:{path.port}"))
+    assert known.rate == math.inf
+
+
 def test_one_server_of_four_that_refuses_half_close_does_not_decide() -> None:
     class Balanced(Relay):
         def client_ended(self) -> None:
