@@ -62,8 +62,11 @@ class JsonLines(Observer):
     def failure(self, failure: Failure) -> None:
         verdict = failure.outcome.verdict
         self._failures += 1
-        explanation = failure.explanation
-        explained = {} if explanation is None else {"explanation": to_json(explanation)}
+        explained: dict[str, Any] = {}
+        if failure.explanation is not None:
+            explained["explanation"] = to_json(failure.explanation)
+        elif failure.not_explained:
+            explained["not_explained"] = failure.not_explained
         self._write(
             "failure",
             number=self._failures,

@@ -33,7 +33,10 @@ def failure_lines(failure: Failure) -> list[str]:
             f"from {shorten(str(failure.found), 60)}"
         )
     verdict, *details = describe(failure.outcome)
-    explained = [] if failure.explanation is None else explanation_lines(failure.explanation)
+    if failure.explanation is not None:
+        explained = explanation_lines(failure.explanation)
+    else:
+        explained = [failure.not_explained] if failure.not_explained else []
     lines = [verdict, *explained, *details, "", failure.remark or reproduced, found]
     if failure.id is not None:
         lines.append(f"saved as {failure.id}")

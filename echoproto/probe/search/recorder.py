@@ -76,6 +76,7 @@ class Recorder:
     ) -> int:
         """Explain and add a failure, and save it; return its index."""
         interrupt = None
+        spent = self.spent
         try:
             if not remark and explanation is None and not pending.silence:
                 explanation = self.explanation(found, fin)
@@ -95,6 +96,7 @@ class Recorder:
                 id=self._save(pending, found),
                 target=self._target.words,
                 explanation=explanation,
+                not_explained="" if explanation else _not_explained(self.spent - spent),
                 remark=remark,
             )
         )
@@ -156,3 +158,10 @@ class Recorder:
         except SavedFailuresError as error:
             self._progress.note(f"not saved: {error}")
             return None
+
+
+def _not_explained(seconds: float) -> str:
+    """Return that experiments told too little, unless there were none."""
+    if not seconds:
+        return ""
+    return f"not explained: {seconds:.1f} s of experiments did not tell what about it matters"

@@ -101,6 +101,7 @@ class Failure:
         id: under which it is saved, or None.
         target: the target as given, with its options, for the ``replay`` line.
         explanation: what about ``session`` matters; None if that was not found out.
+        not_explained: that it was not found out, in a sentence, where that was tried; else empty.
         remark: what else is known of it, in a sentence; else empty.
     """
 
@@ -116,6 +117,7 @@ class Failure:
     id: str | None
     target: tuple[str, ...]
     explanation: Explanation | None = None
+    not_explained: str = ""
     remark: str = ""
 
     @property

@@ -97,3 +97,18 @@ def test_the_page_maps_the_bytes_and_plots_the_sizes(result: CampaignResult) -> 
     assert page.count('class="fails"') == 2
     assert page.count('class="passes"') == 1
     assert "<script>" not in page
+
+
+def test_that_too_little_was_found_out_is_said_everywhere(
+    result: CampaignResult, tmp_path: Path
+) -> None:
+    text = "not explained: 10.0 s of experiments did not tell what about it matters"
+    failure = replace(CORRUPT, not_explained=text)
+    result.failures[0] = failure
+    assert in_json(failure)["not_explained"] == text
+    assert failure_lines(failure)[1] == text
+    assert f"{text.capitalize()}." in html_page(result)
+    write_junit(result, tmp_path / "junit.xml")
+    assert text in (tmp_path / "junit.xml").read_text()
+    assert "not_explained" not in in_json(CORRUPT) | in_json(FAILURE)
+    assert "not explained" not in " ".join(failure_lines(CORRUPT))

@@ -13,6 +13,7 @@ from echoproto.probe.report.summary import summary_lines
 from echoproto.probe.script.catalogue import catalogue
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.search.campaign import Campaign
+from echoproto.probe.search.explain.lab import Budget
 from echoproto.probe.search.failures import SavedFailures
 from echoproto.probe.search.observer import Observer
 from echoproto.probe.search.result import CaseRecord, Failure, Phase
@@ -324,7 +325,24 @@ def test_interrupted_while_explaining(
 def test_not_explained_if_not_asked_for(drops_ff: Path, saved: SavedFailures) -> None:
     settings = replace(FEW, cases=("E-016",), explain=False)
     result = Campaign(at(drops_ff), settings, None, saved).run()
-    assert [failure.explanation for failure in result.failures] == [None]
+    (failure,) = result.failures
+    assert (failure.explanation, failure.not_explained) == (None, "")
+
+
+def test_it_says_so_if_the_experiments_told_too_little(
+    drops_ff: Path, saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "echoproto.probe.search.recorder.Budget",
+        lambda seconds=10.0: Budget(conversations=2, seconds=seconds),
+    )
+    result = Campaign(at(drops_ff), replace(FEW, cases=("E-016",)), None, saved).run()
+    (failure,) = result.failures
+    assert failure.explanation is None
+    assert re.fullmatch(
+        r"not explained: \d+\.\d s of experiments did not tell what about it matters",
+        failure.not_explained,
+    )
 
 
 def test_a_path_that_fails_everything_ends_soon(saved: SavedFailures) -> None:

@@ -44,6 +44,8 @@ def failure_card(number: int, failure: Failure) -> ET.Element:
     )
     if failure.explanation is not None:
         card.extend(explanation_part(failure.explanation))
+    elif failure.not_explained:
+        card.append(tag("p", f"{failure.not_explained.capitalize()}.", cls="soft"))
     rows = _hex_table(failure.outcome.verdict)
     if rows is not None:
         card.append(tag("h3", "First difference"))
