@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
 from echoproto.core.connection import Connection
 from echoproto.core.protocol import Echo
-
-# Making a class takes longer than making a connection.
-_made: dict[type, type[Connection]] = {}
 
 
 def connection_class(protocol: Any) -> type[Connection]:
@@ -23,11 +21,10 @@ def connection_class(protocol: Any) -> type[Connection]:
         raise TypeError(
             f"protocol={protocol!r} cannot be composed; allowed: a subclass of echoproto.Echo"
         )
-    if protocol not in _made:
-        _made[protocol] = _compose(protocol)
-    return _made[protocol]
+    return _compose(protocol)  # type: ignore[arg-type]  # mypy: a class is not hashable
 
 
+@functools.cache  # making a class takes longer than making a connection
 def _compose(protocol: type[Echo]) -> type[Connection]:
     if issubclass(protocol, Connection):
         return protocol

@@ -59,7 +59,9 @@ class Echo(Protocol):
         """Switch Nagle's algorithm off, and let reading keep pace with writing."""
         self._started = True
         transport = self.transport
-        if ITCPTransport.providedBy(transport) and not IUNIXTransport.providedBy(transport):
+        # A plain transport has switched it off itself.
+        tcp = transport is not self.plain_transport and ITCPTransport.providedBy(transport)
+        if tcp and not IUNIXTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         transport.registerProducer(self._producer(), True)
 

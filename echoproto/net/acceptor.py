@@ -36,7 +36,9 @@ ACCEPT_RETRY = 0.1
 _log = Logger(namespace="echoproto")
 
 
-def start_connection(port: Any, sock: socket.socket | int, client: Any) -> None:
+def start_connection(
+    port: Any, sock: socket.socket | int, client: Any, with_address: bool | None = None
+) -> None:
     """Create the protocol and the transport of an accepted connection.
 
     If that fails, the error is logged and the connection is closed.
@@ -44,12 +46,12 @@ def start_connection(port: Any, sock: socket.socket | int, client: Any) -> None:
     :param port: the port that accepted it, in either lane.
     :param sock: the connection, or its descriptor if that is enough for the port's transports.
     :param client: the client's address, as ``accept`` returned it.
+    :param with_address: whether the factory is told it, if :func:`_needs_address` was asked.
     """
-    factory = port.factory
     try:
-        # Making an address takes as long as making the protocol.
-        address = None if getattr(factory, "asks_transport", False) else to_address(client)
-        protocol = factory.buildProtocol(address)
+        if with_address is None:
+            with_address = _needs_address(port.factory)
+        protocol = port.factory.buildProtocol(to_address(client) if with_address else None)
         if protocol is None:
             _close(sock)
             return
@@ -64,6 +66,14 @@ def start_connection(port: Any, sock: socket.socket | int, client: Any) -> None:
     except Exception:
         _log.failure("a protocol failed")
         transport.abortConnection()
+
+
+def _needs_address(factory: Any) -> bool:
+    """Return whether a factory has to be told a client's address.
+
+    Making that takes as long as making the protocol. Ours asks the transport when it needs it.
+    """
+    return not getattr(factory, "asks_transport", False)
 
 
 def _close(sock: socket.socket | int) -> None:
@@ -220,6 +230,7 @@ class Acceptor:
         accept: Callable[[Any], tuple[Any, Any]] = self._accept_next
         if self._inherit and getattr(port.transport, "takes_descriptor", False):
             accept = _accept_descriptor
+        with_address = _needs_address(port.factory)
         accepted = 0
         while accepted < port.numberAccepts:
             try:
@@ -235,7 +246,7 @@ class Acceptor:
                     self._stock_accept()
                 return
             accepted += 1
-            start_connection(port, sock, client)
+            start_connection(port, sock, client, with_address)
         # A full batch makes the next one larger, as in Twisted.
         port.numberAccepts = accepted + 20 if accepted == port.numberAccepts else max(1, accepted)
 

@@ -36,7 +36,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import error, interfaces, main
+from twisted.internet import error, main
 from twisted.internet.interfaces import (
     IHalfCloseableDescriptor,
     IListeningPort,
@@ -46,10 +46,10 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
-from zope.interface.interface import InterfaceClass
 
 from echoproto.net.acceptor import Acceptor
 from echoproto.net.direct_writes import DirectWriteMixin
+from echoproto.net.passed_on import pass_on_reactor
 from echoproto.net.plain_echoes import EPOLLIN, PlainEchoes
 from echoproto.net.ports import TCP_PORTS, UNIX_PORTS
 from echoproto.net.reactor_turn import ReactorTurn
@@ -76,12 +76,15 @@ _log = Logger(namespace="echoproto")
 _LOST = Failure(error.ConnectionLost())
 
 
+@pass_on_reactor
 @implementer(IReactorFDSet, IReadDescriptor)
 class EpollLane:
     """An epoll set below a reactor, which acts as the reactor of the ports in it.
 
     It implements what ports and connections need of a reactor, and passes everything
     else on to the reactor above it.
+
+    :ivar above: that reactor.
     """
 
     @staticmethod
@@ -95,7 +98,7 @@ class EpollLane:
         :param reactor: an ``IReactorFDSet`` and ``IReactorTime``.
         :raises OSError: if no descriptor is left.
         """
-        self._reactor = reactor
+        self.above = reactor
         self._epoll = select.epoll()
         # What the reactor watches: the set, or, if the lane waits in place of the reactor, a
         # descriptor that is never ready. The reactor has to know the lane when it shuts down.
@@ -141,7 +144,7 @@ class EpollLane:
         return True
 
     def _cannot_accept(self, why: OSError) -> None:
-        now = self._reactor.seconds()
+        now = self.above.seconds()
         if now - self._logged >= LOG_INTERVAL:
             self._logged = now
             _log.warn("cannot accept ({why}); clients wait in the accept queue", why=why.strerror)
@@ -149,7 +152,7 @@ class EpollLane:
     def close(self) -> None:
         """Close the lane, which must be empty; without effect if it is closed."""
         if not self._epoll.closed:
-            self._reactor.removeReader(self)
+            self.above.removeReader(self)
             self._close()
 
     def _close(self) -> None:
@@ -258,7 +261,7 @@ class EpollLane:
             The kernel accepts that at any time.
         """
         if not self._in_batch and not self._soon:
-            self._reactor.callLater(0, self._write_now)
+            self.above.callLater(0, self._write_now)
         self._soon[transport] = None
 
     def _write_now(self) -> None:
@@ -321,6 +324,13 @@ class EpollLane:
     def addWriter(self, writer: Any) -> None:
         """See ``IReactorFDSet``."""
         self._want(writer, _EPOLLOUT)
+
+    def add_connection(self, fd: int, transport: Any) -> None:
+        """Add a new transport, which has this descriptor, as a reader."""
+        self.echoes.discard(fd)  # of one that was closed without being removed
+        self._epoll.register(fd, EPOLLIN)
+        self._descriptors[fd], self._events[fd] = transport, EPOLLIN
+        self._fresh.add(fd)
 
     def removeReader(self, reader: Any) -> None:
         """See ``IReactorFDSet``."""
@@ -386,15 +396,3 @@ class EpollLane:
         else:
             self._epoll.unregister(fd)
             del self._descriptors[fd], self._events[fd]
-
-
-def _pass_on(name: str) -> property:
-    return property(lambda lane: getattr(lane._reactor, name))  # noqa: SLF001
-
-
-# Not by __getattr__: CPython looks up every attribute of such a class in the slow way.
-for _interface in vars(interfaces).values():
-    if isinstance(_interface, InterfaceClass) and _interface.__name__.startswith("IReactor"):
-        for _name in _interface.names():
-            if not hasattr(EpollLane, _name):
-                setattr(EpollLane, _name, _pass_on(_name))

@@ -83,9 +83,7 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
             self._fd = sock.fileno()
         self.reactor = reactor
         self._protocol = protocol
-        self.server = server
-        self.client = client
-        self.sessionno = sessionno
+        self.server, self.client, self.sessionno = server, client, sessionno
         self._read_size = MIN_READ
         self._tempDataBuffer: list[bytes] = []
         # A protocol of which it can be seen whether anything but the plain echo sees the bytes.
@@ -98,10 +96,12 @@ class TCPTransport(DirectWriteMixin, tcp.Server):  # type: ignore[misc]
         self._spliced_little = False
         self.dataBuffer = b""
         self._tempDataLen = self.offset = self.disconnecting = self.disconnected = 0
-        reactor.addReader(self)
+        reactor.add_connection(self._fd, self)
         if self._echo is not None:
             self._echo.plain_transport = self
             reactor.echoes.add(self._fd, protocol)
+            if not self._no_delay:
+                self.setTcpNoDelay(True)
         self.connected = 1
 
     def fileno(self) -> int:

@@ -36,6 +36,9 @@ class Reactor(MemoryReactorClock):
         self.echoes.discard(reader.fileno())
         super().removeReader(reader)
 
+    def add_connection(self, fd: int, transport: Any) -> None:
+        self.addReader(transport)
+
     def write_soon(self, transport: Any) -> None:
         self.soon.append(transport)
 

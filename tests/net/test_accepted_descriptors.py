@@ -194,6 +194,19 @@ class Known(EchoFactory):
         return connection
 
 
+@pytest.mark.parametrize("inherited", [False, True])
+def test_an_echo_waits_for_no_acknowledgement(inherited: bool) -> None:
+    """Nagle's algorithm is off, for the first connection and for those that inherit that."""
+
+    async def main(reactor: Any) -> list[bool]:
+        async with serving(reactor, Known(reactor)) as served:
+            served.port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, inherited)
+            connections = [(await served.connected())[1] for _ in range(3)]
+            return [bool(each.transport.getTcpNoDelay()) for each in connections]
+
+    assert run(main) == [True] * 3
+
+
 @pytest.mark.parametrize("end", ["FIN", "abort", "finish"])
 def test_a_closed_connection_waits_for_no_garbage_collector(end: str) -> None:
     async def main(reactor: Any) -> None:

@@ -363,3 +363,20 @@ def test_a_descriptor_closed_without_being_removed_hides_no_other() -> None:
             return await served.receive(client, 4)
 
     assert run(main) == b"data"
+
+
+def test_a_new_connection_is_not_taken_for_one_that_was_closed_without_being_removed() -> None:
+    async def main(reactor: Any) -> None:
+        near, far = socket.socketpair()
+        lane = EpollLane(reactor)
+        try:
+            with near, far:
+                lane.echoes.add(near.fileno(), object())
+                lane.add_connection(near.fileno(), near)
+                assert near.fileno() not in lane.echoes
+                assert lane.getReaders() == [near]
+                lane.removeAll()
+        finally:
+            lane.close()
+
+    run(main)

@@ -195,6 +195,7 @@ def test_it_provides_what_the_lanes_transport_does(options: Any) -> None:
     reactor: Any = MemoryReactorClock()
     port: Any = None
     with near, far:
+        reactor.add_connection = lambda fd, transport: reactor.addReader(transport)
         transport = TLSTransport(near, Protocol(), ("127.0.0.1", 7), port, 0, reactor)
         layer = Session(options, shaken=False, transport=transport).layer
     interfaces = list(implementedBy(TCPTransport).flattened())

@@ -21,6 +21,9 @@ from tests.net.ends import ends_of
 class Reactor(MemoryReactorClock):
     """A reactor in which a test decides what is ready."""
 
+    def add_connection(self, fd: int, transport: Any) -> None:
+        self.addReader(transport)
+
     def write_soon(self, transport: Any) -> None:
         transport.doWrite()
 
