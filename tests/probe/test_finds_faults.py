@@ -5,6 +5,7 @@ The whole sweep is slow. A few faults are found in every run of the tests.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import statistics
@@ -20,6 +21,7 @@ from echoproto.probe.report.explanation import to_json
 from echoproto.probe.script.catalogue import catalogue
 from echoproto.probe.search.campaign import Campaign
 from echoproto.probe.search.explain.explain import explain
+from echoproto.probe.search.explain.lab import Budget
 from echoproto.probe.search.failures import SavedFailures
 from echoproto.probe.search.observer import Observer
 from echoproto.probe.search.result import Failure
@@ -76,6 +78,14 @@ def find(fault: FaultyPath, folder: File, seed: int) -> Failure:
     return found[0]
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give experiments a minute: on a busy machine they take much longer than on a quiet one."""
+    budget = functools.partial(Budget, seconds=60.0)
+    monkeypatch.setattr("echoproto.probe.search.recorder.Budget", budget)
+
+
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.name in QUICK], ids=str)
 def test_a_fault_is_found_shrunk_and_explained(fault: FaultyPath, tmp_path: File) -> None:
     explanation = find(fault, tmp_path, seed=0).explanation
