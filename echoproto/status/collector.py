@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IListeningPort
 
 from echoproto.service import EchoService
+from echoproto.status.health import Health
 from echoproto.status.kernel import read_drops
 from echoproto.status.lag import LoopLag
 from echoproto.status.report import Report
@@ -85,20 +86,30 @@ class Collector(ABC):
             the next time, where there are many connections.
         """
 
-    def _snapshot(self, processes: list[Process], whole: Report, workers: bool) -> Snapshot:
+    @abstractmethod
+    def health(self) -> Health:
+        """Return whether the service serves: without a look at its connections."""
+
+    def _health(self, answering: Sequence[bool]) -> Health:
         service = self._running
+        return Health(
+            listening=bool(service.ports),
+            # A service that stops at once is never seen draining.
+            draining=service.draining or not service.running,
+            serving=len(answering),
+            answering=sum(answering),
+        )
+
+    def _snapshot(self, processes: list[Process], whole: Report, workers: bool) -> Snapshot:
         drops = read_drops()
-        listeners = read_listeners(service.ports)
         return Snapshot(
             started=self._started,
             uptime=time.monotonic() - self._started_monotonic,
-            listening=bool(listeners),
-            # A service that stops at once is never seen draining.
-            draining=service.draining or not service.running,
+            health=self._health([each.answering for each in processes]),
             total=whole,
             processes=tuple(processes),
             workers=workers,
-            listeners=listeners,
+            listeners=read_listeners(self._running.ports),
             drops=drops - self._drops if drops and self._drops else None,
             lag=self._lag.last,
             max_lag=self._lag.most,
@@ -129,6 +140,10 @@ class ProcessCollector(Collector):
         process = Process("echo", report.pid, True, report)
         return self._snapshot([process], report, workers=False)
 
+    def health(self) -> Health:
+        """Return whether the service serves."""
+        return self._health([True])
+
 
 class WorkersCollector(Collector):
     """Gathers what there is to show of a service with workers."""
@@ -141,3 +156,7 @@ class WorkersCollector(Collector):
     def collect(self, sources: bool = False) -> Snapshot:
         """Return what there is to show now."""
         return self._snapshot(self._workers.processes(sources), self._workers.total(), workers=True)
+
+    def health(self) -> Health:
+        """Return whether the service serves."""
+        return self._health([each.answering for each in self._workers.processes(False)])

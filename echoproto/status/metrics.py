@@ -142,9 +142,9 @@ def _by_reason(
 
 def _state(snapshot: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "echoproto_ready", "1 while /readyz answers 200.", snapshot.not_ready is None
+        "echoproto_ready", "1 while /readyz answers 200.", snapshot.health.not_ready is None
     )
-    yield GaugeMetricFamily("echoproto_draining", "1 during a drain.", snapshot.draining)
+    yield GaugeMetricFamily("echoproto_draining", "1 during a drain.", snapshot.health.draining)
 
 
 def _queues(listeners: Iterable[Listener]) -> Iterator[Metric]:

@@ -30,7 +30,6 @@ from zope.interface import implementer
 
 from echoproto.status.collector import Collector
 from echoproto.status.metrics import CONTENT_TYPE, exposition
-from echoproto.status.snapshot import Snapshot
 
 _log = Logger(namespace="echoproto")
 
@@ -98,20 +97,15 @@ class _Text(Resource):
 
 
 class _Live(_Text):
-    """Answers with something about a snapshot that is taken for each request."""
+    """Answers with something that is found out for each request."""
 
-    def __init__(
-        self,
-        collect: Callable[[], Snapshot],
-        answer: Callable[[Snapshot], tuple[int, str, bytes]],
-    ) -> None:
+    def __init__(self, answer: Callable[[], tuple[int, str, bytes]]) -> None:
         super().__init__()
-        self._collect = collect
-        self._write = answer
+        self._find_out = answer
 
     def _answer(self, request: Any) -> tuple[int, str, bytes]:
         try:
-            return self._write(self._collect())
+            return self._find_out()
         except Exception:
             _log.failure("cannot answer {path!r}", path=request.path)
             return http.INTERNAL_SERVER_ERROR, _TEXT, b"it failed; the log says why\n"
@@ -129,25 +123,26 @@ def _pages(collector: Collector) -> Resource:
     here = files("echoproto.status").joinpath("page")
     for path, (name, kind) in _PAGE.items():
         root.putChild(path, _Text(here.joinpath(name).read_bytes(), kind))
-    collect = collector.collect
-    live: dict[bytes, Callable[[Snapshot], tuple[int, str, bytes]]] = {
-        b"metrics": lambda snapshot: (http.OK, CONTENT_TYPE, exposition(snapshot)),
-        b"healthz": lambda snapshot: _check(snapshot.not_healthy, snapshot.impaired),
-        b"readyz": lambda snapshot: _check(snapshot.not_ready, snapshot.impaired),
-    }
-    for path, answer in live.items():
-        root.putChild(path, _Live(collect, answer))
-    root.putChild(
-        b"status.json",
-        _Live(
-            lambda: collect(sources=True),
-            lambda snapshot: (
-                http.OK,
-                "application/json",
-                json.dumps(snapshot.as_json()).encode(),
-            ),
-        ),
-    )
+
+    def metrics() -> tuple[int, str, bytes]:
+        return http.OK, CONTENT_TYPE, exposition(collector.collect())
+
+    def status() -> tuple[int, str, bytes]:
+        shown = collector.collect(sources=True).as_json()
+        return http.OK, "application/json", json.dumps(shown).encode()
+
+    def healthz() -> tuple[int, str, bytes]:
+        health = collector.health()
+        return _check(health.not_healthy, health.impaired)
+
+    def readyz() -> tuple[int, str, bytes]:
+        health = collector.health()
+        return _check(health.not_ready, health.impaired)
+
+    root.putChild(b"metrics", _Live(metrics))
+    root.putChild(b"status.json", _Live(status))
+    root.putChild(b"healthz", _Live(healthz))
+    root.putChild(b"readyz", _Live(readyz))
     return root
 
 

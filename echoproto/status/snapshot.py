@@ -11,9 +11,9 @@ from typing import Any
 from twisted.internet.interfaces import IListeningPort
 
 from echoproto.base.address import format_address
-from echoproto.base.words import counted
 from echoproto.core.stats import DURATION_BOUNDS
 from echoproto.net.listen_queue import accept_queue
+from echoproto.status.health import Health
 from echoproto.status.kernel import ListenDrops
 from echoproto.status.report import Report
 
@@ -69,8 +69,7 @@ class Snapshot:
 
     :ivar started: when the service began to listen, in seconds since 1970.
     :ivar uptime: seconds since then, by a clock that never jumps.
-    :ivar listening: whether a port is open.
-    :ivar draining: whether the service is stopping.
+    :ivar health: whether it serves.
     :ivar total: all processes together, ended ones included.
     :ivar processes: the ones that serve.
     :ivar workers: whether these are workers rather than this process.
@@ -84,8 +83,7 @@ class Snapshot:
 
     started: float
     uptime: float
-    listening: bool
-    draining: bool
+    health: Health
     total: Report
     processes: tuple[Process, ...]
     workers: bool
@@ -97,40 +95,16 @@ class Snapshot:
     max_live: int
     build: Build = Build()
 
-    @property
-    def answering(self) -> int:
-        """How many processes answer."""
-        return sum(each.answering for each in self.processes)
-
-    @property
-    def not_healthy(self) -> str | None:
-        """Why the server should be restarted; ``None`` if it should not."""
-        if self.answering or self.draining:
-            return None
-        return "no worker answers"
-
-    @property
-    def not_ready(self) -> str | None:
-        """Why no client should be sent to this server; ``None`` if it is ready."""
-        if self.draining:
-            return "draining"
-        if not self.listening:
-            return "not listening"
-        return self.not_healthy
-
-    @property
-    def impaired(self) -> str | None:
-        """Which part of the server does not work, although it is ready; ``None`` if all does."""
-        away = len(self.processes) - self.answering
-        if not away:
-            return None
-        return f"{away} of {counted(len(self.processes), 'worker')} not answering"
-
     def as_json(self) -> dict[str, Any]:
         """Return it for the page, which shows the busiest sources only."""
+        members = dict(vars(self))
+        health: Health = members.pop("health")
         busiest = sorted(self.total.sources.items(), key=lambda each: (-each[1], each[0]))
         return {
-            **vars(self),
+            **members,
+            "listening": health.listening,
+            "draining": health.draining,
+            "not_ready": health.not_ready,
             "total": {**_flat(self.total), "sources": busiest[:_SHOWN_SOURCES]},
             "processes": [_process_as_json(each) for each in self.processes],
             "listeners": [asdict(each) for each in self.listeners],
@@ -138,7 +112,6 @@ class Snapshot:
             "build": asdict(self.build),
             "settings": dict(self.settings),
             "duration_bounds": DURATION_BOUNDS,
-            "not_ready": self.not_ready,
         }
 
 

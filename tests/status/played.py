@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from echoproto.core.stats import Stats
+from echoproto.status.health import Health
 from echoproto.status.report import Report
 from echoproto.status.snapshot import Listener, Process, Snapshot
 
@@ -30,13 +31,15 @@ REPORT = Report(
 )
 
 
+WELL = Health(listening=True, draining=False, serving=1, answering=1)
+
+
 def snapshot(**changed: Any) -> Snapshot:
     """A server of one process that serves."""
     members: dict[str, Any] = {
         "started": 1e9,
         "uptime": 60.0,
-        "listening": True,
-        "draining": False,
+        "health": WELL,
         "total": REPORT,
         "processes": (Process("echo", 7, True, REPORT),),
         "workers": False,
@@ -70,3 +73,8 @@ class FakeCollector:
         if self.error is not None:
             raise self.error
         return self.told
+
+    def health(self) -> Health:
+        if self.error is not None:
+            raise self.error
+        return self.told.health

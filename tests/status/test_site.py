@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from echoproto.status.site import StatusSite
 from tests.logs import logged
-from tests.status.played import REPORT, FakeCollector, snapshot
+from tests.status.played import REPORT, WELL, FakeCollector, snapshot
 
 
 class Transport(StringTransport):
@@ -125,7 +125,8 @@ def test_the_page_names_nothing_outside(site: StatusSite) -> None:
 def test_only_the_page_counts_the_sources(site: StatusSite, collector: FakeCollector) -> None:
     for path in ("/metrics", "/healthz", "/readyz", "/status.json", "/", "/page.js", "/nothing"):
         get(site, path)
-    assert collector.asked == [False, False, False, True]
+    # A check of the health asks for none of it.
+    assert collector.asked == [False, True]
 
 
 def test_what_json_says(site: StatusSite) -> None:
@@ -136,14 +137,13 @@ def test_what_json_says(site: StatusSite) -> None:
 
 def test_a_drain(site: StatusSite, collector: FakeCollector) -> None:
     assert (get(site, "/readyz").code, get(site, "/readyz").body) == (200, b"ok\n")
-    collector.told = snapshot(draining=True)
+    collector.told = snapshot(health=replace(WELL, draining=True))
     assert (get(site, "/readyz").code, get(site, "/readyz").body) == (503, b"draining\n")
     assert (get(site, "/healthz").code, get(site, "/healthz").body) == (200, b"ok\n")
 
 
 def test_no_worker_answers(site: StatusSite, collector: FakeCollector) -> None:
-    process = replace(snapshot().processes[0], answering=False)
-    collector.told = snapshot(processes=(process,), workers=True)
+    collector.told = snapshot(health=replace(WELL, answering=0))
     assert get(site, "/healthz").code == get(site, "/readyz").code == 503
 
 

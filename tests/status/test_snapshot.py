@@ -12,28 +12,9 @@ import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
 
 from echoproto.status.kernel import ListenDrops
-from echoproto.status.snapshot import Listener, Process, Snapshot, read_listeners
+from echoproto.status.snapshot import Listener, read_listeners
 from tests.fakes import FakePort
 from tests.status.played import REPORT, snapshot
-
-HUNG = Process("worker 1", 8, False, REPORT)
-WELL = Process("worker 2", 9, True, REPORT)
-
-
-@pytest.mark.parametrize(
-    ("told", "not_healthy", "not_ready"),
-    [
-        (snapshot(), None, None),
-        (snapshot(draining=True), None, "draining"),
-        (snapshot(listening=False), None, "not listening"),
-        (snapshot(processes=(HUNG, WELL)), None, None),
-        (snapshot(processes=(HUNG,)), "no worker answers", "no worker answers"),
-        # The last worker may end before its parent does.
-        (snapshot(processes=(HUNG,), draining=True), None, "draining"),
-    ],
-)
-def test_health(told: Snapshot, not_healthy: str | None, not_ready: str | None) -> None:
-    assert (told.not_healthy, told.not_ready) == (not_healthy, not_ready)
 
 
 def test_the_page_gets_the_ten_busiest_sources() -> None:
@@ -49,7 +30,8 @@ def test_the_page_gets_the_ten_busiest_sources() -> None:
     assert told["drops"] == {"overflows": 1, "drops": 2, "cookies": 3}
     assert len(told["duration_bounds"]) + 1 == len(told["total"]["durations"])
     assert "sources" not in told["processes"][0]["report"]
-    assert told["not_ready"] is None
+    assert (told["listening"], told["draining"], told["not_ready"]) == (True, False, None)
+    assert "health" not in told
 
 
 def test_sockets_that_share_an_address_are_numbered() -> None:
