@@ -13,5 +13,6 @@ def test_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert head == "CPU time of a request with 50 connections, in milliseconds:"
     assert [line.split()[0] for line in lines] == list(status.PATHS)
     for line in lines:
-        answer, total = float(line.split()[1]), float(line.split()[3])
+        answer, total, after_a_pause = (float(line.split()[place]) for place in (1, 3, 4))
         assert 0 < answer <= total
+        assert after_a_pause > 0
