@@ -96,7 +96,7 @@ class FakeQueuePort:
     disconnecting = False
 
     def __init__(self, factory: EchoFactory) -> None:
-        self._factory = factory
+        self.factory = factory
         self.numberAccepts = 100
         self.queued = 0
         self.made: deque[Any] = deque()
@@ -107,7 +107,7 @@ class FakeQueuePort:
         while accepted < self.numberAccepts and self.queued:
             accepted += 1
             self.queued -= 1
-            connection = self._factory.buildProtocol(CLIENT)
+            connection = self.factory.buildProtocol(CLIENT)
             connection.makeConnection(TCPLikeTransport())
             self.made.append(connection)
         if accepted == self.numberAccepts:

@@ -36,9 +36,7 @@ ACCEPT_RETRY = 0.1
 _log = Logger(namespace="echoproto")
 
 
-def start_connection(
-    port: Any, sock: socket.socket | int, client: Any, with_address: bool | None = None
-) -> None:
+def start_connection(port: Any, sock: socket.socket | int, client: Any, with_address: bool) -> None:
     """Create the protocol and the transport of an accepted connection.
 
     If that fails, the error is logged and the connection is closed.
@@ -46,11 +44,9 @@ def start_connection(
     :param port: the port that accepted it, in either lane.
     :param sock: the connection, or its descriptor if that is enough for the port's transports.
     :param client: the client's address, as ``accept`` returned it.
-    :param with_address: whether the factory is told it, if :func:`_needs_address` was asked.
+    :param with_address: whether the factory is told it.
     """
     try:
-        if with_address is None:
-            with_address = _needs_address(port.factory)
         protocol = port.factory.buildProtocol(to_address(client) if with_address else None)
         if protocol is None:
             _close(sock)
@@ -202,7 +198,8 @@ class Acceptor:
         if isinstance(client, tuple) and len(client) == 4 and client[3]:
             # Twisted's own transport expects the zone as part of the host.
             client = (to_address(client).host, *client[1:])  # type: ignore[union-attr]
-        return sock, functools.partial(start_connection, self.port, sock, client)
+        told = _needs_address(self.port.factory)
+        return sock, functools.partial(start_connection, self.port, sock, client, told)
 
     def pause(self) -> None:
         """Accept nothing until :meth:`resume`; clients wait in the accept queue."""

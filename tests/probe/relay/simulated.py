@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from types import TracebackType
 
 from echoproto.probe.relay.fault import ChosenFault
 from echoproto.probe.relay.loop import Loop
 from echoproto.probe.relay.server import Relay
-from echoproto.probe.relay.stage import Between, MakeStage, Place, Stage
+from echoproto.probe.relay.stage import Between, Place, Stage
 from tests.probe.faulty_paths.faults import named
 from tests.probe.relay.clients import PATIENCE, port_of, read_all
 
@@ -25,32 +24,22 @@ _AWAITED_MS = 5_000
 class SimulatedRelay:
     """A relay with an echo behind it, from ``with`` to the end of the block.
 
-    :param faults: what it does wrong, by name, or a stage of the test's own.
-    :param seed: decides what is left to chance.
+    :param faults: what it does wrong, as ``--fault`` takes it.
     """
 
-    def __init__(self, *faults: str | MakeStage, seed: int = 862) -> None:
-        chosen = [
-            named(fault) if isinstance(fault, str) else ChosenFault("a fault of a test", fault)
-            for fault in faults
-        ]
+    def __init__(self, *faults: str) -> None:
         self._seconds = 0.0
         self._opened: list[Between] = []
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = port_of(listener)
         self.loop = Loop(self._now)
         watched = ChosenFault("nothing", self._watch)
-        self._relay = Relay(listener, [*chosen, watched], seed=seed, loop=self.loop)
+        self._relay = Relay(listener, [*map(named, faults), watched], loop=self.loop)
 
     def __enter__(self) -> SimulatedRelay:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._relay.stop()
         self._relay.run()
 
@@ -93,11 +82,10 @@ class SimulatedRelay:
             self.settle()
         self._seconds = max(self._seconds, until)
 
-    def converse(self, *steps: bytes | int, fin: bool = True) -> tuple[bytes, str]:
-        """Send bytes, each read by itself, and wait milliseconds; return what came back.
+    def converse(self, *steps: bytes | int) -> tuple[bytes, str]:
+        """Send bytes, each read by itself, and at once after the last FIN; return what came back.
 
         :param steps: bytes that are sent, or milliseconds that pass.
-        :param fin: whether FIN comes at once after the last step.
         """
         with contextlib.closing(self.connect()) as client:
             try:
@@ -106,8 +94,7 @@ class SimulatedRelay:
                         self.advance(step)
                     else:
                         client.send(step)
-                if fin:
-                    client.end()
+                client.end()
             except OSError:
                 # The kernel reports a reset once.
                 return read_all(client.sock)[0], "reset"

@@ -120,13 +120,15 @@ def test_cut_after_fin_cuts_what_is_on_its_way() -> None:
 
 def test_closes_unread() -> None:
     with SimulatedRelay("closes-unread=10") as relay:
-        client = relay.connect()
-        client.send(bytes(10))
-        assert client.received() == (bytes(10), "open")
-        client.send(b"x")
-        # The echo has closed, as it was sent FIN: what is sent now finds no reader.
-        assert client.received() == (b"x", "eof")
-        client.close()
+        with contextlib.closing(relay.connect()) as client:
+            client.send(bytes(10))
+            assert client.received() == (bytes(10), "open")
+            client.send(b"x")
+            assert client.received() == (b"x", "eof")
+        with contextlib.closing(relay.connect()) as client:
+            # More than one read of the relay, which leaves the rest.
+            client.send(bytes(300_000))
+            assert client.received()[1] == "reset"
 
 
 def time_of_all(relay: SimulatedRelay, client: SimulatedClient) -> float:
