@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from echoproto.probe.script.conversation import Pause
+from echoproto.probe.script.conversation import Pause, Reset
 from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.explain.explanation import Explanation
@@ -345,9 +345,10 @@ class Holding:
         kinds = {Fault.STALLED if kind in TIMED else kind for kind in seen}
         if count is None or len(kinds) > 1 or any(verdict.received for verdict in verdicts):
             return None
-        if kinds == {Fault.REFUSED} and self._runner.answers.last < count:
-            # The one before was reset, which may be why nothing listens any more.
-            return None
+        if kinds == {Fault.REFUSED}:
+            first = min(self._failed, key=_number)
+            if self._runner.answers.last < count or _follows_reset(first):
+                return None  # the reset may be why nothing listens any more
         return explain_stop(kinds.pop(), count, len(self._failed))
 
     def _culprit(self, counted: bool) -> Held:
@@ -357,7 +358,7 @@ class Holding:
         something was sent if possible.
         """
         if counted:
-            first = min(self._failed, key=lambda held: held.running.connection)
+            first = min(self._failed, key=_number)
             self._failed.remove(first)
             return first
         first = self._failed[0]
@@ -377,6 +378,15 @@ class Holding:
         # Each of these may be the cause as well.
         beside = [_name(held.planned) for held in self._failed[1:] if held in first.beside]
         return f"{text}, beside {', '.join(beside)}" if beside else text
+
+
+def _number(held: Held) -> int:
+    return held.running.connection
+
+
+def _follows_reset(held: Held) -> bool:
+    """Return whether the session that ended just before reset a connection."""
+    return any(Reset() in c.steps for before in held.history[-1:] for c in before.conversations)
 
 
 def _name(planned: Planned) -> str:

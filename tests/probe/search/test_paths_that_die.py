@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import socket
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path as File
@@ -12,12 +13,12 @@ from typing import ClassVar
 
 import pytest
 
-from echoproto.probe.script.catalogue import catalogue
+from echoproto.probe.script.catalogue import Case, catalogue
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.search.campaign import Campaign
 from echoproto.probe.search.failures import SavedFailures
 from echoproto.probe.search.observer import Observer
-from echoproto.probe.search.result import CampaignResult, Phase
+from echoproto.probe.search.result import CampaignResult, CaseRecord, Phase
 from echoproto.probe.search.settings import Settings
 from echoproto.probe.wire.connector import Connector, LocalError
 from echoproto.probe.wire.target import Target
@@ -127,23 +128,44 @@ def test_a_path_that_serves_one_client_is_a_failure(fault: str, saved: SavedFail
     assert result.exit_code == 1
 
 
-@pytest.mark.slow
-@pytest.mark.waits
-def test_a_path_that_refuses_after_a_reset_names_what_went_before(saved: SavedFailures) -> None:
+@pytest.mark.parametrize("script", ["reset", "send 61*100000; reset", "send 61; await; reset"])
+def test_a_path_that_a_reset_kills_names_what_went_before(
+    script: str, saved: SavedFailures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where that was answered, so that the path might have been used up."""
+    cases = [
+        Case("E-001", "a reset", "", Session.parse(script)),
+        Case("E-002", "another", "", Session.parse("send 62; await")),
+    ]
+    monkeypatch.setattr("echoproto.probe.search.campaign.catalogue", lambda: tuple(cases))
+    begun, dead = threading.Event(), threading.Event()
+
     class Once(Relay):
         def client_reset(self) -> None:
-            if self.number >= LAST - 10:
-                shared = self.connection.shared
-                shared.loop.later(0, shared.die)
+            if begun.is_set():
+                self.connection.shared.loop.later(0, self.die)
+
+        def die(self) -> None:
+            self.connection.shared.die()
+            dead.set()
+
+    class Follows(Observer):
+        def phase(self, phase: Phase, total: int | None) -> None:
+            if phase is Phase.CATALOGUE:
+                begun.set()
+
+        def record(self, record: CaseRecord) -> None:
+            """Begin nothing else before the path has died."""
+            assert dead.wait(60)
 
     with Path(Once) as path:
-        # It dies before the next connection, so that each one before it was answered.
-        settings = Settings(examples=200, seed=3, patience=1.5, window=1, rate=20)
-        result, _ = campaign(path, saved, settings)
+        target = Target.parse(f"127.0.0.1:{path.port}")
+        result = Campaign(target, replace(SETTINGS, window=1), Follows(), saved).run()
     (failure,) = result.failures
-    assert failure.kind in (Fault.REFUSED, Fault.RESET)
-    assert "reset" in str(failure.session)
-    assert "nothing has worked since" in failure.remark
+    assert failure.kind is Fault.REFUSED
+    assert str(failure.session) == f"{script} then send 62; await"
+    assert failure.explanation is None
+    assert failure.remark.startswith("nothing has worked since E-002 (another: refused)")
 
 
 def test_a_path_that_comes_back_is_tested_on(
