@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 __all__ = [
     "BYTES",
     "COUNT",
+    "MARK",
     "OFFSET",
     "ONE_IN",
     "REPLACEMENT",
@@ -112,6 +113,11 @@ def _one_in(text: str) -> tuple[int, float]:
     return _count(count), _time(time)
 
 
+def _mark(text: str) -> tuple[bytes, float]:
+    data, comma, time = text.partition(",")
+    return _hex(data), _time(time) if comma else 200.0
+
+
 def _slices(text: str) -> tuple[int, float]:
     size, comma, time = text.partition(",")
     return _bytes_at_least(1, size), _time(time) if comma else 1.0
@@ -128,6 +134,9 @@ OFFSET = Kind("OFFSET", lambda text: _bytes_at_least(0, text))
 COUNT = Kind("N", _count)
 
 BYTES = Kind("HEX", _hex)
+
+MARK = Kind("HEX[,TIME]", _mark)
+"""Bytes, and milliseconds: 200 unless given."""
 
 REPLACEMENT = Kind("OLD,NEW", _replacement)
 """In hexadecimal."""

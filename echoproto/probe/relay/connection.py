@@ -32,7 +32,8 @@ class Shared:
     Attributes:
         loop: it runs them.
         log: it is told what is done to them.
-        die: stops accepting and resets every connection.
+        die: stops accepting and resets every connection; with a time in milliseconds, accepts
+            again after it.
         seed: of all that is left to chance.
         mute_ms: a connection that hangs for ever is reset after this time, so that descriptors
             are not used up.
@@ -41,7 +42,7 @@ class Shared:
 
     loop: Loop
     log: Log
-    die: Callable[[], None]
+    die: Callable[[float | None], None]
     seed: int = 0
     mute_ms: float = 60_000
     connections: list[Connection] = field(default_factory=list)

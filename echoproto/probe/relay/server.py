@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 import threading
@@ -11,6 +12,7 @@ from types import TracebackType
 
 from echoproto.probe.relay.connection import Connection, Shared
 from echoproto.probe.relay.fault import ChosenFault
+from echoproto.probe.relay.listen import ListenError, bound_to, listen_at, remove_file
 from echoproto.probe.relay.log import Event, Log
 from echoproto.probe.relay.loop import READ, Loop
 from echoproto.probe.relay.stage import Place, Stage, join
@@ -58,10 +60,7 @@ class Relay:
         self._upstream = upstream or to_echo
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self._listener = listener
-        listener.setblocking(False)
-        self.loop.own(listener)
-        self.loop.watch(listener, READ, self._accept)
+        self._listen(listener)
 
     def __enter__(self) -> Relay:
         self._thread = threading.Thread(target=self._run, daemon=True, name="relay")
@@ -97,10 +96,27 @@ class Relay:
         except BaseException as error:
             self._error = error
 
-    def _die(self) -> None:
+    def _die(self, ms: float | None) -> None:
+        place = bound_to(self._listener)
+        remove_file(place)
         self.loop.close(self._listener)
         for connection in list(self._shared.connections):
             connection.reset("the relay has died")
+        if ms is not None:
+            self.loop.later(ms, functools.partial(self._listen_again, place))
+
+    def _listen_again(self, place: str) -> None:
+        try:
+            self._listen(listen_at(place))
+        except ListenError as error:
+            self.log.tell("failed", str(error))
+            self.loop.later(_BREATH_MS, functools.partial(self._listen_again, place))
+
+    def _listen(self, listener: socket.socket) -> None:
+        self._listener = listener
+        listener.setblocking(False)
+        self.loop.own(listener)
+        self.loop.watch(listener, READ, self._accept)
 
     def _accept(self, events: int) -> None:
         try:

@@ -58,7 +58,11 @@ class SimulatedRelay:
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(PATIENCE)
-        sock.connect(("127.0.0.1", self.port))
+        try:
+            sock.connect(("127.0.0.1", self.port))
+        except OSError:
+            sock.close()
+            raise
         self.turn_until(lambda: len(self._opened) > number)
         self.settle()
         return SimulatedClient(self, sock, self._opened[number])

@@ -31,7 +31,7 @@ def loop() -> Iterator[Loop]:
 def passed(loop: Loop, faults: list[str], segments: list[bytes]) -> tuple[bytes, list[Event]]:
     """What the server is sent of segments that a client sends, and what was noted."""
     events: list[Event] = []
-    connection = Connection(Shared(loop, Log(events.append), lambda: None), 1, "a client")
+    connection = Connection(Shared(loop, Log(events.append), lambda ms: None), 1, "a client")
     stages: list[Stage] = []
     for index, text in enumerate(faults):
         peers: list[Stage] = []
@@ -98,6 +98,7 @@ BYTES = [
     ("stall-at=3", [b"ab", b"cd", b"ef"], b""),
     ("policer=3", [b"ab", b"cd", b"ef"], b"abc"),
     ("crash-on=2", [b"ab", b"abc", b"a"], b""),
+    ("restart-on=ff", [b"ab", b"a\xff"], b"ab"),
     ("flood-after=ff", [b"a", b"\xff"], b"a"),
     ("etx-resets", [b"a\x03"], b""),
 ]
@@ -271,7 +272,7 @@ def test_a_flood() -> None:
 def acted_on(fault: str, connections: int, seed: int = 0) -> list[int]:
     chosen = choose(fault, FAULTS)
     loop = Loop()
-    shared = Shared(loop, Log(), lambda: None, seed)
+    shared = Shared(loop, Log(), lambda ms: None, seed)
     numbers = [
         number
         for number in range(1, connections + 1)

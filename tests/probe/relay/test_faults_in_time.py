@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 
 import pytest
 
@@ -187,6 +188,29 @@ def test_the_first_client_after_a_while_without_any() -> None:
         relay.advance(401)
         assert relay.converse(b"x") == (b"", "reset")
         assert relay.converse(b"x") == (b"x", "eof")
+
+
+def test_a_restart() -> None:
+    with SimulatedRelay("restart-on=ff,300ms") as relay:
+        with contextlib.closing(relay.connect()) as one, contextlib.closing(relay.connect()) as two:
+            one.send(b"ab")
+            two.send(b"a\xff")
+            assert one.received() == (b"ab", "reset")
+            assert two.received() == (b"", "reset")
+        relay.advance(299)
+        with pytest.raises(ConnectionRefusedError):
+            relay.connect()
+        relay.advance(2)
+        assert relay.converse(b"ab") == (b"ab", "eof")
+
+
+def test_a_restart_while_another_has_the_port() -> None:
+    with SimulatedRelay("restart-on=ff") as relay:
+        assert relay.converse(b"\xff") == (b"", "reset")
+        with socket.create_server(("127.0.0.1", relay.port)):
+            relay.advance(300)
+        relay.advance(200)
+        assert relay.converse(b"ab") == (b"ab", "eof")
 
 
 def test_a_buffer_that_is_left() -> None:

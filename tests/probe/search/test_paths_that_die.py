@@ -146,7 +146,7 @@ def test_a_path_that_a_reset_kills_names_what_went_before(
                 self.connection.shared.loop.later(0, self.die)
 
         def die(self) -> None:
-            self.connection.shared.die()
+            self.connection.shared.die(None)
             dead.set()
 
     class Follows(Observer):
@@ -191,7 +191,7 @@ def test_a_path_that_comes_back_is_tested_on(
             time.sleep(seconds)
             Away.away.clear()
 
-    monkeypatch.setattr("echoproto.probe.search.holding.time", Clock)
+    monkeypatch.setattr("echoproto.probe.search.availability.time", Clock)
     with Path(Away) as path:
         result, notes = campaign(path, saved)
     assert result.failures == []

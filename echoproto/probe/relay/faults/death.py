@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from echoproto.probe.relay.arguments import BYTES, COUNT, SIZE
+from echoproto.probe.relay.arguments import BYTES, COUNT, MARK, SIZE
 from echoproto.probe.relay.fault import Fault, plain, taking
 from echoproto.probe.relay.stage import Place, Stage
 
@@ -69,7 +69,23 @@ class DiesAt(Stage):
     def client_sent(self, data: bytes) -> None:
         if self.dies:
             self.note("died", action="died")
-            self.connection.shared.die()
+            self.connection.shared.die(None)
+        else:
+            self.to_server(data)
+
+
+class RestartsOn(Stage):
+    """The relay crashes at certain bytes, and is started again after a while."""
+
+    def __init__(self, place: Place, mark: bytes, ms: float) -> None:
+        super().__init__(place)
+        self.mark = mark
+        self.ms = ms
+
+    def client_sent(self, data: bytes) -> None:
+        if self.mark in data:
+            self.note("died", action="died")
+            self.connection.shared.die(self.ms)
         else:
             self.to_server(data)
 
@@ -101,6 +117,9 @@ DEATH_FAULTS = (
     Fault("crash-on", "Resets all connections at a segment of more than BYTES.",
           "A relay that crashes and is started again.",
           taking(SIZE, lambda most: lambda place: CrashesOn(place, most)), "BYTES"),
+    Fault("restart-on", "Resets all connections at bytes HEX, and accepts none for TIME (200ms).",
+          "A server that crashes, and is started again by its supervisor.",
+          taking(MARK, lambda mark: lambda place: RestartsOn(place, *mark)), "HEX[,TIME]"),
     Fault("dies-at", "Resets all connections when the Nth client sends, and accepts no more.",
           "A relay that crashes and is not started again.",
           taking(COUNT, lambda number: lambda place: DiesAt(place, number)), "N"),
