@@ -18,7 +18,8 @@ from echoproto.probe.script.conversation import Session
 from echoproto.probe.search.contains import contains
 from echoproto.probe.search.edits import joined
 from echoproto.probe.search.preflight import Preflight
-from echoproto.probe.search.reproduce import TIMED, NotAgain, Reproduced, reproduce
+from echoproto.probe.search.reproduce import TIMED, reproduce
+from echoproto.probe.search.reproduced import NotAgain, Reproduced
 from echoproto.probe.wire.connector import Connector
 from echoproto.probe.wire.open_session import OpenSession
 from echoproto.probe.wire.run import run

@@ -85,6 +85,7 @@ class JsonLines(Observer):
             id=failure.id,
             replay=failure.replay,
             remark=failure.remark,
+            away=failure.away,
             **explained,
         )
 

@@ -14,6 +14,7 @@ __all__ = [
     "held_text",
     "made_by",
     "passing_words",
+    "repeated_text",
     "started_text",
     "summary_lines",
     "verdict_line",
@@ -21,11 +22,20 @@ __all__ = [
 ]
 
 
+def repeated_text(failure: Failure) -> str:
+    """Return how often a failure came again, and what became of the path."""
+    if failure.remark:
+        return failure.remark
+    text = f"reproduced in {failure.reproduced} of {plural(failure.runs, 'run')}"
+    if failure.flaky:
+        text += f" (flaky, {failure.reproduced / failure.runs:.0%})"
+    if failure.away:
+        text += f"; after it the path was away for up to {failure.away:.1f} s, then it worked again"
+    return text
+
+
 def failure_lines(failure: Failure) -> list[str]:
     """Return the lines on one failure, below its conversation."""
-    reproduced = f"reproduced in {failure.reproduced} of {plural(failure.runs, 'run')}"
-    if failure.flaky:
-        reproduced += f" (flaky, {failure.reproduced / failure.runs:.0%})"
     found = f"found by {failure.found_by}"
     if failure.found != failure.session:
         found += (
@@ -37,7 +47,7 @@ def failure_lines(failure: Failure) -> list[str]:
         explained = explanation_lines(failure.explanation)
     else:
         explained = [failure.not_explained] if failure.not_explained else []
-    lines = [verdict, *explained, *details, "", failure.remark or reproduced, found]
+    lines = [verdict, *explained, *details, "", repeated_text(failure), found]
     if failure.id is not None:
         lines.append(f"saved as {failure.id}")
     lines += [f"replay:  {failure.replay}", f"pin:     {failure.example}"]

@@ -10,7 +10,7 @@ from echoproto.probe.script.conversation import Absent, Conversation, Session
 from echoproto.probe.search.explain.explanation import Effect, Explanation, Need
 from echoproto.probe.search.explain.needs import roundest
 from echoproto.probe.search.explain.suspects import suspects_of
-from echoproto.probe.search.reproduce import NotAgain, Reproduced
+from echoproto.probe.search.reproduced import NotAgain, Reproduced
 from echoproto.probe.search.silence import Silence
 from echoproto.probe.wire.verdict import Fault, Outcome
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -21,14 +22,15 @@ from echoproto.probe.search.background import (
     not_held,
 )
 from echoproto.probe.search.candidate import Candidate
-from echoproto.probe.search.failures import SavedFailure, SavedFailures, SavedFailuresError
+from echoproto.probe.search.failures import SavedFailures, SavedFailuresError
 from echoproto.probe.search.findings import Findings
 from echoproto.probe.search.holding import IN_A_ROW, Holding
 from echoproto.probe.search.observer import Observer
-from echoproto.probe.search.pending import Pending
 from echoproto.probe.search.plan import Plan, Planned
 from echoproto.probe.search.preflight import Preflight, StoppedError, preflight
 from echoproto.probe.search.progress import Progress
+from echoproto.probe.search.replays import Replays
+from echoproto.probe.search.reproduced import PathGoneError
 from echoproto.probe.search.result import CampaignResult, Phase
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.search.settings import Settings
@@ -37,8 +39,6 @@ from echoproto.probe.wire.connector import LocalError
 from echoproto.probe.wire.target import Target, TargetError
 
 __all__ = ["Campaign"]
-
-_SAVED_TRIES = 20
 
 # What takes longer than this is announced.
 _LONG_SECONDS = 30.0
@@ -99,6 +99,8 @@ class Campaign:
                 self._run_phases()
             except StoppedError as stopped:
                 self._progress.failure(stopped_failure(stopped, self._target))
+            except PathGoneError as gone:
+                self._findings.tell_gone(gone)
         except KeyboardInterrupt as stop:
             self.result.interrupt(getattr(stop, "exit_code", 130))
             if self._runner is not None:
@@ -113,6 +115,29 @@ class Campaign:
         return self.result
 
     def _run_phases(self) -> None:
+        settings, progress = self._settings, self._progress
+        runner = self._reach()
+        fin = self._known.half_close
+        replays = Replays(self._saved, settings, runner, self._findings, progress, fin)
+        replays.assume_known()
+        if not settings.cases:
+            replays.hold(self._deadline)
+            self._shrink_pending()
+        cases, draws = self._chosen_cases(), 0 if settings.cases else settings.examples
+        if not settings.cases:
+            self._idle = self._waiting()
+        progress.ask(Phase.CATALOGUE, len(cases))
+        progress.ask(Phase.FUZZ, draws)
+        self._run_catalogue(cases)
+        if draws and self._holding.goes_on:
+            self._fuzz(draws)
+        elif self._holding.goes_on:
+            self._begin_background()
+        self._end_background()
+        self._end_late()
+
+    def _reach(self) -> Runner:
+        """Connect, and find out what all verdicts depend on."""
         settings, progress = self._settings, self._progress
         progress.enter(Phase.PREFLIGHT)
         connector, self._known = preflight(
@@ -135,70 +160,9 @@ class Campaign:
         self._holding = Holding(self._runner, self._findings, progress, self._deadline)
         self.result.reached(self._known)
         progress.note(str(self._known))
-        self._assume_known()
-        if not settings.cases:
-            self._replay_saved(self._runner)
-            self._shrink_pending()
-        cases, draws = self._chosen_cases(), 0 if settings.cases else settings.examples
-        if not settings.cases:
-            self._idle = self._waiting()
-        progress.ask(Phase.CATALOGUE, len(cases))
-        progress.ask(Phase.FUZZ, draws)
-        self._run_catalogue(cases)
-        if draws and self._holding.goes_on:
-            self._fuzz(draws)
-        elif self._holding.goes_on:
-            self._begin_background()
-        self._end_background()
-        self._end_late()
+        return self._runner
 
     # Phases.
-
-    def _assume_known(self) -> None:
-        """Find out what the failures need that are not to be reported."""
-        for id_ in self._settings.known:
-            saved = self._saved.get(id_)
-            if not self._findings.assume(saved):
-                self._progress.note(
-                    f"known failure {id_} passes now, and is not avoided: {saved.session}"
-                )
-
-    def _replay_saved(self, runner: Runner) -> None:
-        saved, unreadable = self._saved.load()
-        saved = [failure for failure in saved if failure.id not in self._settings.known]
-        for line in unreadable:
-            self._progress.note(f"skipped a saved failure: {line}")
-        if not saved:
-            return
-        self._progress.enter(Phase.SAVED, len(saved))
-        for failure in saved:
-            if self._out_of_time():
-                return
-            self._replay(failure, runner)
-
-    def _replay(self, failure: SavedFailure, runner: Runner) -> None:
-        # Often enough to see one that fails in one run of ten: a flaky failure that passes
-        # once is not fixed.
-        waits = Planned(Phase.SAVED, failure.id, "", failure.session).waits
-        for _ in range(1 if waits else min(_SAVED_TRIES, self._settings.retries) + 1):
-            outcome = runner.run_candidate(failure.session, False)
-            if not outcome.ok:
-                # The short timeout only saves time where the failure is fixed.
-                outcome = runner.run_candidate(failure.session, True)
-            if failed := runner.failed(outcome):
-                break
-        self._progress.count(outcome)
-        index = self._progress.record(failure.id, failure.comment, outcome)
-        try:
-            self._saved.mark(failure, passed=not failed)
-        except SavedFailuresError as error:
-            self._progress.note(f"cannot mark a saved failure: {error}")
-        if failed:
-            fin = self._known.half_close
-            self._findings.add(Pending(index, outcome, failure.id, saved=True, fin=fin))
-        else:
-            self.result.passing.append(failure.id)
-            self._progress.note(f"saved failure {failure.id} passes now: {failure.session}")
 
     def _run_catalogue(self, cases: list[Case]) -> None:
         most = Plan(self._known).most_bytes
@@ -221,7 +185,7 @@ class Campaign:
             self._shrink_pending()
             self._aside = [*waiting, *self._idle]
         else:
-            self._holding.hold_all(self._avoiding(iter(waiting)))
+            self._hold_catalogue(waiting)
             self._shrink_pending()
 
     def _without_two_at_once(self, cases: list[Planned]) -> list[Planned]:
@@ -241,19 +205,19 @@ class Campaign:
         return [one for one in cases if one is not first]
 
     def _hold_catalogue(self, cases: list[Planned]) -> None:
-        """Hold the cases that do not wait by themselves."""
-        following = self._avoiding(iter(cases))
-        self._holding.hold_all(following)
-        while self._holding.in_a_row:
+        """Hold cases; whenever there is no use in more, first look at what failed."""
+        holding, left = self._holding, iter(cases)
+        following = self._avoiding(left)
+        holding.hold_all(following)
+        while holding.in_a_row or holding.was_away:
             # Perhaps the others pass without what these have in common.
             found = len(self.result.failures)
             self._shrink_pending()
-            if len(self.result.failures) == found:
+            if holding.in_a_row and len(self.result.failures) == found:
                 self._progress.note(f"{IN_A_ROW} cases in a row failed; skipped the others")
                 return
-            left = len(cases) - self.result.counts[Phase.CATALOGUE]
-            self._progress.enter(Phase.CATALOGUE, left)
-            self._holding.hold_all(following)
+            self._progress.enter(Phase.CATALOGUE, operator.length_hint(left))
+            holding.hold_all(following)
 
     def _avoiding(self, planned: Iterator[Planned]) -> Iterator[Planned]:
         """Yield what is planned, without what the failures need that are known by then."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.search.absence import shortest_absence
+from echoproto.probe.search.availability import DEAD
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.contains import contains
 from echoproto.probe.search.explain.explanation import Explanation
@@ -20,7 +21,8 @@ from echoproto.probe.search.pool import Held
 from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.progress import Progress
 from echoproto.probe.search.recorder import Recorder
-from echoproto.probe.search.reproduce import NotAgain, Reproduced, reproduce
+from echoproto.probe.search.reproduce import reproduce
+from echoproto.probe.search.reproduced import NotAgain, PathGoneError, Reproduced
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.search.settings import Settings
 from echoproto.probe.search.silence import shortest_silence
@@ -64,6 +66,7 @@ class Findings:
         self.pending: list[Pending] = []
         self._shrink_until = 0.0  # when no other one is shrunk, by ``_working_time``
         self._end: int | None = None  # the failure after which nothing worked
+        self._current: Pending | None = None  # what is analysed
         self._settings = settings
         self._progress = progress
         self._result = progress.result
@@ -126,22 +129,24 @@ class Findings:
         self._shrink_until = self._working_time() + _SHRINK_SECONDS
         left_out: list[Pending] = []
         seldom: list[Pending] = []
-        while self.pending:
-            # It stays in the list until it is explained, in case the user interrupts.
-            pending = self.pending[0]
-            left = self._what_is_left(pending)
-            if left is None:
-                pass
-            elif not analysing or self._is_enough():
-                left_out.append(pending)
-            elif pending not in seldom and self._passes_now(pending, left):
-                seldom.append(pending)
-                self.pending.append(pending)
-            elif self._reproduce(pending, left):
-                # It may have more than this one.
-                continue
-            del self.pending[0]
-        self._list(left_out)
+        try:
+            while self.pending:
+                # It stays in the list until it is explained, in case the user interrupts.
+                self._current = pending = self.pending[0]
+                left = self._what_is_left(pending)
+                if left is None:
+                    pass
+                elif not analysing or self._is_enough():
+                    left_out.append(pending)
+                elif pending not in seldom and self._passes_now(pending, left):
+                    seldom.append(pending)
+                    self.pending.append(pending)
+                elif self._reproduce(pending, left):
+                    # It may have more than this one.
+                    continue
+                del self.pending[0]
+        finally:
+            self._list(left_out)
 
     def _is_enough(self) -> bool:
         """Return whether no more is analysed; it takes longer before there is no failure."""
@@ -166,8 +171,16 @@ class Findings:
         for pending in left_out:
             self._result.leave_out(pending.record)
 
+    def were_cut_off(self, failed: Sequence[Held]) -> None:
+        """Note that sessions failed as the path went away, whatever was under way with them."""
+        cut_off = {id(held.outcome) for held in failed}
+        for index, pending in enumerate(self.pending):
+            if id(pending.outcome) in cut_off:
+                self.pending[index] = dataclasses.replace(pending, beside=(), cut_off=True)
+
     def tell_as_seen(self) -> None:
         """Make failures of all that is not explained, without running it again."""
+        self.pending.sort(key=lambda pending: pending.order)
         for pending in self.pending:
             session = pending.outcome.session
             # Nothing is run any more, so that only their texts can be compared.
@@ -176,7 +189,10 @@ class Findings:
                     self._result.explain(pending.record, index)
                     break
             else:
-                self._recorder.add(pending, Reproduced(session, pending.outcome, 1, 1, 0))
+                if len(self._result.failures) < _MAX_FAILURES:
+                    self._recorder.add(pending, _as_seen(pending))
+                else:
+                    self._list([pending])
         self.pending.clear()
 
     def tell_the_end(
@@ -190,16 +206,56 @@ class Findings:
             explanation: if it is the number of connections, after how many.
         """
         since = {id(held.outcome) for held in failed}
-        for pending in self.pending:
+        ended = [pending for pending in self.pending if id(pending.outcome) in since]
+        self.pending = [pending for pending in self.pending if pending not in ended]
+        # What was seen before can not be run again.
+        self.tell_as_seen()
+        for pending in ended:
             if pending.outcome is failed[0].outcome:
                 alone, before = pending.outcome.alone, with_what_went_before(failed[0])
                 seen = before if explanation is None else alone
                 found = Reproduced(seen.session, seen, 1, 1, 0)
                 self._end = self._recorder.add(pending, found, 0.0, remark, explanation=explanation)
-        for pending in self.pending:
-            if self._end is not None and id(pending.outcome) in since:
+        for pending in ended:
+            if self._end is not None:
                 self._result.explain(pending.record, self._end)
-        self.pending.clear()
+
+    def tell_gone(self, gone: PathGoneError) -> None:
+        """Make failures of what was seen of a path that went away during an experiment.
+
+        Args:
+            gone: what the experiment raised.
+        """
+        seen = (pending for pending in self.pending if pending.outcome is gone.outcome)
+        current = next(seen, self._current)
+        self._end = gone.told
+        if self._end is None and current is not None and not self._is_told(current):
+            self._end = self._tell_current(current, gone)
+        if self._end is None:
+            record = self._progress.record("experiment", "", gone.outcome)
+            end = Pending(record, gone.outcome, "an experiment")
+            self._end = self._add_end(end, _as_seen(end), gone)
+        # Of those that were under way together, none can be told from the others.
+        for pending in self.pending:
+            if pending.cut_off:
+                self._result.explain(pending.record, self._end)
+        self.pending = [pending for pending in self.pending if not self._is_told(pending)]
+        self.tell_as_seen()
+
+    def _is_told(self, pending: Pending) -> bool:
+        return self._result.records[pending.record].explained_by is not None
+
+    def _tell_current(self, current: Pending, gone: PathGoneError) -> int | None:
+        """Tell what was looked at; return its index if nothing worked after it."""
+        found = gone.found or _as_seen(current)
+        if current.outcome.kind in DEAD:
+            return self._add_end(current, found, gone)
+        self._recorder.add(current, found)
+        return None
+
+    def _add_end(self, pending: Pending, found: Reproduced, gone: PathGoneError) -> int:
+        explanation = gone.explanation if pending.outcome is gone.outcome else None
+        return self._recorder.add(pending, found, 0.0, str(gone), explanation=explanation)
 
     def _what_is_left(self, pending: Pending) -> Left | None:
         """Return what fails without any known failure; None if known ones explain it."""
@@ -264,10 +320,19 @@ class Findings:
             deadline=self._deadline,
         )
         if isinstance(found, NotAgain):
-            if self._result.records[pending.record].explained_by is None:
+            if not self._is_told(pending):
                 self._progress.ignore_transient(pending.outcome, found.runs)
             return False
-        seconds = time.monotonic() - began
+        try:
+            return self._add_found(pending, start, found, shrinking, time.monotonic() - began)
+        except PathGoneError as gone:
+            gone.found = gone.found or found
+            raise
+
+    def _add_found(
+        self, pending: Pending, start: Candidate, found: Reproduced, shrinking: bool, seconds: float
+    ) -> bool:
+        """Add what was reproduced, unless it is known; return whether there may be more."""
         found = told_by_marks(found, lambda one: self._hold(Candidate(one, start.fin)))
         candidate = Candidate(found.session, start.fin)
         if shrinking and (ended := self._faults.without_fin(candidate, self._hold)) is not None:
@@ -309,3 +374,7 @@ class Findings:
             pending, found, seconds, explanation=silence.explanation, trigger=trigger
         )
         return True
+
+
+def _as_seen(pending: Pending) -> Reproduced:
+    return Reproduced(pending.outcome.session, pending.outcome, 1, 1, 0)

@@ -6,17 +6,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from echoproto.probe.script.conversation import Pause, Reset
+from echoproto.probe.script.conversation import Pause
 from echoproto.probe.script.words import plural, shorten
+from echoproto.probe.search.availability import DEAD
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.explain.explanation import Explanation
-from echoproto.probe.search.explain.stopped import explain_stop
 from echoproto.probe.search.findings import Findings
 from echoproto.probe.search.pending import Pending
 from echoproto.probe.search.plan import Planned
 from echoproto.probe.search.pool import Held
 from echoproto.probe.search.progress import Progress
-from echoproto.probe.search.reproduce import TIMED
 from echoproto.probe.search.result import Phase
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.wire.verdict import Fault
@@ -33,11 +32,11 @@ _SUSPECT = 3
 # A path that has borne so many at the same time bears a few more.
 _WIDE = 16
 
+# A line for each of the first ones.
+_MOST_OUTAGES = 5
+
 # How often a session that failed beside others has to pass alone, before it is their number.
 _ALONE = 3
-
-_REVIVAL_SECONDS = 5.0
-_REVIVAL_STEP = 0.2
 
 
 class Holding:
@@ -52,14 +51,16 @@ class Holding:
     Attributes:
         goes_on: whether there is any use in holding more.
         in_a_row: whether the catalogue was stopped because so many in a row failed.
+        was_away: whether it was stopped because the path went away, and came back.
     """
 
     def __init__(
         self, runner: Runner, findings: Findings, progress: Progress, deadline: float
     ) -> None:
         self.goes_on = True
-        self.in_a_row = False
+        self.in_a_row = self.was_away = False
         self._runner = runner
+        self._availability = runner.availability
         self._pool = runner.pool
         self._findings = findings
         self._progress = progress
@@ -72,6 +73,7 @@ class Holding:
         self._fail_alone: set[Fault] = set()  # the kinds that need no others, in this phase
         self._failed: list[Held] = []  # since the last one that passed
         self._asked = False  # whether the path still works, since then
+        self._outages = 0
 
     def hold_all(self, planned: Iterator[Planned]) -> bool:
         """Hold sessions until there are no more, or there is no use in more.
@@ -81,7 +83,7 @@ class Holding:
         Returns:
             whether the phase may go on once what failed is explained.
         """
-        self._new = self._enough = self.in_a_row = False
+        self._new = self._enough = self.in_a_row = self.was_away = False
         # What is held from now on avoids what was found of them.
         self._fail_alone.clear()
         stopped = False
@@ -172,7 +174,8 @@ class Holding:
     def _make_room(self) -> bool:
         """Wait for a place in the window; return whether to begin another session."""
         while self.goes_on and not self._enough and time.monotonic() < self._deadline:
-            if len(self._failed) >= _SUSPECT and not self._asked:
+            suspect = 1 if self._availability.goes_away else _SUSPECT
+            if len(self._failed) >= suspect and not self._asked:
                 self._ask()
             elif self._again and not self._pool.in_time:
                 self._hold_again()
@@ -313,20 +316,36 @@ class Holding:
         while self._pool.in_time:
             self._collect()
         self._asked = True
-        if not self._failed or self._runner.is_alive():
+        if not self._failed:
             return
-        since = time.monotonic()
-        while time.monotonic() < since + _REVIVAL_SECONDS:
-            time.sleep(_REVIVAL_STEP)
-            if self._runner.is_alive():
-                gone = time.monotonic() - since
-                self._progress.note(f"the path was gone for {gone:.1f} s, {self._since()}")
-                self._in_outage += self._again
-                return
+        gone = self._availability.wait()
+        if gone is None:
+            self._end()
+        elif gone:
+            self._came_back(gone)
+        if self._availability.outages:
+            self._failed.clear()
+            self._asked = False
+
+    def _came_back(self, gone: float) -> None:
+        """Note that the path was away, and what that means for what failed."""
+        self._outages += 1
+        if self._outages <= _MOST_OUTAGES:
+            self._progress.note(f"the path was gone for {gone:.1f} s, {self._since()}")
+        self._in_outage += self._again
+        self._findings.were_cut_off(self._failed[1:])
+        if self._progress.phase is Phase.CATALOGUE and self._findings.pending:
+            # If one of them did it, the others are held without what it needs.
+            self._enough = self.was_away = True
+
+    def _end(self) -> None:
+        """Make one failure of all that nothing came back to any more."""
         self.goes_on = False
         for held in self._again:
             self._add(held)
         self._again.clear()
+        # Wrong bytes came from a path that worked.
+        self._failed = [h for h in self._failed if h.outcome.kind in DEAD] or self._failed
         explanation = self._used_up()
         self._failed.insert(0, self._culprit(explanation is not None))
         self._findings.tell_the_end(
@@ -334,39 +353,26 @@ class Holding:
         )
 
     def _used_up(self) -> Explanation | None:
-        """Return what is seen if each connection up to some number was answered, and none since.
-
-        Where a relay crashes instead, those under way are reset, and the others refused; where it
-        hangs, those under way had begun to come back.
-        """
-        count = self._runner.answers.stopped_after
+        """Return what is seen if each connection up to some number was answered, and none since."""
+        first = min(self._failed, key=_number)
         verdicts = [v for held in self._failed for v in held.outcome.verdicts if not v.ok]
-        seen = [self._runner.seen_dead, *(verdict.kind for verdict in verdicts)]
-        kinds = {Fault.STALLED if kind in TIMED else kind for kind in seen}
-        if count is None or len(kinds) > 1 or any(verdict.received for verdict in verdicts):
-            return None
-        if kinds == {Fault.REFUSED}:
-            first = min(self._failed, key=_number)
-            if self._runner.answers.last < count or _follows_reset(first):
-                return None  # the reset may be why nothing listens any more
-        return explain_stop(kinds.pop(), count, len(self._failed))
+        return self._availability.used_up(verdicts, first.history[-1:], len(self._failed))
 
     def _culprit(self, counted: bool) -> Held:
         """Take from those that failed the one with which it began.
 
         If the connections count, that is the first of them; else the first session, of which
-        something was sent if possible.
+        something was sent if possible. One that was late has waited since before.
         """
         if counted:
             first = min(self._failed, key=_number)
             self._failed.remove(first)
             return first
-        first = self._failed[0]
+        first = min(self._failed, key=lambda held: held.late)
         together = [h for h in self._failed if h is first or h in first.beside or first in h.beside]
-        sent = [held for held in together if held.outcome.kind is not Fault.REFUSED]
-        culprit = (sent or together)[0]
-        self._failed.remove(culprit)
-        return culprit
+        together.sort(key=lambda held: (held.late, held.outcome.kind is Fault.REFUSED))
+        self._failed.remove(together[0])
+        return together[0]
 
     def _since(self) -> str:
         """Return what failed first, in words, and what failed with it."""
@@ -382,11 +388,6 @@ class Holding:
 
 def _number(held: Held) -> int:
     return held.running.connection
-
-
-def _follows_reset(held: Held) -> bool:
-    """Return whether the session that ended just before reset a connection."""
-    return any(Reset() in c.steps for before in held.history[-1:] for c in before.conversations)
 
 
 def _name(planned: Planned) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.search.explain.frame import marked
-from echoproto.probe.search.reproduce import Reproduced
+from echoproto.probe.search.reproduced import Reproduced
 from echoproto.probe.wire.verdict import Fault, Outcome
 
 __all__ = ["told_by_marks"]

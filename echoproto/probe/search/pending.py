@@ -46,6 +46,7 @@ class Pending:
         saved: whether it is a saved failure, which is not shrunk again.
         silence: whether it is that of a connection without a byte for a while.
         fin: as in :class:`Candidate`.
+        cut_off: whether it failed as the path went away, with others.
     """
 
     record: int
@@ -56,6 +57,7 @@ class Pending:
     saved: bool = False
     silence: bool = False
     fin: bool = True
+    cut_off: bool = False
 
     @property
     def candidate(self) -> Candidate:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import shlex
 import time
 
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.script.words import plural
+from echoproto.probe.search.availability import DEAD
 from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.explain.explain import explain
 from echoproto.probe.search.explain.explanation import Explanation
 from echoproto.probe.search.explain.lab import Budget, room_for
+from echoproto.probe.search.explain.suspects import CRASHES
 from echoproto.probe.search.failures import SavedFailures, SavedFailuresError
 from echoproto.probe.search.known import Known
 from echoproto.probe.search.mask import find_mask
 from echoproto.probe.search.pending import Pending
 from echoproto.probe.search.progress import Progress
-from echoproto.probe.search.reproduce import Reproduced
+from echoproto.probe.search.reproduced import PathGoneError, Reproduced
 from echoproto.probe.search.result import Failure
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.search.settings import Settings
@@ -74,14 +77,16 @@ class Recorder:
         fin: bool = True,
         explanation: Explanation | None = None,
     ) -> int:
-        """Explain and add a failure, and save it; return its index."""
-        interrupt = None
-        spent = self.spent
-        try:
-            if not remark and explanation is None and not pending.silence:
-                explanation = self.explanation(found, fin)
-        except KeyboardInterrupt as error:
-            interrupt = error  # what is known of the failure by now is not lost
+        """Explain and add a failure, and save it; return its index.
+
+        Raises:
+            PathGoneError: if nothing works any more; the failure is added all the same.
+        """
+        spent, stop = self.spent, None
+        if not remark and explanation is None and not pending.silence:
+            explanation, stop = self._explained(found, fin)
+        if isinstance(stop, PathGoneError) and found.outcome.kind in DEAD:
+            remark, stop.told = str(stop), len(self._result.failures)
         index = self._progress.failure(
             Failure(
                 kind=found.outcome.kind,
@@ -98,12 +103,13 @@ class Recorder:
                 explanation=explanation,
                 not_explained="" if explanation else _not_explained(self.spent - spent),
                 remark=remark,
+                away=self._runner.availability.away_after(found.session),
             )
         )
         self._result.explain(pending.record, index)
         self.learn(trigger, explanation, found, index)
-        if interrupt is not None:
-            raise interrupt
+        if stop is not None:
+            raise stop
         return index
 
     def learn(
@@ -125,9 +131,20 @@ class Recorder:
                 self._progress.note(f"not compared from now on, to find other failures: {mask}")
             self._faults.add(refined(trigger, explanation), rate, index, mask is not None)
 
+    def _explained(
+        self, found: Reproduced, fin: bool
+    ) -> tuple[Explanation | None, KeyboardInterrupt | PathGoneError | None]:
+        """Return the explanation, or what stopped it: what is known by then is not to be lost."""
+        try:
+            return self.explanation(found, fin), None
+        except (KeyboardInterrupt, PathGoneError) as stop:
+            return None, stop
+
     def explanation(self, found: Reproduced, fin: bool) -> Explanation | None:
         """Find out what about a failure matters, unless it is not certain, or not asked for."""
         if not self._settings.explain or not found.reproduced or self._result.interrupted:
+            return None
+        if self._runner.availability.gone:
             return None
         began = time.monotonic()
         explanation = explain(
@@ -137,6 +154,8 @@ class Recorder:
             Budget(seconds=min(Budget().seconds, self._deadline - began)),
         )
         self.spent += time.monotonic() - began
+        if explanation is not None and self._runner.availability.away_after(found.session):
+            return dataclasses.replace(explanation, suspects=(CRASHES,))
         return explanation
 
     def _capture(self, candidate: Candidate) -> Outcome:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from echoproto.probe.script.conversation import (
     Await,
@@ -18,10 +18,11 @@ from echoproto.probe.script.conversation import (
     SlowRead,
 )
 from echoproto.probe.search.edits import joined
+from echoproto.probe.search.reproduced import NotAgain, PathGoneError, Reproduced
 from echoproto.probe.search.shrink import length, shrink
 from echoproto.probe.wire.verdict import Fault, Outcome
 
-__all__ = ["TIMED", "NotAgain", "Reproduced", "Run", "reproduce", "without_fin"]
+__all__ = ["TIMED", "Run", "reproduce", "without_fin"]
 
 TIMED = frozenset({Fault.STALLED, Fault.NEVER_CLOSED})
 """Kinds judged by a timeout, which a busy machine can exceed too."""
@@ -29,7 +30,10 @@ TIMED = frozenset({Fault.STALLED, Fault.NEVER_CLOSED})
 _CUT_OFF = frozenset({Fault.TRUNCATED, Fault.RESET, Fault.STALLED})
 
 Run = Callable[[Session, bool], Outcome]
-"""Runs a session, patiently or not, and returns its outcome; ``NONE`` for an excluded kind."""
+"""Runs a session, patiently or not, and returns its outcome; ``NONE`` for an excluded kind.
+
+Raises PathGoneError if nothing works any more.
+"""
 
 _FAILURES_FOR_A_RATE = 5
 _NEEDED_TO_BE_SURE = 5
@@ -50,32 +54,6 @@ _NEEDED_TO_KEEP = 3
 _EXPECTED = 9
 # What passed in so many runs of the original's rate fails less often, or not at all.
 _HOPELESS = 5
-
-
-@dataclass(frozen=True)
-class Reproduced:
-    """What is known of a failure in the end.
-
-    Attributes:
-        session: the shortest found.
-        outcome: of one of its failing runs.
-        reproduced: how often it failed ...
-        runs: ... in so many runs.
-        shrink_runs: sessions run on the way.
-    """
-
-    session: Session
-    outcome: Outcome
-    reproduced: int
-    runs: int
-    shrink_runs: int
-
-
-@dataclass(frozen=True)
-class NotAgain:
-    """A failure that never came again, in so many runs: not one of the path, as far as is known."""
-
-    runs: int
 
 
 def reproduce(
@@ -104,9 +82,17 @@ def reproduce(
         retries: how often to try a flaky one, at most.
         half_close: whether the end of a conversation is a FIN.
         deadline: in ``time.monotonic`` seconds; then the shortest so far is taken.
+
+    Raises:
+        PathGoneError: as ``run``, with the shortest so far.
     """
     others = [*_at_once(outcome.session, beside), *_after(outcome.session, history)]
-    return _Reproduction(run, retries, deadline, half_close).reproduce(outcome, others, shrinking)
+    reproduction = _Reproduction(run, retries, deadline, half_close)
+    try:
+        return reproduction.reproduce(outcome, others, shrinking)
+    except PathGoneError as gone:
+        gone.found = reproduction.so_far(outcome)
+        raise
 
 
 def without_fin(kind: Fault) -> frozenset[Fault]:
@@ -129,6 +115,8 @@ class _Reproduction:
         self._needed_to_keep, self._expected = _NEEDED_TO_KEEP, _EXPECTED
         self._rate_of_one: float | None = None  # of one conversation, while a flaky one is shrunk
         self._kept: Session | None = None  # the shortest one so far
+        self._kinds: Counter[tuple[Session, Fault]] = Counter()
+        self._alike: dict[tuple[Session, Fault], Outcome] = {}
         self._failed: dict[Session, Outcome] = {}
         self._sure: dict[Session, Outcome] = {}  # those that failed with the whole patience
 
@@ -159,6 +147,15 @@ class _Reproduction:
         # A wait of the whole patience says more than one of a trial.
         found = self._sure.get(session) or self._failed.get(session, first)
         return Reproduced(session, found, failed, runs, self._runs)
+
+    def so_far(self, first: Outcome) -> Reproduced | None:
+        """Return what is known of the shortest session so far; None if it never failed again."""
+        session = self._kept or first.session
+        failed = self._kinds[session, first.kind]
+        if not failed:
+            return None
+        runs = failed + self._kinds[session, Fault.NONE]
+        return Reproduced(session, self._alike[session, first.kind], failed, runs, self._runs)
 
     def _seen_again(self, first: Session, others: Sequence[Session]) -> tuple[Session, float]:
         """Return the session that fails again, with its rate: alone, or with others.
@@ -260,6 +257,8 @@ class _Reproduction:
     def _run(self, session: Session) -> Outcome:
         self._runs += 1
         outcome = self._run_once(session, self._patient)
+        self._kinds[session, outcome.kind] += 1
+        self._alike[session, outcome.kind] = outcome
         if outcome.kind in TIMED:
             self._waited += outcome.seconds
         if not outcome.ok:

@@ -103,6 +103,7 @@ class Failure:
         explanation: what about ``session`` matters; None if that was not found out.
         not_explained: that it was not found out, in a sentence, where that was tried; else empty.
         remark: what else is known of it, in a sentence; else empty.
+        away: how long nothing worked after it, in seconds at most; 0 if the path works on.
     """
 
     kind: Fault
@@ -119,6 +120,7 @@ class Failure:
     explanation: Explanation | None = None
     not_explained: str = ""
     remark: str = ""
+    away: float = 0.0
 
     @property
     def flaky(self) -> bool:

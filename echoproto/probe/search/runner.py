@@ -8,6 +8,7 @@ import resource
 from collections.abc import Sequence
 
 from echoproto.probe.script.conversation import Session
+from echoproto.probe.search.availability import Availability
 from echoproto.probe.search.mask import Mask, layer_of
 from echoproto.probe.search.plan import Plan, Planned
 from echoproto.probe.search.pool import Held, Pool, Room
@@ -29,8 +30,6 @@ _OTHER_DESCRIPTORS = 32
 # Round trips of more bytes than this are those of the link's rate, too.
 _SMALL = 1448
 
-_CHECKS = 3
-
 # A conversation that goes on for so many seconds after its patience has run out hangs, too.
 _TOTAL = 60.0
 
@@ -49,7 +48,7 @@ class Runner:
         window: how many sessions are held at the same time.
         pool: those under way.
         answers: which connections were answered.
-        seen_dead: how a conversation that worked failed when the path did not work.
+        availability: whether the path works at all.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Runner:
         room = Room(settings.parallel, Plan(known).bytes_at_once)
         self.pool = Pool(connector, self._patient, self.window, room)
         self.answers = connector.answers
-        self.seen_dead = Fault.NONE
+        self.availability = Availability(self._check, self.answers)
 
     def failed(self, outcome: Outcome) -> bool:
         """Return whether any verdict of the session counts as a failure."""
@@ -88,6 +87,10 @@ class Runner:
         Raises:
             LocalError: if this machine is out of ports, descriptors or memory; so do the others.
         """
+        if self.availability.goes_away:
+            # What crashes a server fails all that is under way.
+            self.window.close()
+            self.availability.wait()
         self.pool.hold(planned, first, apart)
         self._progress.result.saw_window(len(self.pool.in_time))
 
@@ -118,14 +121,16 @@ class Runner:
 
         Returns:
             the outcome, in which excluded kinds are no failure.
+
+        Raises:
+            LocalError: if it failed for a trouble of this machine.
+            PathGoneError: if nothing works any more.
         """
         # What is judged by how late it comes has to be waited for.
         patient = patient or self._settings.max_delay is not None
         limits = self._patient(fin) if patient else self._limits(self.clock.timeout, fin)
-        outcome = self.pool.run_alone(session, dataclasses.replace(limits, capture=capture))
-        if not outcome.ok:
-            self._check_machine()
-        self._progress.count_candidate(outcome)
+        limits = dataclasses.replace(limits, capture=capture)
+        (outcome,) = self._while_it_works([session], limits)
         excluded = self._settings.exclude
         if not any(verdict.kind in excluded for verdict in outcome.verdicts):
             return outcome
@@ -136,28 +141,42 @@ class Runner:
         return dataclasses.replace(outcome, verdicts=tuple(verdicts))
 
     def run_together(self, sessions: Sequence[Session]) -> list[Outcome]:
-        """Run candidates at the same time, as far as the path bears; return their outcomes."""
+        """Run candidates at the same time, as far as the path bears; return their outcomes.
+
+        Raises:
+            LocalError, PathGoneError: as :meth:`run_candidate`.
+        """
         limits = self._limits(self.clock.timeout)
         most = max(1, self.window.size)
         outcomes: list[Outcome] = []
         for start in range(0, len(sessions), most):
-            outcomes += self.pool.run_together(sessions[start : start + most], limits)
+            outcomes += self._while_it_works(sessions[start : start + most], limits)
+        return outcomes
+
+    def _while_it_works(self, sessions: Sequence[Session], limits: Limits) -> list[Outcome]:
+        """Run candidates at the same time; once more if the path was away."""
+        outcomes = self._run_together(sessions, limits)
+        if self._look_after(outcomes):
+            outcomes = self._run_together(sessions, limits)
+            # What follows is to find it there.
+            self._look_after(outcomes)
+        return outcomes
+
+    def _look_after(self, outcomes: Sequence[Outcome]) -> bool:
+        look_after = self.availability.look_after
+        return any(look_after(outcome, self.failed(outcome)) for outcome in outcomes)
+
+    def _run_together(self, sessions: Sequence[Session], limits: Limits) -> list[Outcome]:
+        outcomes = self.pool.run_together(sessions, limits)
         for outcome in outcomes:
             self._progress.count_candidate(outcome)
         if any(map(self.failed, outcomes)):
             self._check_machine()
         return outcomes
 
-    def is_alive(self) -> bool:
-        """Return whether a conversation that worked in the preflight works now."""
-        session = Session((self._known.check,))
-        limits = self._limits(self.clock.late)
-        for _ in range(_CHECKS):
-            outcome = self.pool.run_alone(session, limits)
-            if any(outcome.answered):
-                return True
-            self.seen_dead = outcome.kind
-        return False
+    def _check(self) -> Outcome:
+        """Hold a conversation that worked in the preflight."""
+        return self.pool.run_alone(Session((self._known.check,)), self._limits(self.clock.late))
 
     def _learn(self, held: Held) -> None:
         trips = [seconds for size, seconds in held.outcome.round_trips if size <= _SMALL]

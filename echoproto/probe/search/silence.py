@@ -23,7 +23,7 @@ from echoproto.probe.search.background import silent
 from echoproto.probe.search.explain.explanation import Effect, Explanation, Need, Size, Unit
 from echoproto.probe.search.explain.needs import roundest
 from echoproto.probe.search.explain.suspects import suspects_of
-from echoproto.probe.search.reproduce import NotAgain, Reproduced
+from echoproto.probe.search.reproduced import NotAgain, Reproduced
 from echoproto.probe.wire.verdict import Action, Fault, Outcome
 
 __all__ = ["Silence", "Together", "shortest_silence"]

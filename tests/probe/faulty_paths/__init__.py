@@ -124,6 +124,7 @@ _FLOOD = [
 ]
 _DEATH = [
     ("crashes-on-bulk", "crash-on=3000", "send 00*3001", "reset"),
+    ("restarts-on-ff", "restart-on=ff,100ms", "send ff", "reset"),
 ]
 _FLAKY = [
     ("iac-one-in-2", "iac-swallowed@50%", "send ff", LOST),

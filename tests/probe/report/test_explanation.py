@@ -7,6 +7,7 @@ import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,3 +113,27 @@ def test_that_too_little_was_found_out_is_said_everywhere(
     assert text in (tmp_path / "junit.xml").read_text()
     assert "not_explained" not in in_json(CORRUPT) | in_json(FAILURE)
     assert "not explained" not in " ".join(failure_lines(CORRUPT))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"away": 0.52},
+            "reproduced in 10 of 10 runs; after it the path was away for up to 0.5 s, then it "
+            "worked again",
+        ),
+        ({"remark": "nothing has worked since E-001"}, "nothing has worked since E-001"),
+    ],
+)
+def test_what_became_of_the_path_is_said_everywhere(
+    changes: dict[str, Any], text: str, result: CampaignResult, tmp_path: Path
+) -> None:
+    failure = replace(CORRUPT, reproduced=10, runs=10, **changes)
+    result.failures[0] = failure
+    assert in_json(failure)["away"] == failure.away
+    assert in_json(failure)["remark"] == failure.remark
+    assert text in failure_lines(failure)
+    assert f"{text[:1].upper()}{text[1:]}; found by " in html_page(result)
+    write_junit(result, tmp_path / "junit.xml")
+    assert text in (tmp_path / "junit.xml").read_text()

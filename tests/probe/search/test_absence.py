@@ -10,7 +10,7 @@ import pytest
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.search.absence import shortest_absence
 from echoproto.probe.search.edits import joined
-from echoproto.probe.search.reproduce import NotAgain
+from echoproto.probe.search.reproduced import NotAgain
 from echoproto.probe.search.silence import Silence
 from echoproto.probe.wire.verdict import Fault, Outcome, Verdict
 

@@ -305,7 +305,8 @@ def test_interrupted_with_what_was_found_so_far(drops_ff: Path, saved: SavedFail
     assert result.interrupted
     assert result.exit_code == 130
     assert len(result.failures) > 0
-    assert str(result.failures[0].session) == "send 00..ff"
+    # The most telling first, as where there is time to look at them.
+    assert str(result.failures[0].session) == "send 0d ff 0a"
 
 
 def test_interrupted_while_explaining(

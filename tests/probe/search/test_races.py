@@ -15,7 +15,8 @@ from echoproto.probe.search.candidate import Candidate
 from echoproto.probe.search.explain.explain import explain
 from echoproto.probe.search.failures import SavedFailures
 from echoproto.probe.search.known import Known
-from echoproto.probe.search.reproduce import Reproduced, reproduce
+from echoproto.probe.search.reproduce import reproduce
+from echoproto.probe.search.reproduced import Reproduced
 from echoproto.probe.search.result import Phase
 from echoproto.probe.search.traits import Bytes, Data, Fin
 from echoproto.probe.search.trigger import Trigger, find_trigger

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from echoproto.probe.script.conversation import Session
-from echoproto.probe.search.reproduce import NotAgain, Reproduced, Run, reproduce
+from echoproto.probe.search.reproduce import Run, reproduce
+from echoproto.probe.search.reproduced import NotAgain, Reproduced
 from echoproto.probe.wire.verdict import Fault, Outcome, Verdict
 
 

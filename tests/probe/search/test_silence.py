@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from echoproto.probe.script.conversation import Hold, Pause, Send, Session
 from echoproto.probe.search.background import silent
-from echoproto.probe.search.reproduce import NotAgain
+from echoproto.probe.search.reproduced import NotAgain
 from echoproto.probe.search.silence import Silence, shortest_silence
 from echoproto.probe.wire.verdict import Action, Event, Fault, Outcome, Verdict
 

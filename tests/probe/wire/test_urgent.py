@@ -11,7 +11,8 @@ from echoproto.probe.cli.main import main
 from echoproto.probe.report.describe import time_line
 from echoproto.probe.script.conversation import Conversation
 from echoproto.probe.search.preflight import preflight
-from echoproto.probe.search.reproduce import Reproduced, reproduce
+from echoproto.probe.search.reproduce import reproduce
+from echoproto.probe.search.reproduced import Reproduced
 from echoproto.probe.wire.connector import Connector
 from echoproto.probe.wire.limits import Limits
 from echoproto.probe.wire.run import run

@@ -9,6 +9,7 @@ from itertools import groupby
 from echoproto.probe.report.describe import event_text, hex_rows
 from echoproto.probe.report.html.elements import badge, tag
 from echoproto.probe.report.html.explanation import explanation_part
+from echoproto.probe.report.summary import repeated_text
 from echoproto.probe.script.conversation import Conversation
 from echoproto.probe.script.payload import format_payload
 from echoproto.probe.script.words import plural, shorten
@@ -67,9 +68,8 @@ def failure_card(number: int, failure: Failure) -> ET.Element:
 
 
 def _reproduced(failure: Failure) -> str:
-    text = f"Reproduced in {failure.reproduced} of {plural(failure.runs, 'run')}"
-    if failure.flaky:
-        text += f" (flaky, {failure.reproduced / failure.runs:.0%})"
+    text = repeated_text(failure)
+    text = text[:1].upper() + text[1:]
     text += f"; found by {failure.found_by}"
     if failure.found != failure.session:
         text += f", shrunk in {plural(failure.shrink_runs, 'run')}, {failure.seconds:.2f} s"

@@ -18,7 +18,7 @@ from echoproto.probe.search.explain.explanation import (
     Where,
 )
 
-__all__ = ["TABLE", "Row", "suspects_of"]
+__all__ = ["CRASHES", "TABLE", "Row", "suspects_of"]
 
 _LOST = (Effect.DELETED, Effect.TRUNCATED, Effect.WITHHELD)
 _CUT = (Effect.TRUNCATED, Effect.RESET)
@@ -176,6 +176,14 @@ TABLE: tuple[Row, ...] = (
     Row(Suspect("one buffer shared by all connections", ""), (Effect.MIXED,)),
     Row(Suspect("a balancer with one server that fails", "check its servers"), every=True),
 )  # fmt: skip
+
+
+CRASHES = Suspect(
+    "a server that crashes, and is restarted",
+    "read its log, and that of what restarts it",
+    "systemd.service(5), Restart=",
+)
+"""Of a failure after which the path is away for a while."""
 
 
 def suspects_of(explanation: Explanation) -> tuple[Suspect, ...]:

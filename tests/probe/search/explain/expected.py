@@ -219,6 +219,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "flood-after-ff": bytes_("inserted", "ff"),
     "greeting-of-every-5th": {"effect": "inserted", "position": "start", "every": 5},
     "crashes-on-bulk": {"effect": "reset", **size("write", least=3001)},
+    "restarts-on-ff": bytes_("reset", "ff"),
     # Now and then.
     "iac-one-in-2": deleted("ff"),
     "iac-one-in-10": deleted("ff"),
