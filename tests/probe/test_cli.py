@@ -16,7 +16,7 @@ import pytest
 from echoproto import __main__
 from echoproto.probe.cli.main import main
 from tests.probe.faulty_paths import Path, Relay
-from tests.probe.faulty_paths.faults import chunks
+from tests.probe.faulty_paths.faults import chunks, named
 
 #: What the command sets in its environment, for Hypothesis.
 HYPOTHESIS = ("HYPOTHESIS_STORAGE_DIRECTORY", "HYPOTHESIS_NO_PLUGINS")
@@ -213,6 +213,33 @@ def test_replay_gives_the_rate_of_a_flaky_path(capsys: pytest.CaptureFixture[str
     assert code == 1
     assert "truncated: the path closed after 0 of 1" in out
     assert out.endswith("\nfailed in 3 of 12 runs (25%): truncated 3\n")
+
+
+def test_replay_waits_for_a_server_that_is_restarted(capsys: pytest.CaptureFixture[str]) -> None:
+    with Path(named("restart-on=ff,20ms")) as path:
+        target = f"127.0.0.1:{path.port}"
+        code, out, _ = run(capsys, "replay", target, "send ff", "--times", "5")
+    assert code == 1
+    assert re.search(
+        r"\nfailed in 5 of 5 runs \(100%\): reset 5; "
+        r"after it the path was away for up to \d+\.\d s, then it worked again\n$",
+        out,
+    )
+
+
+@pytest.mark.parametrize("times", [(), ("--times", "5")])
+def test_replay_says_that_the_path_died(
+    times: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("echoproto.probe.search.availability._REVIVAL_SECONDS", 0.1)
+    with Path(named("restart-on=ff,1000s")) as path:
+        target = f"127.0.0.1:{path.port}"
+        code, out, _ = run(capsys, "replay", target, "send 61; await; fin then send ff", *times)
+    assert code == 1
+    if times:
+        assert "\nfailed in 1 of 1 run (100%): reset 1; nothing has worked since an exp" in out
+    else:
+        assert out.endswith("\nfailed in run 1: reset\n")
 
 
 def test_a_saved_failure_of_another_target_stays(

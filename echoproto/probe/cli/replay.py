@@ -12,11 +12,13 @@ from click.core import ParameterSource
 
 from echoproto.probe.cli.ending import exit_code
 from echoproto.probe.cli.options import WholeNumber, complete_saved, target_options, timing_options
-from echoproto.probe.report.describe import describe
+from echoproto.probe.report.describe import away_text, describe
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.script.words import plural, shorten
+from echoproto.probe.search.availability import availability_of
 from echoproto.probe.search.failures import SavedFailure, SavedFailures
 from echoproto.probe.search.preflight import assumed, preflight
+from echoproto.probe.search.reproduced import PathGoneError
 from echoproto.probe.wire.first_connection import connect
 from echoproto.probe.wire.run import run
 from echoproto.probe.wire.target import Target
@@ -116,22 +118,34 @@ def _run_and_print(
     else:
         connector, known = preflight(target, **timing)
     limits = known.limits(known.patience)
+    availability = availability_of(connector, known)
     shown: Outcome | None = None
     kinds: Counter[Fault] = Counter()
-    interrupted = 0
+    interrupted, ended = 0, ""
+
+    def hold() -> list[Outcome]:
+        return [run(session, connector, limits)]
+
     try:
         while kinds.total() < times and (to_the_end or not _failed(kinds)):
-            outcome = run(session, connector, limits)
-            kinds[outcome.kind] += 1
-            if shown is None or (shown.ok and not outcome.ok):
-                shown = outcome
+            # Of a program that serves one connection, nothing more can be asked.
+            held = hold() if target.is_single else availability.run(hold, lambda one: not one.ok)
+            kinds[held[0].kind] += 1
+            if shown is None or (shown.ok and not held[0].ok):
+                shown = held[0]
     except KeyboardInterrupt as stop:
         interrupted = exit_code(stop)
+    except PathGoneError as gone:
+        ended = f"; {gone}"
+        if shown is None:
+            shown = gone.outcome
+            kinds[shown.kind] += 1
     if shown is not None:
         print(f"{target}: {shorten(str(session), 400)}")
         for line in describe(shown):
             print(line)
-        print(f"\n{_rate(kinds) if to_the_end else _first(kinds)}")
+        ended = ended or away_text(availability.away_after(session))
+        print(f"\n{_rate(kinds) if to_the_end else _first(kinds)}{ended}")
     return interrupted or int(_failed(kinds) > 0)
 
 

@@ -15,11 +15,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from echoproto.probe.script.conversation import Session
+from echoproto.probe.search.availability import Availability
 from echoproto.probe.search.contains import contains
 from echoproto.probe.search.edits import joined
 from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.reproduce import TIMED, reproduce
-from echoproto.probe.search.reproduced import NotAgain, Reproduced
+from echoproto.probe.search.reproduced import NotAgain, PathGoneError, Reproduced
 from echoproto.probe.wire.connector import Connector
 from echoproto.probe.wire.open_session import OpenSession
 from echoproto.probe.wire.run import run
@@ -41,11 +42,15 @@ class Failed:
         outcome: of a run of the shortest conversation known.
         reproduced: how often it failed again; None if it was not tried.
         runs: in how many runs.
+        away: how long nothing worked after it, in seconds at most; 0 if the path works on.
+        remark: that nothing has worked since, in a sentence; else empty.
     """
 
     outcome: Outcome
     reproduced: int | None = None
     runs: int = 0
+    away: float = 0.0
+    remark: str = ""
 
 
 class Checks:
@@ -54,18 +59,21 @@ class Checks:
     Args:
         connector: where to connect.
         known: what the preflight found.
+        availability: whether the target works at all; all tests share what is known of it.
 
     Attributes:
         ignored_stalls: how many stalls did not recur.
     """
 
-    def __init__(self, connector: Connector, known: Preflight) -> None:
+    def __init__(self, connector: Connector, known: Preflight, availability: Availability) -> None:
         self.ignored_stalls = 0
         self._connector = connector
         self._known = known
+        self._availability = availability
         self._history: deque[Session] = deque(maxlen=_HISTORY)
         self._first: Session | None = None
         self._shortest: Reproduced | None = None
+        self._remark = ""  # on it
         self._needs_more = False  # than a session alone, to fail again
 
     def check(self, session: Session, excluded: Collection[Fault]) -> Outcome | Failed:
@@ -79,10 +87,15 @@ class Checks:
             the outcome if it passed, else the failure as it was seen.
         """
         history = tuple(self._history)
-        outcome = without(self._run(session, patient=True), excluded)
-        if outcome.kind in TIMED and not self._recurs(session, excluded, history):
-            self.ignored_stalls += 1
-            outcome = without(self._run(session, patient=True), excluded)
+        outcome = self._run_once(session, True, excluded)
+        try:
+            if self._availability.look_after(outcome, not outcome.ok):
+                outcome = self._run(session, True, excluded)
+            if outcome.kind in TIMED and not self._recurs(session, excluded, history):
+                self.ignored_stalls += 1
+                outcome = self._run(session, True, excluded)
+        except PathGoneError as gone:
+            return Failed(outcome, remark=str(gone))
         self._history.append(session)
         return outcome if outcome.ok else Failed(outcome)
 
@@ -99,7 +112,7 @@ class Checks:
         """
         if self.has_failed:
             return self.known_failure(session)
-        return self.judge_drawn(self._run(session, patient=True), excluded, session)
+        return self.judge_drawn(self._run_once(session, True, excluded), excluded, session)
 
     @property
     def has_failed(self) -> bool:
@@ -111,7 +124,7 @@ class Checks:
         found = self._shortest
         if found is None or not self._is_known(session, found):
             return None
-        return Failed(found.outcome, found.reproduced, found.runs)
+        return self._failed(found)
 
     def judge_drawn(
         self, outcome: Outcome, excluded: Collection[Fault], drawn: Session, alone: bool = True
@@ -132,16 +145,19 @@ class Checks:
         history = tuple(self._history)
         self._history.append(session)
         if outcome.ok:
+            self._availability.look_after(outcome, failed=False)
             return outcome
         if self._needs_more and not alone:
             return Failed(outcome)
-        found = reproduce(
-            outcome,
-            lambda candidate, patient: without(self._run(candidate, patient), excluded),
-            history=history,
-            half_close=self._known.half_close,
-            deadline=time.monotonic() + _SHRINK_SECONDS,
-        )
+        remark = ""
+        try:
+            if self._availability.look_after(outcome, failed=True):
+                outcome = self._run(session, True, excluded)
+                if outcome.ok:
+                    return outcome  # nothing listened for a moment
+            found = self._reproduce(outcome, excluded, history)
+        except PathGoneError as gone:
+            found, remark = gone.found or Reproduced(session, outcome, 1, 1, 0), str(gone)
         if isinstance(found, NotAgain):
             if not alone:
                 self._needs_more = True
@@ -151,8 +167,8 @@ class Checks:
                 return without(outcome, (*excluded, *TIMED))
             # Wrong bytes are wrong, however seldom.
             found = Reproduced(session, outcome, 0, found.runs, found.runs)
-        self._first, self._shortest = drawn, found
-        return Failed(found.outcome, found.reproduced, found.runs)
+        self._first, self._shortest, self._remark = drawn, found, remark
+        return self._failed(found)
 
     def passed(self, session: Session) -> None:
         """Note a session that was taken step by step, and passed."""
@@ -160,6 +176,8 @@ class Checks:
 
     def open(self) -> OpenSession:
         """Return a session to take step by step, with the whole patience."""
+        if self._availability.goes_away:
+            self._availability.wait()
         return OpenSession(self._connector, self._known.limits(self._known.patience))
 
     def _recurs(
@@ -168,13 +186,13 @@ class Checks:
         """Return whether a session fails again with the long timeout, alone or after others."""
         until = time.monotonic() + _RECUR_SECONDS
         for tried in range(_RETRIES):
-            if not without(self._run(session, patient=True), excluded).ok:
+            if not self._run(session, True, excluded).ok:
                 return True
             if tried and time.monotonic() > until:
                 break
         counts = sorted({1, 3, len(history)}) if history else []
         in_turn = [joined([*history[-count:], session], sequential=True) for count in counts]
-        return any(not without(self._run(one, patient=True), excluded).ok for one in in_turn)
+        return any(not self._run(one, True, excluded).ok for one in in_turn)
 
     def _is_known(self, session: Session, found: Reproduced) -> bool:
         if session == self._first:
@@ -182,9 +200,35 @@ class Checks:
         # What never failed again says nothing about others.
         return bool(found.reproduced) and contains(session, found.session, self._known.half_close)
 
-    def _run(self, session: Session, patient: bool) -> Outcome:
+    def _reproduce(
+        self, outcome: Outcome, excluded: Collection[Fault], history: Sequence[Session]
+    ) -> Reproduced | NotAgain:
+        return reproduce(
+            outcome,
+            lambda candidate, patient: self._run(candidate, patient, excluded),
+            history=history,
+            half_close=self._known.half_close,
+            deadline=time.monotonic() + _SHRINK_SECONDS,
+        )
+
+    def _failed(self, found: Reproduced) -> Failed:
+        away = self._availability.away_after(found.session)
+        return Failed(found.outcome, found.reproduced, found.runs, away, self._remark)
+
+    def _run(self, session: Session, patient: bool, excluded: Collection[Fault]) -> Outcome:
+        """Run a session; once more if the path was away.
+
+        Raises:
+            PathGoneError: if nothing works any more.
+        """
+        (outcome,) = self._availability.run(
+            lambda: [self._run_once(session, patient, excluded)], lambda one: not one.ok
+        )
+        return outcome
+
+    def _run_once(self, session: Session, patient: bool, excluded: Collection[Fault]) -> Outcome:
         stall = self._known.patience if patient else self._known.timeout
-        return run(session, self._connector, self._known.limits(stall))
+        return without(run(session, self._connector, self._known.limits(stall)), excluded)
 
 
 def without(outcome: Outcome, excluded: Collection[Fault]) -> Outcome:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from echoproto.probe.pytest_plugin.checks import Failed
 from echoproto.probe.pytest_plugin.running_test import RunningTest
-from echoproto.probe.report.describe import difference, one_line, time_line
+from echoproto.probe.report.describe import away_text, difference, one_line, time_line
 from echoproto.probe.script.conversation import Session
 from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.result import replay_line
@@ -41,8 +41,11 @@ def message(target: Target, failed: Failed, as_session: bool) -> str:
     if shown := difference(outcome.verdict):
         lines += ["", *(f"  {line}" for line in shown)]
     lines.append("")
-    if failed.reproduced is not None:
-        lines.append(f"reproduced in {failed.reproduced} of {plural(failed.runs, 'run')}")
+    if failed.remark:
+        lines.append(one_line(failed.remark))
+    elif failed.reproduced is not None:
+        reproduced = f"reproduced in {failed.reproduced} of {plural(failed.runs, 'run')}"
+        lines.append(reproduced + away_text(failed.away))
     lines += [
         f"replay:  {replay_line(target.words, session)}",
         f"pin:     {_pin(session, as_session)}",

@@ -19,6 +19,7 @@ from echoproto.probe.script.conversation import (
     Reset,
     Session,
 )
+from echoproto.probe.search.availability import Availability, availability_of
 from echoproto.probe.search.preflight import Preflight, preflight
 from echoproto.probe.wire.connector import Connector
 from echoproto.probe.wire.limits import PATIENCE
@@ -56,6 +57,7 @@ class EchoTarget:
         self._patience = patience
         self._excluded = _kinds(exclude)
         self._path: tuple[Connector, Preflight] | None = None
+        self._availability: Availability | None = None
         self._connecting = threading.Lock()
 
     def __repr__(self) -> str:
@@ -76,6 +78,14 @@ class EchoTarget:
             if self._path is None:
                 self._path = preflight(self.target, patience=self._patience)
             return self._path
+
+    def _checks(self) -> Checks:
+        """Return the checks of one test."""
+        connector, known = self._connect()
+        with self._connecting:
+            if self._availability is None:
+                self._availability = availability_of(connector, known)
+        return Checks(connector, known, self._availability)
 
     def check(self, script: Script, *, exclude: Iterable[Fault | str] = ()) -> Outcome:
         """Run a conversation, and fail unless exactly the bytes sent come back.
@@ -134,10 +144,9 @@ class EchoTarget:
             TargetError, NotAnEchoError, LocalError: as :meth:`connect`.
         """
         test = running_test.current()
-        connector, known = self._connect()
         if test is None:
-            return Steps(self.target, Checks(connector, known), None, self._excluded, alone)
-        checks: Checks = test.keep(self, lambda: Checks(connector, known))
+            return Steps(self.target, self._checks(), None, self._excluded, alone)
+        checks: Checks = test.keep(self, self._checks)
         return Steps(self.target, checks, test, self._excluded, alone)
 
 
@@ -154,10 +163,10 @@ class _Job:
         self._drawn = self._test is not None and _in_hypothesis()
 
     def run(self) -> Outcome | Failed | None:
-        connector, known = self._echo._connect()  # noqa: SLF001  # of this file
+        make = self._echo._checks  # noqa: SLF001  # of this file
         if self._test is None:
-            return Checks(connector, known).check(self._session, self._excluded)
-        checks: Checks = self._test.keep(self._echo, lambda: Checks(connector, known))
+            return make().check(self._session, self._excluded)
+        checks: Checks = self._test.keep(self._echo, make)
         before = checks.ignored_stalls
         check = checks.check_drawn if self._drawn else checks.check
         found = check(self._session, self._excluded)

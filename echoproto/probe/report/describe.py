@@ -18,6 +18,7 @@ from echoproto.probe.wire.verdict import Action, Event, Fault, Outcome, Verdict
 __all__ = [
     "HexCell",
     "HexRow",
+    "away_text",
     "describe",
     "difference",
     "event_text",
@@ -34,6 +35,17 @@ _FOLDED = 3
 
 ROW = 16
 MISSING = "--"
+
+
+def away_text(seconds: float) -> str:
+    """Return what became of the path after a failure; empty if it works on.
+
+    Args:
+        seconds: how long nothing worked, at most.
+    """
+    if not seconds:
+        return ""
+    return f"; after it the path was away for up to {seconds:.1f} s, then it worked again"
 
 
 class HexCell(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from echoproto.probe.report.describe import describe, one_line
+from echoproto.probe.report.describe import away_text, describe, one_line
 from echoproto.probe.report.explanation import explanation_lines
 from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.result import CampaignResult, Failure, Phase
@@ -29,9 +29,7 @@ def repeated_text(failure: Failure) -> str:
     text = f"reproduced in {failure.reproduced} of {plural(failure.runs, 'run')}"
     if failure.flaky:
         text += f" (flaky, {failure.reproduced / failure.runs:.0%})"
-    if failure.away:
-        text += f"; after it the path was away for up to {failure.away:.1f} s, then it worked again"
-    return text
+    return text + away_text(failure.away)
 
 
 def failure_lines(failure: Failure) -> list[str]:

@@ -9,12 +9,15 @@ from echoproto.probe.script.conversation import Reset, Session
 from echoproto.probe.script.words import shorten
 from echoproto.probe.search.explain.explanation import Explanation
 from echoproto.probe.search.explain.stopped import explain_stop
+from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.reproduce import TIMED
 from echoproto.probe.search.reproduced import PathGoneError
 from echoproto.probe.wire.answers import Answers
+from echoproto.probe.wire.connector import Connector
+from echoproto.probe.wire.run import run
 from echoproto.probe.wire.verdict import Fault, Outcome, Verdict
 
-__all__ = ["DEAD", "Availability"]
+__all__ = ["DEAD", "Availability", "availability_of"]
 
 DEAD = frozenset({Fault.REFUSED, Fault.RESET, Fault.TRUNCATED, *TIMED})
 """Kinds that a path shows on which nothing works any more."""
@@ -84,6 +87,30 @@ class Availability:
                 return time.monotonic() - began
         self.gone = True
         return None
+
+    def run(
+        self, hold: Callable[[], list[Outcome]], failed: Callable[[Outcome], bool]
+    ) -> list[Outcome]:
+        """Hold experiments at the same time; once more if the path was away.
+
+        Args:
+            hold: holds them, and returns their outcomes.
+            failed: whether an outcome counts as a failure.
+
+        Raises:
+            PathGoneError: if the path does not come back.
+        """
+        outcomes = hold()
+        if self._look_after_all(outcomes, failed):
+            outcomes = hold()
+            # What follows is to find it there.
+            self._look_after_all(outcomes, failed)
+        return outcomes
+
+    def _look_after_all(
+        self, outcomes: Sequence[Outcome], failed: Callable[[Outcome], bool]
+    ) -> bool:
+        return any(self.look_after(outcome, failed(outcome)) for outcome in outcomes)
 
     def look_after(self, outcome: Outcome, failed: bool) -> bool:
         """Ask whether the path works after an experiment, where it may not; wait until it does.
@@ -164,3 +191,14 @@ class Availability:
 def _resets(session: Session) -> bool:
     """Return whether the session resets a connection."""
     return any(Reset() in conversation.steps for conversation in session.conversations)
+
+
+def availability_of(connector: Connector, known: Preflight) -> Availability:
+    """Return what is to be known of whether a target works.
+
+    Args:
+        connector: where to connect.
+        known: what the preflight found.
+    """
+    limits = known.limits(known.patience)
+    return Availability(lambda: run(known.check, connector, limits), connector.answers)

@@ -155,16 +155,7 @@ class Runner:
 
     def _while_it_works(self, sessions: Sequence[Session], limits: Limits) -> list[Outcome]:
         """Run candidates at the same time; once more if the path was away."""
-        outcomes = self._run_together(sessions, limits)
-        if self._look_after(outcomes):
-            outcomes = self._run_together(sessions, limits)
-            # What follows is to find it there.
-            self._look_after(outcomes)
-        return outcomes
-
-    def _look_after(self, outcomes: Sequence[Outcome]) -> bool:
-        look_after = self.availability.look_after
-        return any(look_after(outcome, self.failed(outcome)) for outcome in outcomes)
+        return self.availability.run(lambda: self._run_together(sessions, limits), self.failed)
 
     def _run_together(self, sessions: Sequence[Session], limits: Limits) -> list[Outcome]:
         outcomes = self.pool.run_together(sessions, limits)

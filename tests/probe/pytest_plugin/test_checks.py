@@ -22,6 +22,7 @@ from echoproto.probe import (
 from echoproto.probe.pytest_plugin import checks, running_test
 from echoproto.probe.pytest_plugin.checks import Checks, Failed
 from echoproto.probe.pytest_plugin.message import message
+from echoproto.probe.search.availability import availability_of
 from echoproto.probe.wire.connector import Connector
 from echoproto.probe.wire.limits import Limits
 from echoproto.probe.wire.run import run
@@ -44,18 +45,58 @@ class Played:
         self.runs: list[Session] = []
         self.patient = 0
 
-    def __call__(self, session: Session, connector: Connector, limits: Limits) -> Outcome:
+    def __call__(
+        self, session: Session | Conversation, connector: Connector, limits: Limits
+    ) -> Outcome:
+        if isinstance(session, Conversation):
+            return self.checked(Session((session,)))
         self.runs.append(session)
         self.patient += limits.stall == KNOWN.patience
         verdict = Verdict(self.kind(session), "played")
-        return Outcome(session, (verdict,), ((),), 0.0)
+        count = len(session.conversations)
+        return Outcome(session, (verdict,) * count, ((),) * count, 0.0)
+
+    def serve(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Be what is run, and what is asked whether it works."""
+        monkeypatch.setattr(checks, "run", self)
+        monkeypatch.setattr("echoproto.probe.search.availability.run", self)
+
+    def checked(self, session: Session) -> Outcome:
+        """Whether the path works at all."""
+        return Outcome(session, (Verdict(Fault.NONE, ""),), ((),), 0.0)
+
+
+class Crashing(Played):
+    """A server that crashes at FF, and serves nobody for a while.
+
+    :param restarts: how often it is started again.
+    """
+
+    def __init__(self, restarts: int) -> None:
+        super().__init__(self._kind)
+        self.restarts = restarts
+        self._missed = 0
+
+    def _kind(self, session: Session) -> Fault:
+        if self._missed:
+            return Fault.REFUSED
+        crashes = any(b"\xff" in conversation.payload for conversation in session.conversations)
+        if crashes:
+            self.restarts -= 1
+            self._missed = 3 if self.restarts >= 0 else 1_000_000
+        return Fault.RESET if crashes else Fault.NONE
+
+    def checked(self, session: Session) -> Outcome:
+        kind = Fault.REFUSED if self._missed else Fault.NONE
+        self._missed = max(0, self._missed - 1)
+        return Outcome(session, (Verdict(kind, ""),), ((),), 0.0)
 
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Session], Fault]], Played]:
     def start(kind: Callable[[Session], Fault]) -> Played:
         played = Played(kind)
-        monkeypatch.setattr(checks, "run", played)
+        played.serve(monkeypatch)
         return played
 
     return start
@@ -65,7 +106,8 @@ Play = Callable[[Callable[[Session], Fault]], Played]
 
 
 def made() -> Checks:
-    return Checks(Connector(HERE, HERE.addresses()[0]), KNOWN)
+    connector = Connector(HERE, HERE.addresses()[0])
+    return Checks(connector, KNOWN, availability_of(connector, KNOWN))
 
 
 def long(session: Session) -> Fault:
@@ -117,6 +159,53 @@ def test_a_stall_that_does_not_recur_is_no_failure(play: Play, name: str) -> Non
 def test_a_stall_that_recurs_is_a_failure(play: Play, name: str) -> None:
     play(lambda session: Fault.STALLED)
     assert isinstance(getattr(made(), name)(Session.parse("send 61; fin"), ()), Failed)
+
+
+def test_a_server_that_is_restarted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    Crashing(restarts=1000).serve(monkeypatch)
+    checked = made()
+    failed = checked.check_drawn(Session.parse("send 61 ff*3 62; await; send 62; fin"), ())
+    assert isinstance(failed, Failed)
+    assert str(failed.outcome.session) == "send ff"
+    assert failed.reproduced == failed.runs > 0
+    assert failed.away > 0
+    assert "; after it the path was away for up to " in message(HERE, failed, as_session=False)
+
+
+@pytest.mark.parametrize("name", ["check", "check_drawn"])
+def test_what_follows_a_crash_is_not_accused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Crashing(restarts=1000).serve(monkeypatch)
+    one = made()
+    assert isinstance(one.check(Session.parse("send ff"), ()), Failed)
+    for _ in range(3):
+        found = getattr(one, name)(Session.parse("send 61"), ())
+        assert isinstance(found, Outcome)
+        assert found.ok
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 3, 6])
+@pytest.mark.parametrize("name", ["check", "check_drawn"])
+def test_a_server_that_is_not_restarted_any_more(
+    name: str, restarts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("echoproto.probe.search.availability._REVIVAL_SECONDS", 0.1)
+    Crashing(restarts).serve(monkeypatch)
+    checked = made()
+    session = Session.parse("send 61 ff 62")
+    failed = checked.check_drawn(session, ())
+    assert isinstance(failed, Failed)
+    assert b"\xff" in failed.outcome.session.conversations[0].payload
+    assert failed.outcome.kind is Fault.RESET
+    said = "nothing has worked since an experiment ("
+    assert failed.remark.startswith(said)
+    assert said in message(HERE, failed, as_session=False)
+    # Drawn again, it fails again.
+    assert checked.check_drawn(session, ()) == failed
+    # What follows says so, too.
+    found = checked.check(Session.parse("send 61"), ())
+    assert isinstance(found, Failed)
+    assert found.outcome.kind is Fault.REFUSED
+    assert found.remark.startswith(said)
 
 
 def test_excluded_kinds_are_no_failure(play: Play) -> None:
