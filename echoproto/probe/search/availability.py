@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,7 @@ from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.reproduce import TIMED
 from echoproto.probe.search.reproduced import PathGoneError
 from echoproto.probe.wire.answers import Answers
+from echoproto.probe.wire.clock import Clock
 from echoproto.probe.wire.connector import Connector
 from echoproto.probe.wire.run import run
 from echoproto.probe.wire.verdict import Fault, Outcome, Verdict
@@ -38,6 +40,7 @@ class Availability:
     Args:
         check: holds the conversation, alone.
         answers: which connections were answered.
+        patience: seconds after which silence is a fault; before, an answer is late.
 
     Attributes:
         outages: how often the path was away, and came back.
@@ -45,12 +48,13 @@ class Availability:
         seen_dead: how the conversation failed when the path did not work.
     """
 
-    def __init__(self, check: Callable[[], Outcome], answers: Answers) -> None:
+    def __init__(self, check: Callable[[], Outcome], answers: Answers, patience: float) -> None:
         self.outages = 0
         self.gone = False
         self.seen_dead = Fault.NONE
         self._check = check
         self._answers = answers
+        self._patience = patience
         self._unanswered = 0  # experiments in a row
         self._first: Outcome | None = None  # of these
         self._before: tuple[Session, ...] = ()  # the one before these
@@ -71,7 +75,9 @@ class Availability:
         return self.outages > 1
 
     def wait(self) -> float | None:
-        """Wait until the path works, a few seconds at most; once it is gone, no more.
+        """Wait until the path works, for a while at most; once it is gone, no more.
+
+        What is silent may only be late, and is given the whole patience.
 
         Returns:
             how many seconds it did not work; 0 if it works, None if it did not come back.
@@ -79,7 +85,11 @@ class Availability:
         began, step = time.monotonic(), _FIRST_STEP
         if self.works():
             return 0.0
-        while not self.gone and time.monotonic() < began + _REVIVAL_SECONDS:
+        while not self.gone:
+            silent = self.seen_dead in TIMED
+            most = max(_REVIVAL_SECONDS, self._patience) if silent else _REVIVAL_SECONDS
+            if time.monotonic() >= began + most:
+                break
             time.sleep(step)
             step = min(2 * step, _STEP)
             if self.works():
@@ -200,5 +210,6 @@ def availability_of(connector: Connector, known: Preflight) -> Availability:
         connector: where to connect.
         known: what the preflight found.
     """
-    limits = known.limits(known.patience)
-    return Availability(lambda: run(known.check, connector, limits), connector.answers)
+    limits = known.limits(Clock(known.round_trips).late)
+    check = functools.partial(run, known.check, connector, limits)
+    return Availability(check, connector.answers, known.patience)

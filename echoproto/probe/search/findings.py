@@ -207,7 +207,7 @@ class Findings:
         """
         since = {id(held.outcome) for held in failed}
         ended = [pending for pending in self.pending if id(pending.outcome) in since]
-        self.pending = [pending for pending in self.pending if pending not in ended]
+        self.pending = [pending for pending in self.pending if id(pending.outcome) not in since]
         # What was seen before can not be run again.
         self.tell_as_seen()
         for pending in ended:

@@ -65,7 +65,7 @@ class Runner:
         room = Room(settings.parallel, Plan(known).bytes_at_once)
         self.pool = Pool(connector, self._patient, self.window, room)
         self.answers = connector.answers
-        self.availability = Availability(self._check, self.answers)
+        self.availability = Availability(self._check, self.answers, settings.patience)
 
     def failed(self, outcome: Outcome) -> bool:
         """Return whether any verdict of the session counts as a failure."""

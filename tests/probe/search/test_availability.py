@@ -12,6 +12,7 @@ from echoproto.probe.wire.answers import Answers
 from echoproto.probe.wire.verdict import Fault, Outcome, Verdict
 
 SECONDS = 5.0
+PATIENCE = 30.0
 STEP = 0.21  # by which the end of an outage is seen late, at most
 ROUNDING = 1e-9
 
@@ -39,10 +40,11 @@ class Served:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = Clock()
         self.until = 0.0
+        self.dead = Fault.REFUSED
         self.checks = 0
         self.answers = Answers()
         monkeypatch.setattr("echoproto.probe.search.availability.time", self.clock)
-        self.availability = Availability(self._check, self.answers)
+        self.availability = Availability(self._check, self.answers, PATIENCE)
 
     def away(self, seconds: float) -> None:
         self.until = self.clock.now + seconds
@@ -55,7 +57,7 @@ class Served:
     def _check(self) -> Outcome:
         self.checks += 1
         works = self.clock.now >= self.until
-        return outcome("send 65; await", Fault.NONE if works else Fault.REFUSED)
+        return outcome("send 65; await", Fault.NONE if works else self.dead)
 
 
 @pytest.fixture
@@ -87,6 +89,19 @@ def test_a_path_that_is_gone_is_waited_for_once(served: Served) -> None:
     at = served.clock.now
     assert served.availability.wait() is None
     assert served.clock.now == at
+
+
+@pytest.mark.parametrize("kind", [Fault.STALLED, Fault.NEVER_CLOSED])
+def test_a_path_that_is_silent_may_be_late(served: Served, kind: Fault) -> None:
+    served.dead = kind
+    served.away(29)
+    gone = served.availability.wait()
+    assert gone is not None
+    assert 29 - ROUNDING <= gone <= 29 + STEP
+    served.away(1000)
+    began = served.clock.now
+    assert served.availability.wait() is None
+    assert PATIENCE - ROUNDING <= served.clock.now - began <= PATIENCE + STEP
 
 
 def test_a_refused_experiment_is_repeated_if_the_path_was_away(served: Served) -> None:
