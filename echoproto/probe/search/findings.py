@@ -235,9 +235,10 @@ class Findings:
             record = self._progress.record("experiment", "", gone.outcome)
             end = Pending(record, gone.outcome, "an experiment")
             self._end = self._add_end(end, _as_seen(end), gone)
-        # Of those that were under way together, none can be told from the others.
+        # Of those that were under way together, none can be told from the others, and what was
+        # refused shows nothing else.
         for pending in self.pending:
-            if pending.cut_off:
+            if pending.cut_off or pending.outcome.kind is Fault.REFUSED:
                 self._result.explain(pending.record, self._end)
         self.pending = [pending for pending in self.pending if not self._is_told(pending)]
         self.tell_as_seen()

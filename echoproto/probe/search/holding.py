@@ -175,7 +175,9 @@ class Holding:
         """Wait for a place in the window; return whether to begin another session."""
         while self.goes_on and not self._enough and time.monotonic() < self._deadline:
             suspect = 1 if self._availability.goes_away else _SUSPECT
-            if len(self._failed) >= suspect and not self._asked:
+            if self._pool.has_ended:
+                self._collect()  # some end as they begin: a missing socket file, say
+            elif len(self._failed) >= suspect and not self._asked:
                 self._ask()
             elif self._again and not self._pool.in_time:
                 self._hold_again()

@@ -163,6 +163,11 @@ class Pool:
         self._end([running])
 
     @property
+    def has_ended(self) -> bool:
+        """Whether a session has ended that :meth:`turn` has not returned yet."""
+        return bool(self._ended)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is under way at all."""
         return not self._held

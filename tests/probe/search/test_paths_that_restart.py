@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path as File
 
 import pytest
 
 from echoproto.probe.relay.faults.death import RestartsOn
+from echoproto.probe.relay.listen import bound_to, listen_at
+from echoproto.probe.relay.server import Relay
 from echoproto.probe.relay.stage import Place
 from echoproto.probe.report.summary import failure_lines
 from echoproto.probe.script.catalogue import Case
@@ -94,14 +98,38 @@ def test_a_server_that_crashes_and_is_restarted(saved: SavedFailures) -> None:
             assert failure.found_by.startswith("E-") == (found_by == "E-")
 
 
+@contextlib.contextmanager
+def listening(place: str, fault: str) -> Iterator[Target]:
+    """A path at a place of any kind, with an echo behind it."""
+    listener = listen_at(place)
+    with Relay(listener, [named(fault)]):
+        yield Target.parse(bound_to(listener))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("cases")
-def test_everything_is_held_on_a_path_that_is_restarted(saved: SavedFailures) -> None:
-    with Path(named("restart-on=ff,20ms")) as path:
-        result = run(path, saved, replace(SETTINGS, explain=False))
+@pytest.mark.parametrize("place", ["127.0.0.1:0", "unix:{}/s"])
+def test_everything_is_held_on_a_path_that_is_restarted(
+    place: str, saved: SavedFailures, tmp_path: File
+) -> None:
+    with listening(place.format(tmp_path), "restart-on=ff,20ms") as target:
+        result = Campaign(target, replace(SETTINGS, explain=False), saved=saved).run()
     assert [str(failure.session) for failure in result.failures] == ["send ff"]
     assert result.failures[0].away > 0
     assert result.held == result.wanted
+    assert result.left_out == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_path_whose_connections_fail_at_once_is_not_tried_on(
+    saved: SavedFailures, tmp_path: File
+) -> None:
+    """A connection to a missing socket file fails as it begins."""
+    with listening(f"unix:{tmp_path}/s", "restart-on=ff,1000s") as target:
+        result = Campaign(target, SINGLY, saved=saved).run()
+    (failure,) = result.failures
+    assert failure.remark.startswith("nothing has worked since E-006")
+    assert result.kinds[Fault.REFUSED] <= 3
 
 
 class Limited(RestartsOn):
