@@ -97,9 +97,11 @@ def pairs(seed: int = 862) -> tuple[Pair, ...]:
     content = [fault for fault in FAULTS if fault.kind in CONTENT]
     closing = [fault for fault in FAULTS if fault.kind == "close"]
     chained = list(map(Pair, *zip(*itertools.product(content, closing), strict=True)))
+    # One that restarts is away at times, which is no matter of two faults.
+    served = [fault for fault in FAULTS if fault.kind != "restart"]
     others = [
         Pair(one, other)
-        for one, other in itertools.combinations(FAULTS, 2)
+        for one, other in itertools.combinations(served, 2)
         if not (one.kind in CONTENT and other.kind == "close")
     ]
     return (*chained, *random.Random(seed).sample(others, MORE))

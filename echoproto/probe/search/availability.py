@@ -43,7 +43,7 @@ class Availability:
         patience: seconds after which silence is a fault; before, an answer is late.
 
     Attributes:
-        outages: how often the path was away, and came back.
+        outages: how often the path was away, and came back, for a reason that is not known.
         gone: whether it did not come back.
         seen_dead: how the conversation failed when the path did not work.
     """
@@ -73,6 +73,10 @@ class Availability:
     def goes_away(self) -> bool:
         """Whether it was away more than once, so that something here may be what makes it."""
         return self.outages > 1
+
+    def is_explained(self) -> None:
+        """Note that what makes it go away is known, and avoided from now on."""
+        self.outages = 0
 
     def wait(self) -> float | None:
         """Wait until the path works, for a while at most; once it is gone, no more.

@@ -21,7 +21,7 @@ from echoproto.probe.search.pool import Held
 from echoproto.probe.search.preflight import Preflight
 from echoproto.probe.search.progress import Progress
 from echoproto.probe.search.recorder import Recorder
-from echoproto.probe.search.reproduce import reproduce
+from echoproto.probe.search.reproduce import TIMED, reproduce
 from echoproto.probe.search.reproduced import NotAgain, PathGoneError, Reproduced
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.search.settings import Settings
@@ -229,16 +229,15 @@ class Findings:
         seen = (pending for pending in self.pending if pending.outcome is gone.outcome)
         current = next(seen, self._current)
         self._end = gone.told
-        if self._end is None and current is not None and not self._is_told(current):
+        told = current is None or self._is_told(current) or _is_of_the_end(current, gone)
+        if self._end is None and current is not None and not told:
             self._end = self._tell_current(current, gone)
         if self._end is None:
             record = self._progress.record("experiment", "", gone.outcome)
             end = Pending(record, gone.outcome, "an experiment")
             self._end = self._add_end(end, _as_seen(end), gone)
-        # Of those that were under way together, none can be told from the others, and what was
-        # refused shows nothing else.
         for pending in self.pending:
-            if pending.cut_off or pending.outcome.kind is Fault.REFUSED:
+            if _is_of_the_end(pending, gone):
                 self._result.explain(pending.record, self._end)
         self.pending = [pending for pending in self.pending if not self._is_told(pending)]
         self.tell_as_seen()
@@ -379,3 +378,12 @@ class Findings:
 
 def _as_seen(pending: Pending) -> Reproduced:
     return Reproduced(pending.outcome.session, pending.outcome, 1, 1, 0)
+
+
+def _is_of_the_end(pending: Pending, gone: PathGoneError) -> bool:
+    """Return whether a session that failed before a path was gone may show just that.
+
+    Of those that were under way together as it went away, none can be told from the others.
+    """
+    kind, used_up = pending.outcome.kind, gone.explanation is not None
+    return pending.cut_off or kind in (Fault.REFUSED, *TIMED) or (used_up and kind in DEAD)

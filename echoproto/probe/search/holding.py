@@ -10,7 +10,6 @@ from echoproto.probe.script.conversation import Pause
 from echoproto.probe.script.words import plural, shorten
 from echoproto.probe.search.availability import DEAD
 from echoproto.probe.search.candidate import Candidate
-from echoproto.probe.search.explain.explanation import Explanation
 from echoproto.probe.search.findings import Findings
 from echoproto.probe.search.pending import Pending
 from echoproto.probe.search.plan import Planned
@@ -72,7 +71,7 @@ class Holding:
         self._in_outage: list[Held] = []  # failed while the path was gone
         self._fail_alone: set[Fault] = set()  # the kinds that need no others, in this phase
         self._failed: list[Held] = []  # since the last one that passed
-        self._asked = False  # whether the path still works, since then
+        self._asked = 0  # how many of these there were when the path was asked
         self._outages = 0
 
     def hold_all(self, planned: Iterator[Planned]) -> bool:
@@ -174,10 +173,9 @@ class Holding:
     def _make_room(self) -> bool:
         """Wait for a place in the window; return whether to begin another session."""
         while self.goes_on and not self._enough and time.monotonic() < self._deadline:
-            suspect = 1 if self._availability.goes_away else _SUSPECT
             if self._pool.has_ended:
                 self._collect()  # some end as they begin: a missing socket file, say
-            elif len(self._failed) >= suspect and not self._asked:
+            elif self._is_suspect:
                 self._ask()
             elif self._again and not self._pool.in_time:
                 self._hold_again()
@@ -192,18 +190,25 @@ class Holding:
         while self._pool.in_time or (self._again and self.goes_on):
             if self._pool.in_time:
                 self._collect()
+            elif self._is_suspect:
+                self._ask()
             else:
                 self._hold_again()
-        if self._failed and not self._asked and self.goes_on:
+        if len(self._failed) > self._asked and self.goes_on:
             self._ask()
 
+    @property
+    def _is_suspect(self) -> bool:
+        """Whether so many have failed that the path is to be asked, for the first time or again."""
+        suspect = 1 if self._availability.goes_away else _SUSPECT
+        return len(self._failed) >= max(suspect, 2 * self._asked)
+
     def _hold_again(self) -> None:
-        """Hold those that failed beside others, each by itself."""
-        again, self._again = self._again, []
-        for held in again:
-            self._runner.hold(held.planned, first=held)
-            while self._pool.in_time:
-                self._collect()
+        """Hold the first one that failed beside others by itself."""
+        held = self._again.pop(0)
+        self._runner.hold(held.planned, first=held)
+        while self._pool.in_time:
+            self._collect()
 
     def _collect(self) -> None:
         for held in self._runner.ended():
@@ -232,7 +237,7 @@ class Holding:
         if any(held.outcome.answered):
             began = held.running.began
             self._failed = [other for other in self._failed if other.ended > began]
-        self._asked = self._asked and bool(self._failed)
+        self._asked = min(self._asked, len(self._failed))
         if held.outcome.ok and held.late and held.outcome.wait > self._runner.clock.late:
             self._progress.delay(held.planned.name, held.outcome)
 
@@ -317,7 +322,7 @@ class Holding:
         """Find out whether the path still works; if not, that is the failure."""
         while self._pool.in_time:
             self._collect()
-        self._asked = True
+        self._asked = len(self._failed)
         if not self._failed:
             return
         gone = self._availability.wait()
@@ -327,7 +332,7 @@ class Holding:
             self._came_back(gone)
         if self._availability.outages:
             self._failed.clear()
-            self._asked = False
+            self._asked = 0
 
     def _came_back(self, gone: float) -> None:
         """Note that the path was away, and what that means for what failed."""
@@ -348,17 +353,13 @@ class Holding:
         self._again.clear()
         # Wrong bytes came from a path that worked.
         self._failed = [h for h in self._failed if h.outcome.kind in DEAD] or self._failed
-        explanation = self._used_up()
+        first = min(self._failed, key=_number)
+        verdicts = [v for held in self._failed for v in held.outcome.verdicts if not v.ok]
+        explanation = self._availability.used_up(verdicts, first.history[-1:], len(self._failed))
         self._failed.insert(0, self._culprit(explanation is not None))
         self._findings.tell_the_end(
             self._failed, f"nothing has worked {self._since()}", explanation
         )
-
-    def _used_up(self) -> Explanation | None:
-        """Return what is seen if each connection up to some number was answered, and none since."""
-        first = min(self._failed, key=_number)
-        verdicts = [v for held in self._failed for v in held.outcome.verdicts if not v.ok]
-        return self._availability.used_up(verdicts, first.history[-1:], len(self._failed))
 
     def _culprit(self, counted: bool) -> Held:
         """Take from those that failed the one with which it began.

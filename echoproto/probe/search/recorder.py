@@ -85,7 +85,8 @@ class Recorder:
         spent, stop = self.spent, None
         if not remark and explanation is None and not pending.silence:
             explanation, stop = self._explained(found, fin)
-        if isinstance(stop, PathGoneError) and found.outcome.kind in DEAD:
+        deadly = found.outcome.kind in DEAD
+        if isinstance(stop, PathGoneError) and deadly and stop.explanation is None:
             remark, stop.told = str(stop), len(self._result.failures)
         index = self._progress.failure(
             Failure(
@@ -124,6 +125,8 @@ class Recorder:
             # Each session beside others would fail for the same reason.
             self._runner.window.close()
         if trigger is not None:
+            if self._runner.availability.away_after(found.session):
+                self._runner.availability.is_explained()
             rate = found.reproduced / found.runs
             mask = find_mask(trigger, rate, self._capture)
             if mask is not None:

@@ -87,9 +87,9 @@ class Runner:
         Raises:
             LocalError: if this machine is out of ports, descriptors or memory; so do the others.
         """
-        if self.availability.goes_away:
-            # What crashes a server fails all that is under way.
-            self.window.close()
+        # What crashes a server fails all that is under way.
+        self.window.alone = self.availability.goes_away
+        if self.window.alone:
             self.availability.wait()
         self.pool.hold(planned, first, apart)
         self._progress.result.saw_window(len(self.pool.in_time))

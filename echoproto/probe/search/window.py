@@ -28,18 +28,24 @@ class Window:
         most: the largest number.
 
     Attributes:
-        size: how many may be under way now.
+        alone: whether one session is held after the other for now, whatever the size.
         bears: how many connections at once the path is known to refuse; None if it is not.
     """
 
     def __init__(self, size: int | None = None, most: int = _MOST) -> None:
         self._fixed = size is not None
         self._most = most if size is None else size
-        self.size = min(_FIRST, most) if size is None else size
+        self.alone = False
+        self._size = min(_FIRST, most) if size is None else size
         self.bears: int | None = None
         self._passed = 0
         self._usual = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)
+
+    @property
+    def size(self) -> int:
+        """How many may be under way now."""
+        return 1 if self.alone else self._size
 
     def passed(self, round_trips: list[float]) -> None:
         """Take a session that passed into account, with its round trips in seconds."""
@@ -47,17 +53,17 @@ class Window:
             return
         self._recent.extend(round_trips)
         self._passed += 1
-        if self._passed < self.size:
+        if self._passed < self._size:
             return
         self._passed = 0
         if self._is_slower():
-            self.size = max(1, self.size // 2)
+            self._size = max(1, self._size // 2)
             self._recent.clear()
         elif self.bears is None:
-            self.size = min(2 * self.size, self._most)
+            self._size = min(2 * self._size, self._most)
         else:
             # Past what was refused it never goes.
-            self.size = min(self.size + 1, max(1, self.bears - 1))
+            self._size = min(self._size + 1, max(1, self.bears - 1))
 
     def refused(self, under_way: int) -> None:
         """Shrink: a connection failed beside others that passes alone.
@@ -67,13 +73,13 @@ class Window:
         """
         self.bears = min(self.bears or under_way, under_way)
         if not self._fixed:
-            self.size = max(1, min(self.size, under_way) // 2)
+            self._size = max(1, min(self._size, under_way) // 2)
         self._passed = 0
 
     def close(self) -> None:
         """From now on, hold one after the other: the path mixes its connections up."""
         self._fixed = True
-        self.size = 1
+        self._size = 1
 
     def _is_slower(self) -> bool:
         if len(self._recent) < _RECENT:

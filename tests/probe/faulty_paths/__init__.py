@@ -124,6 +124,8 @@ _FLOOD = [
 ]
 _DEATH = [
     ("crashes-on-bulk", "crash-on=3000", "send 00*3001", "reset"),
+]
+_RESTART = [
     ("restarts-on-ff", "restart-on=ff,100ms", "send ff", "reset"),
 ]
 _FLAKY = [
@@ -147,6 +149,7 @@ FAULTS: list[FaultyPath] = [
         "between": _BETWEEN,
         "flood": _FLOOD,
         "death": _DEATH,
+        "restart": _RESTART,
         "flaky": _FLAKY,
     }.items()
     for name, fault, shortest, verdicts in paths

@@ -61,3 +61,14 @@ def test_a_path_that_mixes_connections_up_is_asked_one_at_a_time() -> None:
     window.close()
     passing(window, 100, 0.05)
     assert window.size == 1
+
+
+def test_one_after_the_other_for_a_while() -> None:
+    window = Window()
+    passing(window, 12, 0.05)
+    window.alone = True
+    assert window.size == 1
+    passing(window, 200, 0.05)
+    assert window.size == 1
+    window.alone = False
+    assert window.size == 64
