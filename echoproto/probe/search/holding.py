@@ -15,6 +15,7 @@ from echoproto.probe.search.pending import Pending
 from echoproto.probe.search.plan import Planned
 from echoproto.probe.search.pool import Held
 from echoproto.probe.search.progress import Progress
+from echoproto.probe.search.reproduce import TIMED
 from echoproto.probe.search.result import Phase
 from echoproto.probe.search.runner import Runner
 from echoproto.probe.wire.verdict import Fault
@@ -353,29 +354,29 @@ class Holding:
         self._again.clear()
         # Wrong bytes came from a path that worked.
         self._failed = [h for h in self._failed if h.outcome.kind in DEAD] or self._failed
-        first = min(self._failed, key=_number)
-        verdicts = [v for held in self._failed for v in held.outcome.verdicts if not v.ok]
-        explanation = self._availability.used_up(verdicts, first.history[-1:], len(self._failed))
-        self._failed.insert(0, self._culprit(explanation is not None))
+        # One that was silent before the last answered connection was silent for another reason.
+        count = self._runner.answers.stopped_after or 0
+        late = [h for h in self._failed if h.outcome.kind in TIMED and _number(h) <= count]
+        since = [held for held in self._failed if held not in late] or self._failed
+        first = min(since, key=_number)
+        verdicts = [v for held in since for v in held.outcome.verdicts if not v.ok]
+        explanation = self._availability.used_up(verdicts, first.history[-1:], len(since))
+        culprit = first if explanation is not None else self._culprit()
+        self._failed.remove(culprit)
+        self._failed.insert(0, culprit)
         self._findings.tell_the_end(
             self._failed, f"nothing has worked {self._since()}", explanation
         )
 
-    def _culprit(self, counted: bool) -> Held:
-        """Take from those that failed the one with which it began.
+    def _culprit(self) -> Held:
+        """Return the one of those that failed with which it began.
 
-        If the connections count, that is the first of them; else the first session, of which
-        something was sent if possible. One that was late has waited since before.
+        That is the first session, of which something was sent if possible. One that was late has
+        waited since before.
         """
-        if counted:
-            first = min(self._failed, key=_number)
-            self._failed.remove(first)
-            return first
         first = min(self._failed, key=lambda held: held.late)
         together = [h for h in self._failed if h is first or h in first.beside or first in h.beside]
-        together.sort(key=lambda held: (held.late, held.outcome.kind is Fault.REFUSED))
-        self._failed.remove(together[0])
-        return together[0]
+        return min(together, key=lambda held: (held.late, held.outcome.kind is Fault.REFUSED))
 
     def _since(self) -> str:
         """Return what failed first, in words, and what failed with it."""
