@@ -97,11 +97,14 @@ class Relay:
             self._error = error
 
     def _die(self, ms: float | None) -> None:
+        listening = self._listener.fileno() >= 0
+        for connection in list(self._shared.connections):
+            connection.reset("the relay has died")
+        if not listening:
+            return  # it is dead already
         place = bound_to(self._listener)
         remove_file(place)
         self.loop.close(self._listener)
-        for connection in list(self._shared.connections):
-            connection.reset("the relay has died")
         if ms is not None:
             self.loop.later(ms, functools.partial(self._listen_again, place))
 

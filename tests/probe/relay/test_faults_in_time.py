@@ -204,6 +204,21 @@ def test_a_restart() -> None:
         assert relay.converse(b"ab") == (b"ab", "eof")
 
 
+def test_what_arrives_after_a_crash_changes_nothing() -> None:
+    """Bytes that were on their way then, to a relay that is away."""
+    with SimulatedRelay("latency=10ms", "restart-on=ff,300ms") as relay:
+        clients = [relay.connect() for _ in range(3)]
+        for client in clients:
+            client.send(b"\xff")
+            client.send(b"\xff")
+        relay.advance(20)
+        for client in clients:
+            assert client.received() == (b"", "reset")
+            client.close()
+        relay.advance(300)
+        assert relay.converse(b"ab", 20) == (b"ab", "eof")
+
+
 def test_a_restart_while_another_has_the_port() -> None:
     with SimulatedRelay("restart-on=ff") as relay:
         assert relay.converse(b"\xff") == (b"", "reset")
