@@ -97,16 +97,15 @@ class Relay:
             self._error = error
 
     def _die(self, ms: float | None) -> None:
-        listening = self._listener.fileno() >= 0
+        if self._listener.fileno() >= 0:  # else it is dead already
+            place = bound_to(self._listener)
+            remove_file(place)
+            # Before the resets: a client that has seen one finds nobody listening.
+            self.loop.close(self._listener)
+            if ms is not None:
+                self.loop.later(ms, functools.partial(self._listen_again, place))
         for connection in list(self._shared.connections):
             connection.reset("the relay has died")
-        if not listening:
-            return  # it is dead already
-        place = bound_to(self._listener)
-        remove_file(place)
-        self.loop.close(self._listener)
-        if ms is not None:
-            self.loop.later(ms, functools.partial(self._listen_again, place))
 
     def _listen_again(self, place: str) -> None:
         try:
