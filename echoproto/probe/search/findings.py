@@ -208,7 +208,7 @@ class Findings:
         since = {id(held.outcome) for held in failed}
         ended = [pending for pending in self.pending if id(pending.outcome) in since]
         self.pending = [pending for pending in self.pending if id(pending.outcome) not in since]
-        # What was seen before can not be run again.
+        # What was seen before cannot be run again.
         self.tell_as_seen()
         for pending in ended:
             if pending.outcome is failed[0].outcome:

@@ -108,9 +108,9 @@ class Recorder:
             )
         )
         self._result.explain(pending.record, index)
-        self.learn(trigger, explanation, found, index)
         if stop is not None:
-            raise stop
+            raise stop  # nothing is avoided any more
+        self.learn(trigger, explanation, found, index)
         return index
 
     def learn(

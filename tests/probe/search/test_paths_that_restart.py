@@ -179,17 +179,11 @@ class Begins(Observer):
             self.begun.set()
 
 
-@pytest.mark.usefixtures("cases", "impatient")
-@pytest.mark.parametrize("runs", [1, 2, 5, 15, 40])
-@pytest.mark.parametrize(("changed", "kind"), [(b"\xfe", Fault.CORRUPT), (b"", Fault.TRUNCATED)])
-def test_a_path_that_dies_while_a_failure_is_looked_at(
-    changed: bytes, kind: Fault, runs: int, saved: SavedFailures
-) -> None:
+def dying(runs: int, changed: bytes, saved: SavedFailures) -> CampaignResult:
+    """The result on a path that changes FF, and dies so long after the first experiment."""
     begins = Begins()
 
     class Server(RestartsOn):
-        """Changes one byte, and dies for ever after so many connections from then on."""
-
         left = runs
 
         def __init__(self, place: Place) -> None:
@@ -200,7 +194,26 @@ def test_a_path_that_dies_while_a_failure_is_looked_at(
             super().client_sent(b"\xff" if self.left < 0 else data.replace(b"\xff", changed))
 
     with Path(Server) as path:
-        result = run(path, saved, SINGLY, begins)
+        return run(path, saved, SINGLY, begins)
+
+
+@pytest.mark.usefixtures("cases", "impatient")
+@pytest.mark.parametrize("runs", [50, 60])
+def test_a_path_that_dies_while_a_failure_is_explained(runs: int, saved: SavedFailures) -> None:
+    (failure,) = dying(runs, b"", saved).failures
+    assert (failure.kind, str(failure.session)) == (Fault.TRUNCATED, "send ff")
+    assert failure.reproduced == failure.runs > 1
+    assert failure.explanation is None
+    assert failure.remark.startswith("nothing has worked since an experiment (")
+
+
+@pytest.mark.usefixtures("cases", "impatient")
+@pytest.mark.parametrize("runs", [1, 2, 5, 15, 40])
+@pytest.mark.parametrize(("changed", "kind"), [(b"\xfe", Fault.CORRUPT), (b"", Fault.TRUNCATED)])
+def test_a_path_that_dies_while_a_failure_is_looked_at(
+    changed: bytes, kind: Fault, runs: int, saved: SavedFailures
+) -> None:
+    result = dying(runs, changed, saved)
     told = [failure for failure in result.failures if not failure.remark]
     (end,) = (failure for failure in result.failures if failure.remark)
     assert re.fullmatch(
